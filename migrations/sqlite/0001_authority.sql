@@ -1,0 +1,97 @@
+-- The authority's records. Times are milliseconds since 1970; enums are stored by name; ids are 16 bytes.
+-- A seal covers every other column of its row: a row edited here is refused, and reported, by the server.
+
+-- The installation: one row, made with the database, so that a key file of another installation is recognised.
+CREATE TABLE installation (
+    one        INTEGER PRIMARY KEY CHECK (one = 1),
+    id         BLOB    NOT NULL CHECK (length(id) = 16),
+    created_at INTEGER NOT NULL
+) STRICT;
+
+-- One canary for each key that ever sealed a row: a wrong or missing key is found at start, not by the first refusal.
+CREATE TABLE canary (
+    key_id INTEGER PRIMARY KEY,
+    mac    BLOB    NOT NULL CHECK (length(mac) = 32)
+) STRICT;
+
+CREATE TABLE platform (
+    id          BLOB    PRIMARY KEY CHECK (length(id) = 16),
+    name        TEXT    NOT NULL,
+    created_at  INTEGER NOT NULL,
+    disabled_at INTEGER,
+    version     INTEGER NOT NULL,
+    key_id      INTEGER NOT NULL REFERENCES canary (key_id),
+    seal        BLOB    NOT NULL CHECK (length(seal) = 32)
+) STRICT, WITHOUT ROWID;
+
+-- The id is a UUIDv7 whose moment is created_at, so the order of ids is the order of creation and every index ends in it.
+CREATE TABLE token (
+    id          BLOB    PRIMARY KEY CHECK (length(id) = 16),
+    platform_id BLOB    NOT NULL REFERENCES platform (id),
+    environment TEXT    NOT NULL CHECK (environment IN ('sandbox', 'production')),
+    name        TEXT    NOT NULL CHECK (length(name) BETWEEN 1 AND 255),
+    permissions TEXT    NOT NULL CHECK (permissions <> ''),
+    client_id   TEXT    NOT NULL UNIQUE CHECK (length(client_id) = 48),
+    digest      BLOB    NOT NULL CHECK (length(digest) = 32),
+    issuer      TEXT    NOT NULL CHECK (issuer IN ('operator_issued', 'platform_self_service')),
+    revocable   INTEGER NOT NULL CHECK (revocable IN (0, 1)),
+    created_at  INTEGER NOT NULL,
+    updated_at  INTEGER NOT NULL,
+    revoked_at  INTEGER CHECK (revoked_at >= created_at),
+    version     INTEGER NOT NULL,
+    key_id      INTEGER NOT NULL REFERENCES canary (key_id),
+    seal        BLOB    NOT NULL CHECK (length(seal) = 32),
+    -- Nothing changes a live token: this is why one span of ids answers the filters on both times.
+    CHECK (revoked_at IS NOT NULL OR updated_at = created_at)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX token_of_scope      ON token (platform_id, environment, id);
+CREATE INDEX token_live_of_scope ON token (platform_id, environment, id)       WHERE revoked_at IS NULL;
+CREATE INDEX token_live_of_name  ON token (platform_id, environment, name, id) WHERE revoked_at IS NULL;
+
+-- Live tokens by when they were created, in buckets of 2^shift ms, so that a total over any span adds up a few
+-- hundred small rows however many tokens there are. Shift 63 has one bucket: everything.
+CREATE TABLE live_count (
+    platform_id BLOB    NOT NULL,
+    environment TEXT    NOT NULL,
+    shift       INTEGER NOT NULL,
+    bucket      INTEGER NOT NULL,
+    live        INTEGER NOT NULL CHECK (live >= 0),
+    PRIMARY KEY (platform_id, environment, shift, bucket)
+) STRICT, WITHOUT ROWID;
+
+-- When a token was last used. Apart, because use is no change: nothing here is sealed, and noting it moves no index.
+CREATE TABLE token_use (
+    token_id     BLOB    PRIMARY KEY REFERENCES token (id),
+    last_used_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The audit log is the change feed: seq never repeats, and one writer at a time makes it the order of commits.
+CREATE TABLE audit (
+    seq         INTEGER PRIMARY KEY AUTOINCREMENT,
+    at          INTEGER NOT NULL,
+    action      TEXT    NOT NULL,
+    actor       TEXT    NOT NULL,
+    platform_id BLOB,
+    environment TEXT,
+    token_id    BLOB,
+    request_id  TEXT    NOT NULL,
+    source      TEXT    NOT NULL,
+    node        TEXT    NOT NULL,
+    detail      TEXT    NOT NULL
+) STRICT;
+
+CREATE INDEX audit_of_platform ON audit (platform_id, seq) WHERE platform_id IS NOT NULL;
+CREATE INDEX audit_of_token    ON audit (token_id, seq)    WHERE token_id IS NOT NULL;
+
+-- Creates that may be repeated. id and request are keyed digests; the secret opens only with the Idempotency-Key,
+-- which is not stored.
+CREATE TABLE replay (
+    id         BLOB    PRIMARY KEY CHECK (length(id) = 32),
+    request    BLOB    NOT NULL CHECK (length(request) = 32),
+    token_id   BLOB    NOT NULL REFERENCES token (id),
+    secret     BLOB,
+    created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX replay_by_age ON replay (created_at);

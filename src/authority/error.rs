@@ -1,0 +1,79 @@
+//! Why the authority would not, or could not.
+
+use std::fmt;
+
+use super::entropy::NoEntropy;
+use crate::{
+    domain::{Forbidden, Invalid, Permissions},
+    store,
+};
+
+/// An operation that was not done.
+#[derive(Debug)]
+pub enum Error {
+    /// The caller's own token has ended since it was verified.
+    CallerEnded,
+    /// The caller lacks these permissions.
+    Forbidden(Permissions),
+    /// There is no such token in the caller's scope, or no such platform.
+    NotFound,
+    /// The input is broken.
+    Invalid(Invalid),
+    /// Only an operator may end this token.
+    NotRevocable,
+    /// The `Idempotency-Key` was used for another request.
+    KeyReused,
+    /// The first request with this `Idempotency-Key` is not answered yet.
+    InProgress,
+    /// The database, or the random generator, could not serve. Whether a change was made is then unknown, but a repeat
+    /// is safe.
+    Unavailable(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CallerEnded => f.write_str("the caller's token has ended"),
+            Self::Forbidden(required) => write!(f, "the caller lacks {required}"),
+            Self::NotFound => f.write_str("not found"),
+            Self::Invalid(invalid) => {
+                let mut separator = "";
+                for problem in invalid.problems() {
+                    write!(f, "{separator}{} {}", problem.field, problem.message)?;
+                    separator = "; ";
+                }
+                Ok(())
+            }
+            Self::NotRevocable => f.write_str("only an operator may end this token"),
+            Self::KeyReused => f.write_str("the idempotency key was used for another request"),
+            Self::InProgress => f.write_str("the first request with this idempotency key is still running"),
+            Self::Unavailable(cause) => f.write_str(cause),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Forbidden> for Error {
+    fn from(forbidden: Forbidden) -> Self {
+        Self::Forbidden(forbidden.required)
+    }
+}
+
+impl From<Invalid> for Error {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid(invalid)
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl From<NoEntropy> for Error {
+    fn from(NoEntropy(cause): NoEntropy) -> Self {
+        Self::Unavailable(format!("no random bytes: {cause}"))
+    }
+}

@@ -1,0 +1,168 @@
+//! Following what other processes change: loading the index, keeping it believed, and waiting until everybody knows.
+
+use std::{
+    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering, mpsc},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use super::{Authority, Error};
+use crate::{
+    domain::{Action, TokenId},
+    store::{self, Loaded, PlatformRecord, Record},
+};
+
+/// Feed reads in a lease: a few, so that a single failed one costs nothing.
+const READS_A_LEASE: u32 = 4;
+/// Audit entries about tampered rows at the most in one go: an edited column must not fill the log.
+const TAMPER_ENTRIES: usize = 100;
+
+impl Authority {
+    /// Fills the index from one snapshot, if this process answers from memory.
+    pub(super) fn load(&self) -> Result<(), store::Error> {
+        let Some(lease) = &self.lease else { return Ok(()) };
+        self.store.announce(lease.length())?;
+        let began = self.clock.boot();
+        let seq = self.store.load(&mut |loaded| match loaded {
+            Loaded::Platform(record) => self.put_platform(&record, 0),
+            Loaded::Token(record) => self.put_token(&record),
+        })?;
+        self.followed.store(seq, Ordering::SeqCst);
+        lease.renew(began);
+        Ok(())
+    }
+
+    /// Reads what others have changed and applies it. Called a few times a lease by a [`Follower`].
+    ///
+    /// # Errors
+    /// The database could not be read; the lease is not renewed then.
+    pub fn follow(&self) -> Result<(), Error> {
+        let Some(lease) = &self.lease else { return Ok(()) };
+        loop {
+            let began = self.clock.boot();
+            let changes = self.store.changes_after(self.followed.load(Ordering::SeqCst))?;
+            changes.platforms.iter().for_each(|(seq, record)| self.put_platform(record, *seq));
+            changes.tokens.iter().for_each(|record| self.put_token(record));
+            self.followed.store(changes.through, Ordering::SeqCst);
+            if !changes.more {
+                lease.renew(began);
+                return Ok(());
+            }
+        }
+    }
+
+    pub(super) fn put_token(&self, record: &Record) {
+        if self.is_intact(record) {
+            self.index.insert(record);
+        } else {
+            // Whatever was edited, the token that the index may still hold is no longer the one in the database.
+            self.index.end(record);
+        }
+    }
+
+    pub(super) fn put_platform(&self, record: &PlatformRecord, seq: u64) {
+        if self.keyring.is_platform_intact(record) {
+            self.index.put_platform(record, seq);
+        } else {
+            self.note_tampered(record.platform.id.to_string());
+            let mut refused = record.clone();
+            refused.platform.disabled_at = Some(self.clock.wall());
+            self.index.put_platform(&refused, seq);
+        }
+    }
+
+    /// Whether a record is as it was sealed; notes it if not.
+    pub(super) fn is_intact(&self, record: &Record) -> bool {
+        let intact = self.keyring.is_intact(record);
+        if !intact {
+            self.note_tampered(record.token.id.to_string());
+        }
+        intact
+    }
+
+    pub(super) fn tampered(&self) -> MutexGuard<'_, std::collections::HashSet<String>> {
+        self.tampered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_tampered(&self, row: String) {
+        let mut tampered = self.tampered();
+        // A bound on memory where somebody edited a whole table; the count then says "at least".
+        if tampered.len() < 100_000 && tampered.insert(row.clone()) {
+            tracing::error!(row, "a row is not as it was sealed; it is refused");
+        }
+    }
+
+    /// Writes audit entries for rows found to be edited, each once in the life of this process.
+    pub(super) async fn record_tampering(&self) -> Result<(), Error> {
+        let rows: Vec<String> = {
+            let mut recorded = self.tampering_recorded.lock().unwrap_or_else(PoisonError::into_inner);
+            let tampered = self.tampered();
+            let new: Vec<_> = tampered.iter().filter(|row| !recorded.contains(*row)).take(TAMPER_ENTRIES).cloned().collect();
+            recorded.extend(new.iter().cloned());
+            new
+        };
+        for row in rows {
+            let detail = [("row".to_owned(), row.clone().into())].into_iter().collect();
+            let entry = self.system_entry(Action::Tampered, TokenId::parse(&row), detail);
+            self.store.insert_audit_entry(entry).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns once no other process can still act on what was true before a change that is committed now.
+    ///
+    /// Whoever answers from memory began its last feed read either after the commit, and then knows; or before it, and
+    /// then believes its index for less than its lease from now. A process that started since has loaded the change.
+    pub(super) async fn settle(&self) -> Result<(), Error> {
+        if let Some(longest) = self.store.longest_lease_elsewhere()? {
+            tokio::time::sleep(longest).await;
+        }
+        Ok(())
+    }
+}
+
+/// The thread that keeps an index believed; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Follower {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Follower {
+    /// Starts following.
+    ///
+    /// # Errors
+    /// The thread could not be started.
+    pub fn start(authority: &Arc<Authority>) -> std::io::Result<Self> {
+        let authority = Arc::clone(authority);
+        let pause = authority.lease.as_ref().map_or(Duration::MAX, super::Lease::length) / READS_A_LEASE;
+        let (stop, stopped) = mpsc::channel();
+        // A thread of its own: however busy the requests are, the lease is renewed.
+        let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(move || {
+            let mut failing = false;
+            while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
+                match authority.follow() {
+                    Ok(()) if failing => {
+                        failing = false;
+                        tracing::info!("following the feed again");
+                    }
+                    Err(e) if !failing => {
+                        failing = true;
+                        tracing::error!(cause = %e, "cannot follow the feed; every credential is read from the database meanwhile");
+                    }
+                    _ => {}
+                }
+            }
+        })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,145 @@
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    domain::{ClientId, ClientTag, Issuer, Platform, Scope, SecretDigest, Timestamp, Token, TokenName},
+    store::Seal,
+};
+
+fn record(id: u128, digest: u8, platform: u128, permissions: u8) -> Record {
+    let id = TokenId(Uuid::from_u128(id));
+    let environment = if permissions & 1 == 0 { Environment::Sandbox } else { Environment::Production };
+    let token = Token {
+        id,
+        scope: Scope { platform: PlatformId(Uuid::from_u128(platform)), environment },
+        name: TokenName::parse("name", "a").unwrap(),
+        permissions: Permissions::from_bits(permissions),
+        client_id: ClientId { environment, token: id, tag: ClientTag([0; 4]) },
+        issuer: Issuer::Platform,
+        revocable: true,
+        created_at: Timestamp::MIN,
+        updated_at: Timestamp::MIN,
+        revoked_at: None,
+    };
+    Record { token, digest: SecretDigest([digest; 32]), seal: Seal { key: 1, version: 1, mac: [0; 32] } }
+}
+
+fn uuid(high: u64, low: u64) -> u128 {
+    u128::from(high) << 64 | u128::from(low & !(0b11 << 62) | 0b10 << 62)
+}
+
+fn find(index: &Index, record: &Record) -> Result<Entry, Missing> {
+    index.find(record.token.id, |entry| entry.matches(record.short_digest()))
+}
+
+#[test]
+fn a_token_is_found_by_its_digest_and_ends_for_good() {
+    let (index, record) = (Index::new(), record(uuid(1, 2), 7, 9, 0b101));
+    assert_eq!(find(&index, &record).err(), Some(Missing::Absent));
+    index.insert(&record);
+    let entry = find(&index, &record).unwrap();
+    assert_eq!(
+        (entry.permissions, entry.environment, entry.key, entry.ended),
+        (Permissions::from_bits(0b101), Environment::Production, 1, false)
+    );
+    assert_eq!(index.platform(&entry), Some((record.token.scope.platform, false)));
+    assert_eq!(index.find(record.token.id, |entry| entry.matches([0; 16])).err(), Some(Missing::Refused));
+    index.end(&record);
+    index.insert(&record);
+    assert!(find(&index, &record).unwrap().ended);
+    assert_eq!(index.len(), 0);
+}
+
+#[test]
+fn r_02_an_end_that_came_first_keeps_a_late_insert_out() {
+    let (index, record) = (Index::new(), record(uuid(1, 2), 7, 9, 1));
+    index.end(&record);
+    index.insert(&record);
+    assert!(find(&index, &record).unwrap().ended);
+}
+
+#[test]
+fn two_tokens_with_the_same_low_half_are_two() {
+    let (index, a, b) = (Index::new(), record(uuid(1, 5), 1, 9, 1), record(uuid(2, 5), 2, 9, 2));
+    index.insert(&a);
+    index.insert(&b);
+    index.end(&a);
+    assert!(find(&index, &a).unwrap().ended && !find(&index, &b).unwrap().ended);
+}
+
+#[test]
+fn changes_of_a_platform_may_arrive_twice_and_out_of_order() {
+    let index = Index::new();
+    let token = record(uuid(1, 2), 7, 9, 1);
+    let platform = |disabled: bool| PlatformRecord {
+        platform: Platform {
+            id: token.token.scope.platform,
+            name: TokenName::parse("name", "p").unwrap(),
+            created_at: Timestamp::MIN,
+            disabled_at: disabled.then_some(Timestamp::MIN),
+        },
+        seal: Seal { key: 1, version: 1, mac: [0; 32] },
+    };
+    index.put_platform(&platform(false), 1);
+    index.insert(&token);
+    let disabled = |index: &Index| index.platform(&find(index, &token).unwrap()).unwrap().1;
+    index.put_platform(&platform(true), 5);
+    assert!(disabled(&index));
+    index.put_platform(&platform(false), 3);
+    assert!(disabled(&index), "an older change came later");
+    index.put_platform(&platform(false), 6);
+    index.put_platform(&platform(true), 5);
+    assert!(!disabled(&index));
+}
+
+proptest! {
+    /// Against a map: any sequence of inserts and ends, ids that collide in their low half included, through growth.
+    #[test]
+    fn equals_a_map(operations in proptest::collection::vec((0..400u64, 0..3u64, 0..3u8, any::<bool>()), 1..4000)) {
+        let (index, mut model) = (Index::new(), HashMap::new());
+        for (low, high, digest, end) in operations {
+            // Crowded: every id's place is near the start, so that probes run into each other.
+            let record = record(uuid(high, low), digest, u128::from(low % 5), 1);
+            if end { index.end(&record) } else { index.insert(&record) }
+            let ended = model.entry((low, digest)).or_insert(end);
+            *ended |= end;
+        }
+        prop_assert_eq!(index.len(), model.values().filter(|ended| !**ended).count());
+        for ((low, digest), ended) in &model {
+            prop_assert_eq!(find(&index, &record(uuid(0, *low), *digest, 0, 1)).map(|entry| entry.ended), Ok(*ended));
+        }
+    }
+}
+
+/// Readers see every entry whole and never one alive that they saw ended, while a writer inserts, ends and grows.
+#[test]
+fn readers_beside_a_writer() {
+    let index = std::sync::Arc::new(Index::new());
+    let ids: Vec<_> = (0..20_000_u64)
+        .map(|n| record(uuid(n, n.wrapping_mul(0x9E37_79B9_7F4A_7C15)), (n % 251) as u8, u128::from(n % 3), 0b101))
+        .collect();
+    let ids = std::sync::Arc::new(ids);
+    let readers: Vec<_> = (0..2)
+        .map(|_| {
+            let (index, ids) = (index.clone(), ids.clone());
+            std::thread::spawn(move || {
+                let mut ended = vec![false; ids.len()];
+                while !ended.iter().all(|ended| *ended) {
+                    for (record, ended) in ids.iter().zip(&mut ended) {
+                        if let Ok(entry) = find(&index, record) {
+                            assert_eq!((entry.permissions.bits(), entry.key), (0b101, 1));
+                            assert!(entry.ended || !*ended, "alive again");
+                            *ended = entry.ended;
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    ids.iter().for_each(|record| index.insert(record));
+    ids.iter().for_each(|record| index.end(record));
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+}

@@ -1,0 +1,106 @@
+//! Platforms and the audit log: what only operators do.
+
+use std::sync::Arc;
+
+use super::{Authority, Error, Issued, tokens::entry_of};
+use crate::{
+    domain::{
+        Action, AuditEntry, AuditQuery, Environment, Issuer, NewToken, Operator, Permissions, Platform, PlatformId, RecordedEntry, Scope,
+        Timestamp, TokenId, TokenName,
+    },
+    store::{Decision, PlatformRecord},
+};
+
+impl Authority {
+    /// Makes a platform and, for each of its environments, the root token that only an operator can end.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn create_platform(self: &Arc<Self>, by: &Operator, name: TokenName) -> Result<(Platform, Vec<Issued>), Error> {
+        let now = self.now();
+        // A platform's id is made as a token's is: in the order of creation.
+        let id = PlatformId(TokenId::new(now, self.random()?).0);
+        let platform = Platform { id, name, created_at: now, disabled_at: None };
+        let (mut roots, mut issued) = (Vec::new(), Vec::new());
+        for environment in Environment::ALL {
+            let scope = Scope { platform: id, environment };
+            let new = NewToken { name: TokenName::parse("name", "Root token")?, permissions: Permissions::ALL };
+            let (record, secret) = self.issue(scope, new, Issuer::Operator, false, now)?;
+            let entry = entry_of(&record.token, &by.within(scope), Action::TokenCreate, now);
+            issued.push(Issued { token: record.token.clone(), secret: Some(secret), replayed: false });
+            roots.push((record, entry));
+        }
+        let (record, entry) = (self.keyring.seal_platform(platform.clone(), 1), platform_entry(&platform, by, Action::PlatformCreate, now));
+        let records: Vec<_> = roots.iter().map(|(record, _)| record.clone()).collect();
+        let seq = self.store.insert_platform(record.clone(), entry, roots).await?;
+        if self.lease.is_some() {
+            self.index.put_platform(&record, seq);
+            records.iter().for_each(|record| self.index.insert(record));
+        }
+        Ok((platform, issued))
+    }
+
+    /// All platforms, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn list_platforms(&self, _by: &Operator) -> Result<Vec<Platform>, Error> {
+        Ok(self.store.list_platforms().await?.into_iter().map(|record| record.platform).collect())
+    }
+
+    /// One platform.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Unavailable`].
+    pub async fn get_platform(&self, _by: &Operator, id: PlatformId) -> Result<Platform, Error> {
+        Ok(self.store.find_platform(id).await?.ok_or(Error::NotFound)?.platform)
+    }
+
+    /// Disables a platform, so that none of its tokens verifies anywhere when this returns; or enables it again, and
+    /// with it all tokens that have not ended.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Unavailable`].
+    pub async fn set_platform_disabled(self: &Arc<Self>, by: &Operator, id: PlatformId, disabled: bool) -> Result<Platform, Error> {
+        let (authority, by, now) = (Arc::clone(self), by.clone(), self.now());
+        let action = if disabled { Action::PlatformDisable } else { Action::PlatformEnable };
+        let decide = move |before: &PlatformRecord| {
+            if before.platform.disabled_at.is_some() == disabled {
+                return Decision::Keep;
+            }
+            let mut platform = before.platform.clone();
+            platform.disabled_at = disabled.then_some(now);
+            let entry = platform_entry(&platform, &by, action, now);
+            Decision::Write(authority.keyring.seal_platform(platform, before.seal.version + 1), entry)
+        };
+        let (record, seq) = self.store.change_platform(id, decide).await?.ok_or(Error::NotFound)?;
+        if let Some(seq) = seq {
+            self.index.put_platform(&record, seq);
+        }
+        if disabled {
+            self.settle().await?;
+        }
+        Ok(record.platform)
+    }
+
+    /// A page of the audit log, newest first, and whether there is more.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn list_audit(&self, _by: &Operator, query: AuditQuery) -> Result<(Vec<RecordedEntry>, bool), Error> {
+        Ok(self.store.list_audit(query).await?)
+    }
+}
+
+fn platform_entry(platform: &Platform, by: &Operator, action: Action, at: Timestamp) -> AuditEntry {
+    AuditEntry {
+        at,
+        action,
+        actor: by.within(Scope { platform: platform.id, environment: Environment::Sandbox }).actor,
+        platform: Some(platform.id),
+        scope: None,
+        token: None,
+        request: by.request.clone(),
+        detail: serde_json::json!({ "name": platform.name.as_str() }).to_string(),
+    }
+}

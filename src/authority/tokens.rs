@@ -1,0 +1,338 @@
+//! Create, list, get and revoke tokens.
+
+use std::{
+    fmt,
+    sync::{Arc, PoisonError},
+};
+
+use super::{Authority, Error, REPLAY, REPLAY_SECRET, cursor::List};
+use crate::{
+    domain::{
+        Action, Actor, AuditEntry, Caller, ClientSecret, Environment, Invalid, Issuer, Liveness, MayManage, MayRead, NewToken, Operator,
+        Order, PageLimit, PlatformId, Scope, Timestamp, Token, TokenFilter, TokenId, TokenQuery,
+    },
+    store::{Decision, Insert, Inserted, Record, Replay},
+};
+
+/// A token that was created: the only value that holds a secret.
+#[derive(Debug)]
+pub struct Issued {
+    /// The token.
+    pub token: Token,
+    /// Its secret; gone from a replay after ten minutes.
+    pub secret: Option<ClientSecret>,
+    /// Whether an earlier request with the same `Idempotency-Key` created it.
+    pub replayed: bool,
+}
+
+/// A token that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The token.
+    pub token: Token,
+    /// Whether it had ended before.
+    pub already: bool,
+}
+
+/// What a client names a request by, so that it can repeat it. Not stored, and never shown: it opens a sealed secret.
+pub struct IdempotencyKey(String);
+
+impl IdempotencyKey {
+    /// 1 to 255 visible ASCII characters.
+    ///
+    /// # Errors
+    /// [`Invalid`] for anything else.
+    pub fn parse(value: &[u8]) -> Result<Self, Invalid> {
+        let valid = (1..=255).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
+        let text = valid.then(|| String::from_utf8_lossy(value).into_owned());
+        text.map(Self).ok_or_else(|| Invalid::one("Idempotency-Key", "format", "must be 1 to 255 visible ASCII characters"))
+    }
+}
+
+impl fmt::Debug for IdempotencyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IdempotencyKey([REDACTED])")
+    }
+}
+
+impl Drop for IdempotencyKey {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.0);
+    }
+}
+
+/// What to list.
+#[derive(Debug, Clone)]
+pub struct ListTokens {
+    /// Live ones or all.
+    pub liveness: Liveness,
+    /// Which of them.
+    pub filter: TokenFilter,
+    /// In which order.
+    pub order: Order,
+    /// Where to go on: the `next` of the page before.
+    pub cursor: Option<String>,
+    /// How many.
+    pub limit: PageLimit,
+    /// Whether to count all matches.
+    pub count: bool,
+}
+
+/// A page of tokens.
+#[derive(Debug)]
+pub struct TokenPage {
+    /// The tokens.
+    pub tokens: Vec<Token>,
+    /// Where to go on, if there is more.
+    pub next: Option<String>,
+    /// How many match in all, if it was asked.
+    pub total: Option<u64>,
+}
+
+/// Marks a repeatable create as running until dropped.
+struct Creating {
+    authority: Arc<Authority>,
+    id: [u8; 32],
+}
+
+impl Creating {
+    fn begin(authority: &Arc<Authority>, id: [u8; 32]) -> Result<Self, Error> {
+        let fresh = authority.creating.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        if fresh { Ok(Self { authority: Arc::clone(authority), id }) } else { Err(Error::InProgress) }
+    }
+}
+
+impl Drop for Creating {
+    fn drop(&mut self) {
+        self.authority.creating.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+impl Authority {
+    /// Creates a token in the caller's scope, with no permission that the caller lacks.
+    ///
+    /// It is committed, and verifies in this process, when this returns; it is finished even if the caller goes away.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`], [`Error::CallerEnded`], [`Error::KeyReused`], [`Error::InProgress`], [`Error::NotFound`]
+    /// (an operator named an unknown platform), [`Error::Unavailable`].
+    pub async fn create_token(self: &Arc<Self>, by: &MayManage, new: NewToken, key: Option<IdempotencyKey>) -> Result<Issued, Error> {
+        let caller = by.caller().clone();
+        let lacking = caller.permissions.lacking(new.permissions);
+        if !lacking.is_empty() {
+            return Err(Error::Forbidden(lacking));
+        }
+        let authority = Arc::clone(self);
+        // Apart from the request: a client that hangs up must not leave a token that is committed but not in the index.
+        tokio::spawn(async move { authority.create(&caller, new, key).await }).await.map_err(|e| Error::Unavailable(e.to_string()))?
+    }
+
+    async fn create(self: &Arc<Self>, caller: &Caller, new: NewToken, key: Option<IdempotencyKey>) -> Result<Issued, Error> {
+        let now = self.now();
+        let issuer = match caller.actor {
+            Actor::Token(_) => Issuer::Platform,
+            Actor::Operator(_) | Actor::System => Issuer::Operator,
+        };
+        let request = self.keyring.replay_digest(&[new.name.as_str().as_bytes(), &[new.permissions.bits()]]);
+        let (record, secret) = self.issue(caller.scope, new, issuer, true, now)?;
+        let replay = match &key {
+            None => None,
+            Some(IdempotencyKey(key)) => Some(Replay {
+                id: self.keyring.replay_digest(&[caller.actor.to_string().as_bytes(), key.as_bytes()]),
+                request,
+                secret: self.keyring.seal_secret(record.token.id, key, &secret),
+                created_at: now,
+            }),
+        };
+        let _running = replay.as_ref().map(|replay| Creating::begin(self, replay.id)).transpose()?;
+        let insert = Insert {
+            entry: entry_of(&record.token, caller, Action::TokenCreate, now),
+            record: record.clone(),
+            creator: match caller.actor {
+                Actor::Token(id) => Some(id),
+                Actor::Operator(_) | Actor::System => None,
+            },
+            replay,
+            replays_since: now.plus_millis(-REPLAY),
+        };
+        match self.store.insert_token(insert).await? {
+            Inserted::Created => {
+                if self.lease.is_some() {
+                    self.index.insert(&record);
+                }
+                Ok(Issued { token: record.token, secret: Some(secret), replayed: false })
+            }
+            Inserted::Replayed(before, record) => {
+                let same = bool::from(subtle::ConstantTimeEq::ct_eq(before.request.as_slice(), request.as_slice()));
+                if !same {
+                    return Err(Error::KeyReused);
+                }
+                let recent = before.created_at >= now.plus_millis(-REPLAY_SECRET) && record.token.revoked_at.is_none();
+                let sealed = before.secret.filter(|_| recent).zip(key);
+                let secret = sealed.and_then(|(sealed, IdempotencyKey(ref key))| self.keyring.unseal_secret(record.token.id, key, &sealed));
+                Ok(Issued { token: record.token, secret, replayed: true })
+            }
+            Inserted::CreatorEnded => Err(Error::CallerEnded),
+            Inserted::NoPlatform => Err(Error::NotFound),
+        }
+    }
+
+    /// Makes a token's record and secret; commits nothing.
+    pub(super) fn issue(
+        &self,
+        scope: Scope,
+        new: NewToken,
+        issuer: Issuer,
+        revocable: bool,
+        at: Timestamp,
+    ) -> Result<(Record, ClientSecret), Error> {
+        let secret = ClientSecret::draw(scope.environment, |bytes| self.entropy.fill(bytes))?;
+        let id = TokenId::new(at, self.random()?);
+        let token = Token {
+            id,
+            scope,
+            name: new.name,
+            permissions: new.permissions,
+            client_id: self.keyring.client_id(scope.environment, id),
+            issuer,
+            revocable,
+            created_at: at,
+            updated_at: at,
+            revoked_at: None,
+        };
+        let key = self.keyring.active_id();
+        let digest = self.keyring.digest(key, &token.client_id, secret.body());
+        let record = self.keyring.seal_token(token, digest, key, 1).ok_or_else(|| Error::Unavailable("no active key".to_owned()))?;
+        Ok((record, secret))
+    }
+
+    /// One page of the caller's tokens.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the cursor is not one of this list, [`Error::Unavailable`].
+    pub async fn list_tokens(&self, by: &MayRead, list: ListTokens) -> Result<TokenPage, Error> {
+        let scope = by.caller().scope;
+        let ListTokens { liveness, filter, order, cursor, limit, count } = list;
+        let place = List { scope, liveness, order, filter: &filter };
+        let after = cursor.map(|text| place.parse(&self.keyring, &text)).transpose()?;
+        let query = TokenQuery { scope, liveness, filter: filter.clone(), order, after, limit: limit.get(), count };
+        let found = self.store.list_tokens(query).await?;
+        // Taken before edited rows are left out: the walk goes on behind them.
+        let last = found.records.last().map(|record| record.token.id).filter(|_| found.has_more);
+        let next = last.and_then(|last| place.cursor(&self.keyring, last));
+        Ok(TokenPage { tokens: self.intact(found.records), next, total: found.total })
+    }
+
+    /// The next tokens of the caller behind `after`, oldest first, ended ones included; and where to go on, if there is
+    /// more. For walking a whole list in bounded memory.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn walk_tokens(&self, by: &MayRead, after: Option<TokenId>, limit: usize) -> Result<(Vec<Token>, Option<TokenId>), Error> {
+        let query = TokenQuery {
+            scope: by.caller().scope,
+            liveness: Liveness::All,
+            filter: TokenFilter::default(),
+            order: Order::OldestFirst,
+            after,
+            limit,
+            count: false,
+        };
+        let found = self.store.list_tokens(query).await?;
+        let last = found.records.last().map(|record| record.token.id).filter(|_| found.has_more);
+        Ok((self.intact(found.records), last))
+    }
+
+    fn intact(&self, records: Vec<Record>) -> Vec<Token> {
+        records.into_iter().filter(|record| self.is_intact(record)).map(Token::from).collect()
+    }
+
+    /// One of the caller's tokens, ended or not.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if the caller's scope has no such token, [`Error::Unavailable`].
+    pub async fn get_token(&self, by: &MayRead, id: TokenId) -> Result<Token, Error> {
+        let record = self.store.find_token_in(by.caller().scope, id).await?;
+        record.filter(|record| self.is_intact(record)).map(Token::from).ok_or(Error::NotFound)
+    }
+
+    /// Ends one of the caller's tokens: when this returns, no process anywhere accepts it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NotRevocable`] (unless an operator asks), [`Error::Unavailable`]: it may then have
+    /// ended; a repeat is safe.
+    pub async fn revoke_token(self: &Arc<Self>, by: &MayManage, id: TokenId) -> Result<Ended, Error> {
+        let (authority, caller) = (Arc::clone(self), by.caller().clone());
+        // Apart from the request, as create is.
+        tokio::spawn(async move { authority.revoke(caller, id).await }).await.map_err(|e| Error::Unavailable(e.to_string()))?
+    }
+
+    async fn revoke(self: &Arc<Self>, caller: Caller, id: TokenId) -> Result<Ended, Error> {
+        let (authority, scope, now) = (Arc::clone(self), caller.scope, self.now());
+        let operator = matches!(caller.actor, Actor::Operator(_));
+        let decide = move |before: &Record| {
+            if before.token.revoked_at.is_some() || !(before.token.revocable || operator) {
+                return Decision::Keep;
+            }
+            let mut token = before.token.clone();
+            // Never before its creation, which another machine's clock may have dated.
+            let at = now.max(token.created_at);
+            (token.revoked_at, token.updated_at) = (Some(at), at);
+            let entry = entry_of(&token, &caller, Action::TokenRevoke, now);
+            match authority.keyring.seal_token(token, before.digest.clone(), before.seal.key, before.seal.version + 1) {
+                Some(after) => Decision::Write(after, entry),
+                // Its key is not on the ring: nothing could have verified it.
+                None => Decision::Keep,
+            }
+        };
+        let (record, seq) = self.store.change_token(scope, id, decide).await?.ok_or(Error::NotFound)?;
+        if record.token.revoked_at.is_none() {
+            return Err(Error::NotRevocable);
+        }
+        self.index.end(&record);
+        self.settle().await?;
+        Ok(Ended { token: record.token, already: seq.is_none() })
+    }
+
+    /// The operator as a caller in the scope of a token, wherever that is.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Unavailable`].
+    pub async fn locate_token(&self, by: &Operator, id: TokenId) -> Result<Caller, Error> {
+        let (record, _) = self.store.find_token(id).await?.ok_or(Error::NotFound)?;
+        Ok(by.within(record.token.scope))
+    }
+
+    /// The operator as a caller in one half of a platform.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Unavailable`].
+    pub async fn locate_platform(&self, by: &Operator, platform: PlatformId, environment: Environment) -> Result<Caller, Error> {
+        self.store.find_platform(platform).await?.ok_or(Error::NotFound)?;
+        Ok(by.within(Scope { platform, environment }))
+    }
+
+    /// When a token was last used.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn last_used(&self, by: &MayRead, id: TokenId) -> Result<Option<Timestamp>, Error> {
+        self.get_token(by, id).await?;
+        Ok(self.store.last_used(id).await?.max(self.uses.last(id)))
+    }
+}
+
+/// The audit entry of a change of a token.
+pub(super) fn entry_of(token: &Token, caller: &Caller, action: Action, at: Timestamp) -> AuditEntry {
+    let permissions: Vec<_> = token.permissions.iter().map(|permission| permission.name()).collect();
+    AuditEntry {
+        at,
+        action,
+        actor: caller.actor.clone(),
+        platform: Some(token.scope.platform),
+        scope: Some(token.scope),
+        token: Some(token.id),
+        request: caller.request.clone(),
+        detail: serde_json::json!({ "name": token.name.as_str(), "permissions": permissions }).to_string(),
+    }
+}

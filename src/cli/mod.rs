@@ -1,0 +1,145 @@
+//! The command line: one file a command, each over the same [`Authority`].
+//!
+//! Exit codes: 0 done, 1 refused, 2 could not run. Errors are one line on standard error that says what to do next.
+
+mod audit;
+mod check;
+mod config;
+mod output;
+mod platform;
+mod quickstart;
+mod serve;
+mod settings;
+mod token;
+
+use std::{process::ExitCode, sync::Arc};
+
+use clap::{Parser, Subcommand};
+
+use self::settings::StoreSettings;
+use crate::{
+    authority::{Authority, Error, Options, SystemClock, SystemEntropy},
+    config::Config,
+    domain::{Operator, RequestInfo},
+};
+
+/// Countersign: the API token authority of a platform.
+#[derive(Debug, Parser)]
+#[command(name = "countersign", version, about, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// First time: makes a platform and prints a token and curl lines that work; then serves
+    Quickstart(quickstart::Quickstart),
+    /// Serves the APIs and, on another address, health and metrics for operators
+    Serve(serve::Serve),
+    /// The platforms, each with its root tokens
+    #[command(subcommand)]
+    Platform(platform::PlatformCommand),
+    /// The tokens, as the operator
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Says whether the clientId:clientSecret on standard input verifies, and as whom
+    Check(check::Check),
+    /// The audit log: who changed what
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    /// The configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+}
+
+/// Why a command did not do it.
+#[derive(Debug)]
+enum Failure {
+    /// It was refused: not found, not allowed, invalid.
+    Refused(String),
+    /// It could not run: usage, configuration, database.
+    CouldNotRun(String),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Unavailable(cause) => Self::CouldNotRun(format!("{cause}; nothing more was done, run the command again")),
+            other => Self::Refused(other.to_string()),
+        }
+    }
+}
+
+type Outcome = Result<(), Failure>;
+
+/// Runs a command.
+pub fn run(cli: Cli) -> ExitCode {
+    harden();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return failed(&Failure::CouldNotRun(format!("cannot start: {e}"))),
+    };
+    let outcome = runtime.block_on(async {
+        match cli.command {
+            Command::Quickstart(command) => command.run().await,
+            Command::Serve(command) => command.run().await,
+            Command::Platform(command) => command.run().await,
+            Command::Token(command) => command.run().await,
+            Command::Check(command) => command.run().await,
+            Command::Audit(command) => command.run().await,
+            Command::Config(command) => command.run(),
+        }
+    });
+    // Reads that nobody waits for any more must not hold up the end.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failed(&failure),
+    }
+}
+
+fn failed(failure: &Failure) -> ExitCode {
+    let (message, code) = match failure {
+        Failure::Refused(message) => (message, 1),
+        Failure::CouldNotRun(message) => (message, 2),
+    };
+    output::error(&format!("countersign: {message}"));
+    ExitCode::from(code)
+}
+
+/// Keeps secrets in memory out of core files and away from other processes of the same user.
+fn harden() {
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    let limited = rustix::process::setrlimit(rustix::process::Resource::Core, none);
+    let hidden = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    if limited.is_err() || hidden.is_err() {
+        output::error("countersign: cannot switch off core files; a crash could write secrets to the disk");
+    }
+}
+
+/// An authority for a command: it answers from the database, and changes what it is told to change.
+async fn open(settings: &StoreSettings) -> Result<(Arc<Authority>, Operator), Failure> {
+    let config = settings.config()?;
+    let options = Options { data: config.data, key_file: config.key_file, lease: None };
+    let authority = Authority::open(options, Arc::new(SystemClock), Arc::new(SystemEntropy)).await.map_err(Failure::CouldNotRun)?;
+    Ok((Arc::new(authority), operator()))
+}
+
+/// Whoever runs this command, by the account's number: names can be chosen by whoever sets the environment.
+fn operator() -> Operator {
+    let account = rustix::process::getuid().as_raw();
+    let request = RequestInfo { id: format!("command-{}", rustix::process::getpid().as_raw_nonzero()), source: String::new() };
+    Operator { name: format!("uid-{account}"), request }
+}
+
+fn problems(problems: &crate::config::Problems) -> Failure {
+    Failure::CouldNotRun(format!("the configuration is not valid: {problems}"))
+}
+
+/// The configuration of a command.
+impl StoreSettings {
+    fn config(&self) -> Result<Config, Failure> {
+        Config::of_process(&self.flags, self.file.as_deref()).map_err(|e| problems(&e))
+    }
+}

@@ -1,0 +1,118 @@
+//! What commands print: for a person, or one JSON document. The only file that prints.
+#![expect(clippy::print_stderr, reason = "this is the output")]
+
+use std::io::Write as _;
+
+use clap::ValueEnum;
+use serde_json::{Value, json};
+
+use crate::{
+    authority::Issued,
+    domain::{Platform, Token},
+};
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum Output {
+    /// For a person.
+    #[default]
+    Text,
+    /// One JSON document on standard output, and nothing else there.
+    Json,
+}
+
+/// Prints text or JSON.
+pub(super) fn print(output: Output, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) {
+    let document = match output {
+        Output::Text => text(),
+        Output::Json => format!("{:#}", json()),
+    };
+    // A reader that has seen enough (`| head`) is no error.
+    let _ = writeln!(std::io::stdout().lock(), "{}", document.trim_end_matches('\n'));
+}
+
+/// Prints one line on standard error.
+pub(super) fn error(line: &str) {
+    eprintln!("{line}");
+}
+
+/// Text that somebody chose, made harmless for a terminal: what could move the cursor or hide something is escaped.
+pub(super) fn harmless(text: &str) -> String {
+    let odd = |c: char| {
+        c.is_control()
+            || ('\u{200b}'..='\u{200f}').contains(&c)
+            || ('\u{2028}'..='\u{202e}').contains(&c)
+            || ('\u{2066}'..='\u{2069}').contains(&c)
+    };
+    text.chars().flat_map(|c| if odd(c) { c.escape_unicode().collect::<Vec<_>>() } else { vec![c] }).collect()
+}
+
+/// Rows under headings, in columns as wide as they need to be.
+pub(super) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let mut lines = vec![headings.iter().map(|heading| (*heading).to_owned()).collect::<Vec<_>>()];
+    lines.extend(rows.iter().cloned());
+    let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..headings.len()).map(width).collect();
+    let row = |line: &Vec<String>| {
+        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    lines.iter().map(row).collect::<Vec<_>>().join("\n")
+}
+
+pub(super) fn platform_json(platform: &Platform) -> Value {
+    json!({
+        "id": platform.id.to_string(),
+        "name": platform.name.as_str(),
+        "createdAt": platform.created_at.to_string(),
+        "disabledAt": platform.disabled_at.map(|at| at.to_string()),
+    })
+}
+
+pub(super) fn token_json(token: &Token) -> Value {
+    json!({
+        "id": token.id.to_string(),
+        "name": token.name.as_str(),
+        "platform": token.scope.platform.to_string(),
+        "environment": token.scope.environment.name(),
+        "permissions": token.permissions.iter().map(|permission| permission.name()).collect::<Vec<_>>(),
+        "clientId": token.client_id.to_string(),
+        "issuerType": token.issuer.name(),
+        "revocable": token.revocable,
+        "status": status(token),
+        "createdAt": token.created_at.to_string(),
+        "updatedAt": token.updated_at.to_string(),
+        "revokedAt": token.revoked_at.map(|at| at.to_string()),
+    })
+}
+
+pub(super) const fn status(token: &Token) -> &'static str {
+    if token.revoked_at.is_some() { "REVOKED" } else { "ACTIVE" }
+}
+
+/// A new token with its secret, which is shown this once.
+pub(super) fn issued_json(issued: &Issued) -> Value {
+    json!({
+        "environment": issued.token.scope.environment.name(),
+        "id": issued.token.id.to_string(),
+        "name": issued.token.name.as_str(),
+        "clientId": issued.token.client_id.to_string(),
+        "clientSecret": secret(issued),
+        "permissions": issued.token.permissions.iter().map(|permission| permission.name()).collect::<Vec<_>>(),
+    })
+}
+
+pub(super) fn issued_text(issued: &Issued) -> String {
+    format!(
+        "{} {}\n  permissions   {}\n  clientId      {}\n  clientSecret  {}\n",
+        issued.token.scope.environment,
+        issued.token.id,
+        issued.token.permissions,
+        issued.token.client_id,
+        secret(issued).unwrap_or("(not shown again)"),
+    )
+}
+
+fn secret(issued: &Issued) -> Option<&str> {
+    issued.secret.as_ref().map(|secret| secret.expose())
+}

@@ -1,0 +1,403 @@
+//! The configuration: four layers of the same flat settings, each value with where it came from.
+//!
+//! `config.default.toml` is the list of settings, their defaults and their manual at once; the command line's flags and
+//! their help are made from it. The only file that reads the environment.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+    time::Duration,
+};
+
+const DEFAULTS: &str = include_str!("../config.default.toml");
+const PREFIX: &str = "COUNTERSIGN_";
+
+/// One setting, as the defaults document it.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// Its name in the file; `listen` is `--listen` and `COUNTERSIGN_LISTEN`.
+    pub name: &'static str,
+    /// Its default, as text.
+    pub default: String,
+    /// Its sentence.
+    pub help: &'static str,
+}
+
+impl Setting {
+    /// Whether it is a switch.
+    pub fn is_switch(&self) -> bool {
+        matches!(self.default.as_str(), "true" | "false")
+    }
+}
+
+/// All settings, in the order of the defaults' file.
+pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
+    let values = DEFAULTS.parse::<toml::Table>().unwrap_or_default();
+    let mut help = "";
+    let mut settings = Vec::new();
+    for line in DEFAULTS.lines() {
+        if let Some(comment) = line.strip_prefix("# ") {
+            help = comment;
+        } else if let Some((name, _)) = line.split_once(" = ") {
+            settings.push(Setting { name, default: values.get(name).and_then(text_of).unwrap_or_default(), help });
+        }
+    }
+    settings
+});
+
+fn text_of(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Boolean(value) => Some(value.to_string()),
+        toml::Value::Integer(value) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The defaults.
+    Default,
+    /// The configuration file.
+    File(PathBuf),
+    /// A variable of the environment.
+    Environment(String),
+    /// The command line.
+    Flag(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::Flag(name) => write!(f, "flag {name}"),
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For a terminal.
+    Text,
+}
+
+/// The settings, valid and typed. Each is documented in `config.default.toml`.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the manual of each setting is in config.default.toml")]
+pub struct Config {
+    pub data: PathBuf,
+    pub key_file: PathBuf,
+    pub listen: SocketAddr,
+    pub admin_listen: SocketAddr,
+    pub tls_terminated_elsewhere: bool,
+    pub lease: Duration,
+    pub flush_interval: Duration,
+    pub header_timeout: Duration,
+    pub body_timeout: Duration,
+    pub request_timeout: Duration,
+    pub write_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub max_connections: usize,
+    pub drain_delay: Duration,
+    pub drain_timeout: Duration,
+    pub log: String,
+    pub log_format: LogFormat,
+    shown: Vec<Shown>,
+}
+
+/// A setting as it is in force.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value, a password in it blotted out.
+    pub value: String,
+    /// Where that came from.
+    pub origin: Origin,
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Problems(pub Vec<String>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("; "))
+    }
+}
+
+/// The layers on top of each other.
+struct Layers {
+    values: BTreeMap<&'static str, (String, Origin)>,
+    problems: Vec<String>,
+}
+
+impl Layers {
+    fn set(&mut self, name: &str, value: String, origin: Origin) {
+        match SETTINGS.iter().find(|setting| setting.name == name) {
+            Some(setting) => drop(self.values.insert(setting.name, (value, origin))),
+            None => self.problems.push(format!("{origin}: there is no setting {name:?} (see countersign config show)")),
+        }
+    }
+
+    fn read_file(&mut self, path: &Path) {
+        let origin = Origin::File(path.to_owned());
+        let parsed = fs::read_to_string(path)
+            .map_err(|e| e.to_string())
+            .and_then(|text| text.parse::<toml::Table>().map_err(|e| e.message().to_owned()));
+        match parsed {
+            Err(e) => self.problems.push(format!("{origin}: {e}")),
+            Ok(table) => {
+                for (name, value) in table {
+                    match text_of(&value) {
+                        Some(text) => self.set(&name, text, origin.clone()),
+                        None => self.problems.push(format!("{origin}: {name} must be a string, a whole number, true or false")),
+                    }
+                }
+            }
+        }
+    }
+
+    fn take<T>(&mut self, name: &str, what: &str, parse: impl FnOnce(&str) -> Option<T>, fallback: T) -> T {
+        let Some((value, origin)) = self.values.get(name) else {
+            self.problems.push(format!("{name} has no default"));
+            return fallback;
+        };
+        parse(value).unwrap_or_else(|| {
+            self.problems.push(format!("{origin}: {name} must be {what}, not {:?}", without_password(value)));
+            fallback
+        })
+    }
+
+    fn duration(&mut self, name: &str) -> Duration {
+        self.take(name, "a time such as 250ms, 10s or 2m, at most a day", parse_duration, Duration::ZERO)
+    }
+
+    fn positive(&mut self, name: &str) -> Duration {
+        let positive = |text: &str| parse_duration(text).filter(|duration| !duration.is_zero());
+        self.take(name, "a time above zero such as 250ms, 10s or 2m, at most a day", positive, Duration::ZERO)
+    }
+
+    fn address(&mut self, name: &str) -> SocketAddr {
+        self.take(name, "an address and port such as 127.0.0.1:8420", |text| text.parse().ok(), SocketAddr::from(([0; 4], 0)))
+    }
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let unit = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(unit);
+    let number: u64 = number.parse().ok()?;
+    let millis = match unit {
+        "ms" => number,
+        "s" => number.checked_mul(1000)?,
+        "m" => number.checked_mul(60_000)?,
+        "h" => number.checked_mul(3_600_000)?,
+        _ => return None,
+    };
+    (millis <= 86_400_000).then(|| Duration::from_millis(millis))
+}
+
+impl Config {
+    /// The configuration of this process: `flags` are what the command line gave, by setting, and `file` is `--config`.
+    ///
+    /// # Errors
+    /// All [`Problems`] at once.
+    pub fn of_process(flags: &BTreeMap<String, String>, file: Option<&Path>) -> Result<Self, Problems> {
+        #[expect(clippy::disallowed_methods, reason = "this is the configuration")]
+        let environment = std::env::vars().filter(|(name, _)| name.starts_with(PREFIX));
+        Self::layered(flags, environment, file)
+    }
+
+    /// The configuration of the given layers.
+    ///
+    /// # Errors
+    /// All [`Problems`] at once.
+    pub fn layered(
+        flags: &BTreeMap<String, String>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        file: Option<&Path>,
+    ) -> Result<Self, Problems> {
+        let mut layers = Layers { values: BTreeMap::new(), problems: Vec::new() };
+        for setting in SETTINGS.iter() {
+            layers.set(setting.name, setting.default.clone(), Origin::Default);
+        }
+        let mut file = file.map(Path::to_owned);
+        let mut from_environment = Vec::new();
+        for (variable, value) in environment {
+            match variable.strip_prefix(PREFIX).map(str::to_ascii_lowercase).as_deref() {
+                Some("config") => drop(file.get_or_insert_with(|| value.into())),
+                Some(name) => from_environment.push((name.to_owned(), value, variable.clone())),
+                None => {}
+            }
+        }
+        if let Some(path) = &file {
+            layers.read_file(path);
+        }
+        for (name, value, variable) in from_environment {
+            layers.set(&name, value, Origin::Environment(variable));
+        }
+        for (name, value) in flags {
+            layers.set(name, value.clone(), Origin::Flag(format!("--{}", name.replace('_', "-"))));
+        }
+        Self::typed(layers)
+    }
+
+    fn typed(mut layers: Layers) -> Result<Self, Problems> {
+        let some = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
+        let data = layers.take("data", "a directory", some, PathBuf::new());
+        let key_file = layers.take("key_file", "a file", |text| Some(some(text).unwrap_or_else(|| data.join("keys.json"))), PathBuf::new());
+        let sqlite = |text: &str| text.is_empty().then_some(());
+        layers.take("database", "empty: this version keeps its tokens in embedded SQLite only", sqlite, ());
+        let config = Self {
+            data,
+            key_file,
+            listen: layers.address("listen"),
+            admin_listen: layers.address("admin_listen"),
+            tls_terminated_elsewhere: layers.take("tls_terminated_elsewhere", "true or false", |text| text.parse().ok(), false),
+            lease: layers.positive("lease"),
+            flush_interval: layers.positive("flush_interval"),
+            header_timeout: layers.positive("header_timeout"),
+            body_timeout: layers.positive("body_timeout"),
+            request_timeout: layers.positive("request_timeout"),
+            write_timeout: layers.positive("write_timeout"),
+            idle_timeout: layers.positive("idle_timeout"),
+            max_connections: layers.take(
+                "max_connections",
+                "a whole number from 1 to 1000000",
+                |text| text.parse().ok().filter(|n| (1..=1_000_000).contains(n)),
+                1,
+            ),
+            drain_delay: layers.duration("drain_delay"),
+            drain_timeout: layers.duration("drain_timeout"),
+            log: layers.take(
+                "log",
+                "error, warn, info, debug or trace",
+                |text| ["error", "warn", "info", "debug", "trace"].contains(&text).then(|| text.to_owned()),
+                String::new(),
+            ),
+            log_format: layers.take(
+                "log_format",
+                "json or text",
+                |text| match text {
+                    "json" => Some(LogFormat::Json),
+                    "text" => Some(LogFormat::Text),
+                    _ => None,
+                },
+                LogFormat::Json,
+            ),
+            shown: SETTINGS
+                .iter()
+                .filter_map(|setting| {
+                    let (value, origin) = layers.values.get(setting.name)?.clone();
+                    Some(Shown { name: setting.name, value: without_password(&value), origin })
+                })
+                .collect(),
+        };
+        for (name, address) in [("listen", config.listen), ("admin_listen", config.admin_listen)] {
+            if !address.ip().is_loopback() && !config.tls_terminated_elsewhere {
+                layers.problems.push(format!(
+                    "{name}: {address} can be reached from elsewhere, and credentials would cross the network in the clear; listen on 127.0.0.1 \
+                     behind something that ends TLS, or say --tls-terminated-elsewhere if that is so"
+                ));
+            }
+        }
+        if config.request_timeout <= config.lease + config.body_timeout {
+            layers
+                .problems
+                .push("request_timeout must be longer than lease and body_timeout together, or a revoke could not be answered".to_owned());
+        }
+        if layers.problems.is_empty() { Ok(config) } else { Err(Problems(layers.problems)) }
+    }
+
+    /// Every setting as it is in force.
+    pub fn shown(&self) -> &[Shown] {
+        &self.shown
+    }
+}
+
+/// A URL without the password in it; anything else as it is.
+fn without_password(value: &str) -> String {
+    let hidden = || {
+        let (scheme, rest) = value.split_once("://")?;
+        let (login, place) = rest.rsplit_once('@')?;
+        let (user, _) = login.split_once(':')?;
+        Some(format!("{scheme}://{user}:[REDACTED]@{place}"))
+    };
+    hidden().unwrap_or_else(|| value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layered(flags: &[(&str, &str)], environment: &[(&str, &str)], file: Option<&str>) -> Result<Config, Problems> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let directory = tempfile::tempdir().unwrap();
+        let path = file.map(|text| {
+            let path = directory.path().join("countersign.toml");
+            fs::write(&path, text).unwrap();
+            path
+        });
+        Config::layered(&flags.iter().map(owned).collect(), environment.iter().map(owned), path.as_deref())
+    }
+
+    #[test]
+    fn the_defaults_are_valid_and_documented() {
+        let config = layered(&[], &[], None).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8420");
+        assert_eq!(config.key_file, Path::new("./countersign-data/keys.json"));
+        for setting in SETTINGS.iter() {
+            assert!(setting.help.ends_with('.'), "{} has no sentence", setting.name);
+        }
+        assert_eq!(SETTINGS.len(), DEFAULTS.parse::<toml::Table>().unwrap().len());
+        assert!(config.shown().iter().all(|shown| shown.origin == Origin::Default));
+    }
+
+    #[test]
+    fn flags_beat_the_environment_which_beats_the_file() {
+        let file = Some("lease = '1s'\nlog = 'warn'\nflush_interval = '1m'");
+        let environment = [("COUNTERSIGN_LEASE", "2s"), ("COUNTERSIGN_LOG", "debug")];
+        let config = layered(&[("lease", "3s")], &environment, file).unwrap();
+        assert_eq!((config.lease.as_secs(), &*config.log, config.flush_interval.as_secs()), (3, "debug", 60));
+        let origins: Vec<_> = config.shown().iter().filter(|s| s.origin != Origin::Default).map(|s| s.origin.to_string()).collect();
+        assert!(origins[0].ends_with("flag --lease") || origins[0].contains("lease"), "{origins:?}");
+    }
+
+    #[test]
+    fn u_06_unknown_settings_and_bad_values_are_refused_all_at_once() {
+        let Problems(problems) =
+            layered(&[("lease", "fast")], &[("COUNTERSIGN_LISTENN", "x")], Some("colour = 1\nlog = ['a']")).unwrap_err();
+        assert_eq!(problems.len(), 4, "{problems:?}");
+    }
+
+    #[test]
+    fn a_15_a_reachable_address_needs_a_word() {
+        let Problems(problems) = layered(&[("listen", "0.0.0.0:80"), ("admin_listen", "[::]:81")], &[], None).unwrap_err();
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        layered(&[("listen", "0.0.0.0:80"), ("tls_terminated_elsewhere", "true")], &[], None).unwrap();
+        layered(&[("listen", "[::1]:80")], &[], None).unwrap();
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        assert_eq!(without_password("postgres://me:pa@ss@db/x"), "postgres://me:[REDACTED]@db/x");
+        assert_eq!(without_password("postgres://db/x"), "postgres://db/x");
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(parse_duration("250ms"), Some(Duration::from_millis(250)));
+        for text in ["", "5", "s", "-1s", "1.5s", "25h", "1d", "99999999999999999999s", " 1s"] {
+            assert_eq!(parse_duration(text), None, "{text}");
+        }
+    }
+}

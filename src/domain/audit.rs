@@ -1,0 +1,149 @@
+//! The audit log's words: one committed change, what, by whom.
+
+use std::fmt;
+
+use super::{PageLimit, PlatformId, Scope, Timestamp, TokenId};
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// A platform was made.
+    PlatformCreate,
+    /// A platform was disabled.
+    PlatformDisable,
+    /// A platform was enabled again.
+    PlatformEnable,
+    /// A token was created.
+    TokenCreate,
+    /// A token was ended.
+    TokenRevoke,
+    /// Credentials or permissions were refused: one entry for all refusals of a minute.
+    Denied,
+    /// A row was found not to be as it was sealed.
+    Tampered,
+}
+
+impl Action {
+    /// All actions.
+    pub const ALL: [Self; 7] = [
+        Self::PlatformCreate,
+        Self::PlatformDisable,
+        Self::PlatformEnable,
+        Self::TokenCreate,
+        Self::TokenRevoke,
+        Self::Denied,
+        Self::Tampered,
+    ];
+
+    /// The name, as the log writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PlatformCreate => "platform.create",
+            Self::PlatformDisable => "platform.disable",
+            Self::PlatformEnable => "platform.enable",
+            Self::TokenCreate => "token.create",
+            Self::TokenRevoke => "token.revoke",
+            Self::Denied => "denied",
+            Self::Tampered => "tampered",
+        }
+    }
+
+    /// The action of that exact name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.name() == text)
+    }
+}
+
+/// Who did it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Actor {
+    /// A caller of one of the dialects, by its token.
+    Token(TokenId),
+    /// Somebody at the command line, by the name of their account.
+    Operator(String),
+    /// Countersign itself.
+    System,
+}
+
+impl Actor {
+    /// Reads what [`fmt::Display`] writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.split_once(':') {
+            Some(("operator", name)) => Some(Self::Operator(name.to_owned())),
+            Some(_) => TokenId::parse(text).map(Self::Token),
+            None => (text == "system").then_some(Self::System),
+        }
+    }
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token(id) => fmt::Display::fmt(id, f),
+            Self::Operator(name) => write!(f, "operator:{name}"),
+            Self::System => f.write_str("system"),
+        }
+    }
+}
+
+/// The request behind a change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RequestInfo {
+    /// The `X-Request-Id` of its answer.
+    pub id: String,
+    /// The address that it came from; empty for a command.
+    pub source: String,
+}
+
+/// One change, to be committed with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub action: Action,
+    /// By whom.
+    pub actor: Actor,
+    /// On which platform, if on one.
+    pub platform: Option<PlatformId>,
+    /// In which half, if in one. Never without a platform.
+    pub scope: Option<Scope>,
+    /// To which token, if to one.
+    pub token: Option<TokenId>,
+    /// With which request.
+    pub request: RequestInfo,
+    /// What else is worth knowing, as a JSON object in text; never a secret.
+    pub detail: String,
+}
+
+/// An entry as the log keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedEntry {
+    /// Its place: entries are numbered in the order of their commits.
+    pub seq: u64,
+    /// The process that wrote it.
+    pub node: String,
+    /// The entry.
+    pub entry: AuditEntry,
+}
+
+/// Which entries to show: all that match everything given.
+#[derive(Debug, Clone, Default)]
+pub struct AuditQuery {
+    /// On this platform.
+    pub platform: Option<PlatformId>,
+    /// To this token.
+    pub token: Option<TokenId>,
+    /// Of this kind.
+    pub action: Option<Action>,
+    /// By them.
+    pub actor: Option<Actor>,
+    /// At or after.
+    pub after: Option<Timestamp>,
+    /// At or before.
+    pub before: Option<Timestamp>,
+    /// Older than this place: the last one of the page before.
+    pub before_seq: Option<u64>,
+    /// At most so many, newest first.
+    pub limit: PageLimit,
+}

@@ -1,0 +1,360 @@
+//! The credential: what its two halves look like, and how a presented one is taken apart.
+//!
+//! ```text
+//! clientId      ik_test_   32 hex digits: the token's id    8 hex digits: the keyed tag
+//! clientSecret  iksec_test_   43 base62 digits: 256 random bits   6 base62 digits: CRC-32 of all before
+//! ```
+//! The id inside the clientId makes it a primary key (nothing else needs to be stored or looked up), and the tag lets
+//! a made-up one be refused without the database. The checksum proves nothing: it is public, so that scanners for
+//! leaked secrets can recognise one offline. Neither half ever contains a colon.
+//!
+//! NEVER CHANGE THE PREFIXES: scanners and clients know them, and every digest covers them.
+
+use std::fmt;
+
+use base64::Engine as _;
+use subtle::ConstantTimeEq as _;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use super::{Environment, TokenId};
+
+/// Random digits in a secret: 62^43 > 2^256.
+pub const SECRET_BODY_LEN: usize = 43;
+const SECRET_PREFIX_LEN: usize = 11;
+const CHECKSUM_LEN: usize = 6;
+const SECRET_LEN: usize = SECRET_PREFIX_LEN + SECRET_BODY_LEN + CHECKSUM_LEN;
+const CLIENT_ID_PREFIX_LEN: usize = 8;
+const CLIENT_ID_LEN: usize = CLIENT_ID_PREFIX_LEN + 32 + 8;
+const PAIR_LEN: usize = CLIENT_ID_LEN + 1 + SECRET_LEN;
+const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+const fn client_id_prefix(environment: Environment) -> &'static str {
+    match environment {
+        Environment::Sandbox => "ik_test_",
+        Environment::Production => "ik_live_",
+    }
+}
+
+const fn secret_prefix(environment: Environment) -> &'static str {
+    match environment {
+        Environment::Sandbox => "iksec_test_",
+        Environment::Production => "iksec_live_",
+    }
+}
+
+/// The part of a clientId that only a holder of the server key can make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientTag(pub [u8; 4]);
+
+/// The public half of a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientId {
+    /// Which half of its platform it opens.
+    pub environment: Environment,
+    /// The token.
+    pub token: TokenId,
+    /// Proof that the server made it.
+    pub tag: ClientTag,
+}
+
+impl ClientId {
+    /// Reads the text exactly: no other case, no space.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let (prefix, digits) = text.split_at_checked(CLIENT_ID_PREFIX_LEN)?;
+        let environment = Environment::ALL.into_iter().find(|e| client_id_prefix(*e).as_bytes() == prefix)?;
+        let mut bytes = [0; 20];
+        if digits.len() != 2 * bytes.len() {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = hex(pair[0])? << 4 | hex(pair[1])?;
+        }
+        let (id, tag) = bytes.split_at(16);
+        let token = TokenId(uuid::Uuid::from_slice(id).ok()?);
+        Some(Self { environment, token, tag: ClientTag(tag.try_into().ok()?) })
+    }
+}
+
+const fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tag = u32::from_be_bytes(self.tag.0);
+        write!(f, "{}{}{tag:08x}", client_id_prefix(self.environment), self.token.simple())
+    }
+}
+
+/// The secret half, as it is handed out once. It cannot be printed, copied, compared or serialized, and its memory is
+/// wiped: the one way to the text is [`ClientSecret::expose`].
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct ClientSecret {
+    text: String,
+}
+
+impl ClientSecret {
+    /// Makes the secret of 43 digits drawn by `draw`, which fills its argument with random bytes.
+    ///
+    /// Digits are drawn one by one (bytes from 248 up are drawn again), so each is uniform over the alphabet.
+    ///
+    /// # Errors
+    /// Whatever `draw` fails with.
+    pub fn draw<E>(environment: Environment, mut draw: impl FnMut(&mut [u8]) -> Result<(), E>) -> Result<Self, E> {
+        let mut text = String::with_capacity(SECRET_LEN);
+        text.push_str(secret_prefix(environment));
+        let mut bytes = Zeroizing::new([0; 64]);
+        while text.len() < SECRET_PREFIX_LEN + SECRET_BODY_LEN {
+            draw(bytes.as_mut_slice())?;
+            let missing = SECRET_PREFIX_LEN + SECRET_BODY_LEN - text.len();
+            let fair = bytes.iter().filter(|byte| **byte < 248);
+            text.extend(fair.take(missing).map(|byte| char::from(BASE62[usize::from(byte % 62)])));
+        }
+        let checksum = checksum(text.as_bytes());
+        text.extend(checksum.map(char::from));
+        Ok(Self { text })
+    }
+
+    /// The secret of a text that was sealed earlier.
+    pub(crate) fn unsealed(text: String) -> Self {
+        Self { text }
+    }
+
+    /// The 43 random digits, which is what the digest covers.
+    pub fn body(&self) -> &[u8; SECRET_BODY_LEN] {
+        let (_, digits) = self.text.as_bytes().split_at(SECRET_PREFIX_LEN);
+        digits.first_chunk().unwrap_or(&[0; SECRET_BODY_LEN])
+    }
+
+    /// The text itself. A test counts the callers: the answers to create, and the seal of a replay.
+    pub fn expose(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Debug for ClientSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientSecret([REDACTED])")
+    }
+}
+
+fn checksum(text: &[u8]) -> [u8; CHECKSUM_LEN] {
+    let mut value = crc32fast::hash(text);
+    let mut digits = [b'0'; CHECKSUM_LEN];
+    for digit in digits.iter_mut().rev() {
+        *digit = BASE62[(value % 62) as usize];
+        value /= 62;
+    }
+    digits
+}
+
+/// The keyed digest of a secret: what is stored of it. Compared in constant time only.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct SecretDigest(pub [u8; 32]);
+
+impl SecretDigest {
+    /// Whether the two are equal, in a time that does not depend on where they differ.
+    pub fn matches(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl fmt::Debug for SecretDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretDigest([REDACTED])")
+    }
+}
+
+/// A credential that somebody sent: well-formed, unproven. Wiped after use; cannot be printed.
+#[derive(ZeroizeOnDrop)]
+pub struct Presented {
+    #[zeroize(skip)]
+    client_id: ClientId,
+    body: [u8; SECRET_BODY_LEN],
+}
+
+impl Presented {
+    /// Takes apart the value of an `Authorization` header.
+    ///
+    /// `Basic` in any case, one or more spaces, canonical padded base64 of exactly the pair that we hand out; anything
+    /// else is nobody. Nothing is allocated, and nothing longer than a real credential is decoded.
+    pub fn parse_basic(value: &[u8]) -> Option<Self> {
+        let (scheme, rest) = value.split_at_checked(6)?;
+        let (name, space) = scheme.split_at(5);
+        if !name.eq_ignore_ascii_case(b"basic") || space != b" " {
+            return None;
+        }
+        let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
+        let encoded = &rest[spaces..];
+        if encoded.len() != PAIR_LEN.div_ceil(3) * 4 {
+            return None;
+        }
+        let mut pair = Zeroizing::new([0; PAIR_LEN.div_ceil(3) * 3]);
+        let written = base64::engine::general_purpose::STANDARD.decode_slice(encoded, pair.as_mut_slice()).ok()?;
+        Self::parse_pair(pair.get(..written)?)
+    }
+
+    /// Takes apart `clientId:clientSecret`.
+    pub fn parse_pair(pair: &[u8]) -> Option<Self> {
+        if pair.len() != PAIR_LEN || pair[CLIENT_ID_LEN] != b':' {
+            return None;
+        }
+        let client_id = ClientId::parse(&pair[..CLIENT_ID_LEN])?;
+        let secret = &pair[CLIENT_ID_LEN + 1..];
+        let (text, sum) = secret.split_at(SECRET_LEN - CHECKSUM_LEN);
+        let (prefix, body) = text.split_at(SECRET_PREFIX_LEN);
+        let well_formed = prefix == secret_prefix(client_id.environment).as_bytes()
+            && body.iter().all(u8::is_ascii_alphanumeric)
+            && checksum(text) == sum;
+        if !well_formed {
+            return None;
+        }
+        Some(Self { client_id, body: body.try_into().ok()? })
+    }
+
+    /// The public half.
+    pub const fn client_id(&self) -> &ClientId {
+        &self.client_id
+    }
+
+    /// The 43 digits of the secret half that the digest covers.
+    pub const fn body(&self) -> &[u8; SECRET_BODY_LEN] {
+        &self.body
+    }
+}
+
+impl fmt::Debug for Presented {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Presented({}, [REDACTED])", self.client_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn secret(environment: Environment, fill: u8) -> ClientSecret {
+        let mut next = fill;
+        ClientSecret::draw(environment, |bytes| {
+            for byte in bytes {
+                next = next.wrapping_mul(31).wrapping_add(17);
+                *byte = next;
+            }
+            Ok::<_, ()>(())
+        })
+        .unwrap()
+    }
+
+    fn client_id(environment: Environment) -> ClientId {
+        let token = TokenId::parse("019542f5-b3e7-7d02-8000-000000000001").unwrap();
+        ClientId { environment, token, tag: ClientTag([1, 2, 3, 4]) }
+    }
+
+    fn basic(pair: &str) -> String {
+        format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+    }
+
+    fn accepts(value: &str) -> bool {
+        Presented::parse_basic(value.as_bytes()).is_some()
+    }
+
+    #[test]
+    fn a_pair_that_we_handed_out_is_taken_apart() {
+        for environment in Environment::ALL {
+            let (id, secret) = (client_id(environment), secret(environment, 7));
+            let presented = Presented::parse_basic(basic(&format!("{id}:{}", secret.expose())).as_bytes()).unwrap();
+            assert_eq!(presented.client_id(), &id);
+            assert_eq!(presented.body(), secret.body());
+            assert_eq!(format!("{presented:?}"), format!("Presented({id}, [REDACTED])"));
+            assert_eq!(format!("{secret:?}"), "ClientSecret([REDACTED])");
+        }
+    }
+
+    #[test]
+    fn a_03_scheme_in_any_case_and_one_or_more_spaces_but_no_tab() {
+        let value = basic(&format!("{}:{}", client_id(Environment::Sandbox), secret(Environment::Sandbox, 1).expose()));
+        let encoded = value.strip_prefix("Basic ").unwrap();
+        for scheme in ["Basic ", "basic ", "BASIC  ", "bAsIc      "] {
+            assert!(accepts(&format!("{scheme}{encoded}")), "{scheme:?}");
+        }
+        for scheme in ["Basic\t", "Basic \t", "Bearer ", " Basic ", "Basic", "Basic,", "Basic\u{a0}"] {
+            assert!(!accepts(&format!("{scheme}{encoded}")), "{scheme:?}");
+        }
+    }
+
+    #[test]
+    fn a_08_one_credential_has_exactly_one_encoding() {
+        let pair = format!("{}:{}", client_id(Environment::Sandbox), secret(Environment::Sandbox, 1).expose());
+        let value = basic(&pair);
+        assert!(accepts(&value) && value.ends_with("=="));
+        assert!(!accepts(value.trim_end_matches('=')), "no padding");
+        assert!(!accepts(&format!("{value}=")), "more padding");
+        assert!(!accepts(&format!("{value} ")), "space behind");
+        let mut trailing_bits = value.clone().into_bytes();
+        let last = trailing_bits.len() - 3;
+        trailing_bits[last] += 1;
+        assert!(!accepts(std::str::from_utf8(&trailing_bits).unwrap()), "non-zero trailing bits");
+        assert!(!accepts(&value.replace('A', "-")) && !accepts(&value.replace('c', " ")), "other alphabets, inner space");
+    }
+
+    #[test]
+    fn a_02_every_altered_character_makes_it_nobody_or_somebody_else() {
+        let pair = format!("{}:{}", client_id(Environment::Sandbox), secret(Environment::Sandbox, 1).expose());
+        for position in CLIENT_ID_LEN..pair.len() {
+            let mut altered = pair.clone().into_bytes();
+            altered[position] = if altered[position] == b'x' { b'y' } else { b'x' };
+            assert!(Presented::parse_pair(&altered).is_none(), "position {position}");
+        }
+    }
+
+    #[test]
+    fn z_08_a_prefix_of_the_other_environment_does_not_fit() {
+        let pair = format!("{}:{}", client_id(Environment::Sandbox), secret(Environment::Production, 1).expose());
+        assert!(Presented::parse_pair(pair.as_bytes()).is_none());
+    }
+
+    #[test]
+    fn s_03_digits_are_uniform_and_secrets_unique() {
+        use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+        let mut rng = rand_chacha::ChaCha20Rng::from_seed([3; 32]);
+        let (mut seen, mut counts) = (std::collections::HashSet::new(), [0_u64; 256]);
+        const SECRETS: u64 = 100_000;
+        for _ in 0..SECRETS {
+            let secret = ClientSecret::draw(Environment::Sandbox, |bytes| {
+                rng.fill_bytes(bytes);
+                Ok::<_, ()>(())
+            })
+            .unwrap();
+            assert_eq!(secret.expose().len(), SECRET_LEN);
+            secret.body().iter().for_each(|digit| counts[usize::from(*digit)] += 1);
+            assert!(seen.insert(secret.expose().to_owned()));
+        }
+        let expected = (SECRETS * SECRET_BODY_LEN as u64) as f64 / 62.0;
+        let chi: f64 = BASE62.iter().map(|d| (counts[usize::from(*d)] as f64 - expected).powi(2) / expected).sum();
+        // 61 degrees of freedom: mean 61, p = 0.0001 at about 108.
+        assert!(chi < 108.0, "chi-square {chi}");
+    }
+
+    proptest! {
+        #[test]
+        fn i_04_parsing_never_panics(value in proptest::collection::vec(any::<u8>(), 0..300), cut in 0..200usize) {
+            let _ = Presented::parse_basic(&value);
+            let _ = Presented::parse_pair(&value);
+            let _ = ClientId::parse(&value);
+            let real = basic(&format!("{}:{}", client_id(Environment::Sandbox), secret(Environment::Sandbox, 1).expose()));
+            let _ = Presented::parse_basic(&[&real.as_bytes()[..cut.min(real.len())], &value[..]].concat());
+        }
+
+        #[test]
+        fn client_ids_round_trip(id: u128, tag: [u8; 4], live: bool) {
+            let environment = if live { Environment::Production } else { Environment::Sandbox };
+            let id = ClientId { environment, token: TokenId(uuid::Uuid::from_u128(id)), tag: ClientTag(tag) };
+            prop_assert_eq!(ClientId::parse(id.to_string().as_bytes()), Some(id));
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The words of Countersign as types: pure, without I/O, clock, JSON, SQL or HTTP.
+//!
+//! Whatever a parser here lets through is valid everywhere below; nothing below checks again.
+
+mod audit;
+mod caller;
+mod credential;
+mod invalid;
+mod permission;
+mod platform;
+mod query;
+mod time;
+mod token;
+
+pub use audit::{Action, Actor, AuditEntry, AuditQuery, RecordedEntry, RequestInfo};
+pub use caller::{Caller, Forbidden, MayManage, MayRead, Operator};
+pub use credential::{ClientId, ClientSecret, ClientTag, Presented, SECRET_BODY_LEN, SecretDigest};
+pub use invalid::{Invalid, Problem};
+pub use permission::{Permission, Permissions};
+pub use platform::{Environment, Platform, PlatformId, Scope};
+pub use query::{Liveness, Order, Page, PageLimit, TokenFilter, TokenQuery};
+pub use time::Timestamp;
+pub use token::{Issuer, NewToken, Token, TokenId, TokenName};

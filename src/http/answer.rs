@@ -1,0 +1,200 @@
+//! The outermost layer: what every answer has, whatever happened inside.
+//!
+//! A request id, `Cache-Control: no-store`, the envelope even after a panic, one log line; and the connection ends where
+//! a request's body was not read.
+
+use std::{
+    net::SocketAddr,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+};
+
+use axum::{
+    body::Body,
+    extract::{MatchedPath, Request},
+    response::{IntoResponse as _, Response},
+};
+use futures_util::FutureExt as _;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use tower::ServiceExt as _;
+
+use super::{
+    App,
+    auth::RequestContext,
+    envelope::{ClientCode, Refusal},
+};
+use crate::domain::{Invalid, RequestInfo};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The request line, without its method and version.
+const TARGET_LIMIT: usize = 8 * 1024;
+/// All header fields.
+const HEADERS_LIMIT: usize = 16 * 1024;
+
+/// Answers a request that came over a connection.
+pub(super) async fn answer(app: App, router: axum::Router, request: Request<Incoming>, peer: SocketAddr) -> Response {
+    let (parts, body) = request.into_parts();
+    let unread = (!body.is_end_stream()).then(|| Arc::new(AtomicBool::new(true)));
+    let body = match &unread {
+        None => Body::empty(),
+        Some(unread) => Body::new(Noting { body, unread: Arc::clone(unread) }),
+    };
+    let mut response = answer_routed(app, router, Request::from_parts(parts, body), peer).await;
+    if unread.is_some_and(|unread| unread.load(Ordering::Relaxed)) {
+        // What is left of the body would be taken for the next request, or would have to be swallowed first.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Answers a request in the process, as tests send it.
+pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: Request, peer: SocketAddr) -> Response {
+    let began = app.clock.boot();
+    let info = RequestInfo { id: request_id(&app, &request), source: peer.ip().to_string() };
+    let context = RequestContext { info, caller: Arc::default() };
+    let (method, target) = (request.method().clone(), request.uri().path().len());
+    request.extensions_mut().insert(context.clone());
+    let route = Arc::new(std::sync::OnceLock::new());
+    request.extensions_mut().insert(Route(Arc::clone(&route)));
+
+    let too_large = too_large(&request);
+    let timeout = app.limits.request_timeout;
+    let answered = async {
+        match too_large {
+            Some(refusal) => Ok(refusal.into_response()),
+            None => {
+                AssertUnwindSafe(tokio::time::timeout(timeout, router.oneshot(request))).catch_unwind().await.map(|answered| match answered
+                {
+                    Ok(Ok(response)) => response,
+                    Ok(Err(never)) => match never {},
+                    Err(_) => {
+                        tracing::error!(request_id = context.info.id, "a request was not answered in time");
+                        Refusal::unavailable().closing().into_response()
+                    }
+                })
+            }
+        }
+    };
+    let mut response = answered.await.unwrap_or_else(|_| {
+        app.metrics.panics.inc();
+        Refusal::internal().closing().into_response()
+    });
+
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(id) = HeaderValue::from_str(&context.info.id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    let micros = u64::try_from((app.clock.boot().saturating_sub(began)).as_micros()).unwrap_or(u64::MAX);
+    app.metrics.answered(response.status());
+    // The route, not the path: what a client puts into a path may be anything.
+    tracing::info!(
+        request_id = context.info.id,
+        source = context.info.source,
+        method = method.as_str(),
+        route = route.get().map_or("-", String::as_str),
+        path_bytes = target,
+        status = response.status().as_u16(),
+        caller = context.caller.get().map_or("-", String::as_str),
+        micros,
+        "request"
+    );
+    response
+}
+
+/// Where the router notes which of its routes it took.
+#[derive(Clone)]
+pub(super) struct Route(Arc<std::sync::OnceLock<String>>);
+
+/// Notes the route.
+pub(super) async fn note_route(request: Request, next: axum::middleware::Next) -> Response {
+    if let (Some(Route(route)), Some(path)) = (request.extensions().get(), request.extensions().get::<MatchedPath>()) {
+        let _ = route.set(path.as_str().to_owned());
+    }
+    next.run(request).await
+}
+
+/// The caller's id, if it sent one well-formed one; else a new one.
+fn request_id(app: &App, request: &Request) -> String {
+    let mut values = request.headers().get_all(REQUEST_ID).iter();
+    let theirs = match (values.next(), values.next()) {
+        (Some(value), None) => {
+            value.to_str().ok().filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()))
+        }
+        _ => None,
+    };
+    theirs.map_or_else(|| app.new_request_id(), str::to_owned)
+}
+
+fn too_large(request: &Request) -> Option<Refusal> {
+    let refusal = |status, field: &str, limit: usize| {
+        let invalid = Invalid::one(field, "max_length", format!("must have at most {limit} bytes"));
+        Some(Refusal::invalid_as(ClientCode::InvalidAs(status), &invalid).closing())
+    };
+    if request.uri().path_and_query().map_or(0, |target| target.as_str().len()) > TARGET_LIMIT {
+        return refusal(StatusCode::URI_TOO_LONG, "path", TARGET_LIMIT);
+    }
+    let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if headers > HEADERS_LIMIT {
+        return refusal(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers", HEADERS_LIMIT);
+    }
+    None
+}
+
+/// The whole answer to a request whose head the HTTP library refused with the bare response `theirs`.
+pub(super) fn refused_head(theirs: &[u8], id: &str) -> Vec<u8> {
+    let status = std::str::from_utf8(theirs.get(9..12).unwrap_or_default()).ok().and_then(|status| status.parse::<StatusCode>().ok());
+    let code = match status {
+        Some(status @ (StatusCode::URI_TOO_LONG | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)) => ClientCode::InvalidAs(status),
+        _ => ClientCode::InvalidInput,
+    };
+    let refusal = Refusal::invalid_as(code, &Invalid::one("request", "http", "is not valid HTTP, or its head is too large"));
+    let line = match code {
+        ClientCode::InvalidAs(StatusCode::URI_TOO_LONG) => "414 URI Too Long",
+        ClientCode::InvalidAs(_) => "431 Request Header Fields Too Large",
+        _ => "400 Bad Request",
+    };
+    let body = refusal.body();
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {line}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\ncache-control: no-store\r\n\
+         x-request-id: {id}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+/// A request's body that notes when it was read to its end.
+struct Noting {
+    body: Incoming,
+    unread: Arc<AtomicBool>,
+}
+
+impl http_body::Body for Noting {
+    type Data = bytes::Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        let frame = std::pin::Pin::new(&mut self.body).poll_frame(context);
+        if matches!(frame, Poll::Ready(None)) || self.body.is_end_stream() {
+            self.unread.store(false, Ordering::Relaxed);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}

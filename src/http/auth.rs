@@ -1,0 +1,62 @@
+//! From the `Authorization` header to proof: a handler that takes [`Reads`] or [`Manages`] runs for nobody else.
+
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::FromRequestParts;
+use http::{header, request::Parts};
+
+use super::{App, envelope::Refusal};
+use crate::{
+    authority::Denied,
+    domain::{Caller, Forbidden, MayManage, MayRead, Presented, RequestInfo},
+};
+
+/// What belongs to one request: made by the outermost layer, filled in on the way, logged at the end.
+#[derive(Debug, Clone)]
+pub(super) struct RequestContext {
+    pub(super) info: RequestInfo,
+    pub(super) caller: Arc<OnceLock<String>>,
+}
+
+async fn caller(parts: &Parts, app: &App) -> Result<Caller, Refusal> {
+    let context = parts.extensions.get::<RequestContext>().ok_or_else(Refusal::internal)?;
+    // Exactly one: of two, whoever is in front of us may have looked at the other.
+    let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
+    let presented = match (values.next(), values.next()) {
+        (Some(value), None) => Presented::parse_basic(value.as_bytes()),
+        _ => None,
+    };
+    let caller = app.authority.verify(presented, context.info.clone()).await.map_err(|denied| match denied {
+        Denied::Refused(_) => Refusal::unauthorized(),
+        Denied::Unknown => Refusal::unavailable(),
+    })?;
+    let _ = context.caller.set(caller.actor.to_string());
+    Ok(caller)
+}
+
+fn refused(app: &App, forbidden: Forbidden) -> Refusal {
+    app.authority.note_forbidden();
+    Refusal::forbidden(forbidden.required)
+}
+
+/// A handler's caller, who may read tokens.
+pub(super) struct Reads(pub(super) MayRead);
+
+/// A handler's caller, who may create and end tokens.
+pub(super) struct Manages(pub(super) MayManage);
+
+impl FromRequestParts<App> for Reads {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
+        caller(parts, app).await?.may_read().map(Self).map_err(|forbidden| refused(app, forbidden))
+    }
+}
+
+impl FromRequestParts<App> for Manages {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
+        caller(parts, app).await?.may_manage().map(Self).map_err(|forbidden| refused(app, forbidden))
+    }
+}

@@ -1,0 +1,114 @@
+//! The Blips dialect: `/blips`.
+
+mod error;
+mod wire;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::State,
+    response::{IntoResponse as _, Response},
+    routing::{get, post},
+};
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+
+use super::{
+    App,
+    auth::{Manages, Reads},
+    body, create, envelope,
+    envelope::Refusal,
+    path,
+    query::Query,
+};
+use crate::{
+    authority::{Error, ListTokens},
+    domain::{Invalid, Liveness, MayRead, Order, Token, TokenFilter, TokenId},
+};
+
+/// Where the dialect is mounted; the published server has no prefix.
+pub(crate) const MOUNT: &str = "/blips";
+
+/// Tokens read and sent at once when the whole list is streamed.
+const CHUNK: usize = 500;
+
+/// All operations.
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .route("/tokens", get(list).post(create_token))
+        .route("/tokens/{token_id}", get(read))
+        .route("/tokens/{token_id}/revoke", post(revoke))
+}
+
+async fn create_token(State(app): State<App>, Manages(by): Manages, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
+    let key = create::idempotency_key(&headers)?;
+    let json = body::read_json(&headers, body, app.limits.body_timeout).await?;
+    let new = wire::new_token(&json).map_err(|invalid| Refusal::invalid(&invalid))?;
+    let issued = app.authority.create_token(&by, new, key).await.map_err(error::refusal)?;
+    Ok(create::answer(&issued, &wire::IssuedToken::from(&issued)))
+}
+
+async fn list(State(app): State<App>, Reads(by): Reads, uri: Uri) -> Result<Response, Refusal> {
+    match page_of(uri.query()).map_err(|invalid| Refusal::invalid(&invalid))? {
+        Some(list) => {
+            let page = app.authority.list_tokens(&by, list).await.map_err(error::refusal)?;
+            Ok(envelope::json(StatusCode::OK, &wire::TokenPage::from(&page)))
+        }
+        None => whole_list(app, by).await,
+    }
+}
+
+/// The page that was asked for; without `limit` and `cursor`, the whole list.
+fn page_of(query: Option<&str>) -> Result<Option<ListTokens>, Invalid> {
+    let mut query = Query::parse(query, &["limit", "cursor"]);
+    let limit = query.limit("limit");
+    let cursor = query.text("cursor").filter(|cursor| !cursor.is_empty());
+    query.finish()?;
+    let paged = limit.is_some() || cursor.is_some();
+    Ok(paged.then(|| ListTokens {
+        liveness: Liveness::All,
+        filter: TokenFilter::default(),
+        order: Order::OldestFirst,
+        cursor,
+        limit: limit.unwrap_or_default(),
+        count: false,
+    }))
+}
+
+/// Streams the list in bounded memory: a chunk is read when the one before was sent.
+async fn whole_list(app: App, by: MayRead) -> Result<Response, Refusal> {
+    // The first chunk before the status: a database that can't be read is still a 503.
+    let (tokens, next) = app.authority.walk_tokens(&by, None, CHUNK).await.map_err(error::refusal)?;
+    let first = chunk("{\"data\":[", &tokens, next);
+    let rest = stream::try_unfold(next, move |next| {
+        let (app, by) = (app.clone(), by.clone());
+        async move {
+            let Some(after) = next else { return Ok(None) };
+            let (tokens, next) = app.authority.walk_tokens(&by, Some(after), CHUNK).await?;
+            // A page of edited rows only is empty: no comma then.
+            let opening = if tokens.is_empty() { "" } else { "," };
+            Ok::<_, Error>(Some((chunk(opening, &tokens, next), next)))
+        }
+    });
+    let chunks = futures_util::StreamExt::chain(stream::iter([Ok(first)]), rest);
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], Body::from_stream(chunks)).into_response())
+}
+
+fn chunk(opening: &str, tokens: &[Token], next: Option<TokenId>) -> Bytes {
+    let items: Vec<_> = tokens.iter().filter_map(|token| serde_json::to_string(&wire::ApiToken::from(token)).ok()).collect();
+    let closing = if next.is_none() { "]}" } else { "" };
+    format!("{opening}{}{closing}", items.join(",")).into()
+}
+
+async fn read(State(app): State<App>, Reads(by): Reads, uri: Uri) -> Result<Response, Refusal> {
+    let id = path::token_id(&uri).ok_or_else(error::not_found)?;
+    let token = app.authority.get_token(&by, id).await.map_err(error::refusal)?;
+    Ok(envelope::json(StatusCode::OK, &wire::ApiToken::from(&token)))
+}
+
+async fn revoke(State(app): State<App>, Manages(by): Manages, uri: Uri) -> Result<Response, Refusal> {
+    let id = path::token_id(&uri).ok_or_else(error::not_found)?;
+    let ended = app.authority.revoke_token(&by, id).await.map_err(error::refusal)?;
+    Ok(envelope::json(StatusCode::OK, &wire::ApiToken::from(&ended.token)))
+}

@@ -1,0 +1,93 @@
+//! Blips' JSON shapes, and its projection of permissions.
+
+use serde::Serialize;
+
+use crate::{
+    authority::{self, Issued},
+    domain::{Invalid, NewToken, Permission, Permissions, Token},
+    http::{body::Json, create},
+};
+
+/// Blips' name of a permission; it has none for TRANSACT.
+const fn name(permission: Permission) -> Option<&'static str> {
+    match permission {
+        Permission::View => Some("view"),
+        Permission::Transact => None,
+        Permission::Manage => Some("manage"),
+    }
+}
+
+fn access_level(permissions: Permissions) -> &'static str {
+    if permissions.contains(Permission::Manage) { "management" } else { "view_only" }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ApiToken<'t> {
+    id: String,
+    name: &'t str,
+    permissions: Vec<&'static str>,
+    access_level: &'static str,
+    issuer_type: &'static str,
+    status: &'static str,
+    revocable: bool,
+    client_id: String,
+    created_at: String,
+    updated_at: String,
+    revoked_at: Option<String>,
+}
+
+impl<'t> From<&'t Token> for ApiToken<'t> {
+    fn from(token: &'t Token) -> Self {
+        Self {
+            id: format!("Token:tok_{}", token.id.simple()),
+            name: token.name.as_str(),
+            permissions: token.permissions.iter().filter_map(name).collect(),
+            access_level: access_level(token.permissions),
+            issuer_type: token.issuer.name(),
+            status: if token.revoked_at.is_some() { "REVOKED" } else { "ACTIVE" },
+            revocable: token.revocable,
+            client_id: token.client_id.to_string(),
+            created_at: token.created_at.to_string(),
+            updated_at: token.updated_at.to_string(),
+            revoked_at: token.revoked_at.map(|at| at.to_string()),
+        }
+    }
+}
+
+/// The answer to create, the only one with a secret.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct IssuedToken<'t> {
+    #[serde(flatten)]
+    token: ApiToken<'t>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_secret: Option<&'t str>,
+}
+
+impl<'t> From<&'t Issued> for IssuedToken<'t> {
+    fn from(issued: &'t Issued) -> Self {
+        Self { token: (&issued.token).into(), client_secret: issued.secret.as_ref().map(|secret| secret.expose()) }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TokenPage<'t> {
+    data: Vec<ApiToken<'t>>,
+    has_more: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<&'t str>,
+}
+
+impl<'t> From<&'t authority::TokenPage> for TokenPage<'t> {
+    fn from(page: &'t authority::TokenPage) -> Self {
+        Self { data: page.tokens.iter().map(ApiToken::from).collect(), has_more: page.next.is_some(), next_cursor: page.next.as_deref() }
+    }
+}
+
+/// Reads `{name, permissions}`.
+pub(super) fn new_token(json: &Json) -> Result<NewToken, Invalid> {
+    let known = |text: &str| Permission::ALL.into_iter().find(|permission| name(*permission) == Some(text));
+    create::new_token(json, "view or manage", known)
+}

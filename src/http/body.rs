@@ -1,0 +1,223 @@
+//! Request bodies: `application/json`, at most 64 KiB, in time; and strictly JSON, no member twice at any depth.
+
+use std::{fmt, time::Duration};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+
+use super::envelope::{ClientCode, Refusal};
+use crate::domain::Invalid;
+
+const LIMIT: usize = 64 * 1024;
+const DEPTH: usize = 16;
+
+/// A JSON value whose objects keep each member once.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Json {
+    Null,
+    Bool,
+    Number,
+    String(String),
+    Array(Vec<Json>),
+    Object(Vec<(String, Json)>),
+}
+
+impl Json {
+    /// A member of an object.
+    pub(super) fn get(&self, name: &str) -> Option<&Self> {
+        match self {
+            Self::Object(members) => members.iter().find(|(member, _)| member == name).map(|(_, value)| value),
+            _ => None,
+        }
+    }
+}
+
+/// Reads a request's JSON object.
+pub(super) async fn read_json(headers: &HeaderMap, body: Body, timeout: Duration) -> Result<Json, Refusal> {
+    check_type(headers)?;
+    let bytes = read(body, timeout).await?;
+    match parse(&bytes) {
+        Ok(object @ Json::Object(_)) => Ok(object),
+        Ok(_) => Err(Refusal::invalid(&Invalid::one("body", "type", "must be a JSON object"))),
+        Err(invalid) => Err(Refusal::invalid(&invalid)),
+    }
+}
+
+fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
+    let unsupported = |field: &str, message: &str| {
+        let invalid = Invalid::one(field, "media_type", message);
+        Err(Refusal::invalid_as(ClientCode::InvalidAs(StatusCode::UNSUPPORTED_MEDIA_TYPE), &invalid).closing())
+    };
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return unsupported("Content-Encoding", "must be absent: send the body as it is");
+    }
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let media_type = match (types.next().and_then(|value| value.to_str().ok()), types.next()) {
+        (Some(value), None) => value.split(';').next().unwrap_or_default().trim_matches([' ', '\t']),
+        _ => "",
+    };
+    // Parameters are allowed, but JSON has only the one encoding.
+    let charset = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).and_then(charset);
+    if !media_type.eq_ignore_ascii_case("application/json") || charset.is_some_and(|charset| !charset.eq_ignore_ascii_case("utf-8")) {
+        return unsupported("Content-Type", "must be application/json, in UTF-8");
+    }
+    Ok(())
+}
+
+fn charset(content_type: &str) -> Option<&str> {
+    content_type.split(';').skip(1).find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
+    })
+}
+
+async fn read(body: Body, timeout: Duration) -> Result<Bytes, Refusal> {
+    let invalid = |constraint, message: &str| Invalid::one("body", constraint, message);
+    let collected = tokio::time::timeout(timeout, Limited::new(body, LIMIT).collect()).await;
+    match collected {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(e)) if e.is::<LengthLimitError>() => {
+            let invalid = invalid("max_length", "must have at most 65536 bytes");
+            Err(Refusal::invalid_as(ClientCode::InvalidAs(StatusCode::PAYLOAD_TOO_LARGE), &invalid).closing())
+        }
+        Ok(Err(_)) => Err(Refusal::invalid(&invalid("incomplete", "did not arrive whole")).closing()),
+        Err(_) => Err(Refusal::invalid(&invalid("timeout", "did not arrive in time")).closing()),
+    }
+}
+
+/// Reads JSON text.
+pub(super) fn parse(bytes: &[u8]) -> Result<Json, Invalid> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = Strict { depth: DEPTH }.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
+    // The parser's own message may quote the input, which may hold a secret.
+    value.map_err(|e| {
+        let constraint = if e.is_data() { "structure" } else { "json" };
+        let what = if e.is_data() { "holds a member twice or is nested too deeply" } else { "is not valid JSON" };
+        Invalid::one("body", constraint, format!("{what}, at line {} column {}", e.line(), e.column()))
+    })
+}
+
+struct Strict {
+    depth: usize,
+}
+
+impl Strict {
+    fn deeper<E: serde::de::Error>(&self) -> Result<usize, E> {
+        self.depth.checked_sub(1).ok_or_else(|| E::custom("too deep"))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Json;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Json, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Json, E> {
+        Ok(Json::Bool)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Json, E> {
+        Ok(Json::Number)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Json, E> {
+        Ok(Json::Number)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Json, E> {
+        Ok(Json::Number)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Json, E> {
+        Ok(Json::String(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {
+        let depth = self.deeper()?;
+        let mut array = Vec::new();
+        while let Some(item) = items.next_element_seed(Self { depth })? {
+            array.push(item);
+        }
+        Ok(Json::Array(array))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json, A::Error> {
+        let depth = self.deeper()?;
+        let mut object = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        while let Some(name) = members.next_key::<String>()? {
+            if !seen.insert(name.clone()) {
+                return Err(A::Error::custom("twice"));
+            }
+            object.push((name, members.next_value_seed(Self { depth })?));
+        }
+        Ok(Json::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn i_01_h70_to_h83_what_is_not_json() {
+        let deep = "[".repeat(10_000);
+        let cases: [&[u8]; 18] = [
+            b"",
+            b"{",
+            b"{}x",
+            b"{}{}",
+            b"{\"a\":1,\"a\":2}",
+            b"{\"x\":{\"a\":1,\"a\":2}}",
+            deep.as_bytes(),
+            b"{\"a\":\"\xff\"}",
+            b"\xff\xfe{\0}\0",
+            b"{/**/}",
+            b"{'a':1}",
+            b"NaN",
+            b"{\"a\":\"\\ud800\"}",
+            b"{\"a\":01}",
+            b"\xef\xbb\xbf{}",
+            b"{\"a\":1e999}",
+            b"{,}",
+            b"{\"a\":1,}",
+        ];
+        for case in cases {
+            assert!(parse(case).is_err(), "{:?}", String::from_utf8_lossy(&case[..case.len().min(40)]));
+        }
+    }
+
+    #[test]
+    fn members_are_kept() {
+        let json = parse(br#"{"a":"b","c":[1,null,true],"__proto__":{}}"#).unwrap();
+        assert_eq!(json.get("a"), Some(&Json::String("b".to_owned())));
+        assert_eq!(json.get("c"), Some(&Json::Array(vec![Json::Number, Json::Null, Json::Bool])));
+        assert_eq!(json.get("x"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn i_04_parsing_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), text in "[\\[\\]{}\",:0-9a-z\\\\]{0,80}") {
+            let _ = parse(&bytes);
+            let _ = parse(text.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The body of every refusal: `{status, code, message, details}`, in both dialects and from every layer.
+//!
+//! A refusal is the caller's doing or ours, and the two are made differently: no input can choose a 5xx.
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::domain::{Invalid, Permissions};
+
+/// What a caller did wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClientCode {
+    InvalidInput,
+    /// `INVALID_INPUT` under the status that HTTP has for it: 413, 414, 415 or 431.
+    InvalidAs(StatusCode),
+    Unauthorized,
+    Forbidden,
+    TokenNotFound,
+    ReferenceNotFound,
+    MethodNotAllowed,
+    Conflict,
+}
+
+impl ClientCode {
+    const fn status(self) -> StatusCode {
+        match self {
+            Self::InvalidInput => StatusCode::BAD_REQUEST,
+            Self::InvalidAs(status) => status,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::TokenNotFound | Self::ReferenceNotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Conflict => StatusCode::CONFLICT,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::InvalidInput | Self::InvalidAs(_) => "INVALID_INPUT",
+            Self::Unauthorized => "UNAUTHORIZED",
+            Self::Forbidden => "FORBIDDEN",
+            Self::TokenNotFound => "TOKEN_NOT_FOUND",
+            Self::ReferenceNotFound => "REFERENCE_NOT_FOUND",
+            Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
+            Self::Conflict => "CONFLICT",
+        }
+    }
+}
+
+/// The JSON of a refusal.
+#[derive(Serialize)]
+struct Envelope<'r> {
+    status: u16,
+    code: &'static str,
+    message: &'static str,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    details: &'r Map<String, Value>,
+}
+
+/// An answer that is no.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    message: &'static str,
+    details: Map<String, Value>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Refusal {
+    /// The caller's doing.
+    pub(super) fn client(code: ClientCode, message: &'static str) -> Self {
+        Self { status: code.status(), code: code.name(), message, details: Map::new(), headers: Vec::new() }
+    }
+
+    /// A defect of ours.
+    pub(super) fn internal() -> Self {
+        Self {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            code: "INTERNAL_ERROR",
+            message: "Something went wrong on our side. Tell us the X-Request-Id of this answer.",
+            details: Map::new(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// Nobody's doing, and soon over.
+    pub(super) fn unavailable() -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            code: "SERVICE_UNAVAILABLE",
+            message: "The service can't answer right now. Try again.",
+            details: Map::new(),
+            headers: vec![(header::RETRY_AFTER, HeaderValue::from_static("1"))],
+        }
+    }
+
+    /// The one answer to whoever is not proven.
+    pub(super) fn unauthorized() -> Self {
+        Self::client(ClientCode::Unauthorized, "The request needs the clientId and clientSecret of a live API token, as HTTP Basic.")
+            .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"countersign\", charset=\"UTF-8\""))
+    }
+
+    pub(super) fn forbidden(required: Permissions) -> Self {
+        let required: Vec<_> = required.iter().map(|permission| permission.name()).collect();
+        Self::client(ClientCode::Forbidden, "The API token lacks a permission that this request needs.")
+            .with_detail("required", json!(required))
+    }
+
+    pub(super) fn invalid(invalid: &Invalid) -> Self {
+        Self::invalid_as(ClientCode::InvalidInput, invalid)
+    }
+
+    pub(super) fn invalid_as(code: ClientCode, invalid: &Invalid) -> Self {
+        let errors: Vec<_> = invalid
+            .problems()
+            .iter()
+            .map(|problem| json!({ "field": problem.field, "message": problem.message, "constraint": problem.constraint }))
+            .collect();
+        Self::client(code, "The request is not valid; details.errors says what to change.").with_detail("errors", json!(errors))
+    }
+
+    pub(super) fn with_detail(mut self, name: &str, value: Value) -> Self {
+        self.details.insert(name.to_owned(), value);
+        self
+    }
+
+    pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// For answers after which the rest of the request is not read.
+    pub(super) fn closing(self) -> Self {
+        self.with_header(header::CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    /// The body alone.
+    pub(super) fn body(&self) -> String {
+        let Self { status, code, message, details, .. } = self;
+        serde_json::to_string(&Envelope { status: status.as_u16(), code, message, details }).unwrap_or_default()
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.body()));
+        *response.status_mut() = self.status;
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response.headers_mut().extend(self.headers);
+        response
+    }
+}
+
+/// A body of JSON.
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response(),
+        Err(_) => Refusal::internal().into_response(),
+    }
+}

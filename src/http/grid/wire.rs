@@ -1,0 +1,76 @@
+//! Grid's JSON shapes.
+
+use serde::Serialize;
+
+use crate::{
+    authority::{Issued, TokenPage},
+    domain::{Invalid, NewToken, Permission, Token},
+    http::{body::Json, create},
+};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ApiToken<'t> {
+    id: String,
+    name: &'t str,
+    permissions: Vec<&'static str>,
+    client_id: String,
+    created_at: String,
+    updated_at: String,
+}
+
+impl<'t> From<&'t Token> for ApiToken<'t> {
+    fn from(token: &'t Token) -> Self {
+        Self {
+            id: token.id.to_string(),
+            name: token.name.as_str(),
+            permissions: token.permissions.iter().map(Permission::name).collect(),
+            client_id: token.client_id.to_string(),
+            created_at: token.created_at.to_string(),
+            updated_at: token.updated_at.to_string(),
+        }
+    }
+}
+
+/// The answer to create, the only one with a secret.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct IssuedToken<'t> {
+    #[serde(flatten)]
+    token: ApiToken<'t>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_secret: Option<&'t str>,
+}
+
+impl<'t> From<&'t Issued> for IssuedToken<'t> {
+    fn from(issued: &'t Issued) -> Self {
+        Self { token: (&issued.token).into(), client_secret: issued.secret.as_ref().map(|secret| secret.expose()) }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TokenList<'t> {
+    data: Vec<ApiToken<'t>>,
+    has_more: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<&'t str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_count: Option<u64>,
+}
+
+impl<'t> From<&'t TokenPage> for TokenList<'t> {
+    fn from(page: &'t TokenPage) -> Self {
+        Self {
+            data: page.tokens.iter().map(ApiToken::from).collect(),
+            has_more: page.next.is_some(),
+            next_cursor: page.next.as_deref(),
+            total_count: page.total,
+        }
+    }
+}
+
+/// Reads `{name, permissions}`.
+pub(super) fn new_token(json: &Json) -> Result<NewToken, Invalid> {
+    create::new_token(json, "VIEW, TRANSACT or MANAGE", Permission::parse)
+}

@@ -1,0 +1,26 @@
+//! Countersign: the API token authority of a platform.
+//!
+//! It issues, lists, shows, verifies and ends the tokens (`clientId:clientSecret`) with which a platform's customers
+//! call its API. Two published token APIs, Grid and Blips, are dialects over one core.
+//!
+//! # A tour
+//!
+//! - [`domain`]: the words. A [`domain::Token`], its [`domain::Permissions`], a [`domain::Presented`] credential, a
+//!   proven [`domain::Caller`]. Pure.
+//! - [`authority`]: the use cases, as methods of [`authority::Authority`]; and the resident index, which proves any
+//!   credential in memory and still knows of every change anywhere.
+//! - `store`: the durable side, SQLite. A change and its audit entry are committed together.
+//! - [`http`]: the two dialects and the operators' pages, over an accept loop of our own.
+//! - [`cli`]: the commands. Each calls the same authority.
+//!
+//! Direction: `cli` → `http` → `authority` → `store` → `domain`; a test holds it.
+
+#![forbid(unsafe_code)]
+
+pub mod authority;
+pub mod cli;
+pub mod config;
+pub mod domain;
+pub mod http;
+mod store;
+mod telemetry;

@@ -1,0 +1,302 @@
+//! The durable side: the closed set of databases behind one type.
+//!
+//! A `Store` decides nothing: what a change means, and what a seal covers, is the authority's. It promises that a change
+//! and its audit entry are committed together or not at all, that a method which returned `Ok` is durable, and that
+//! entries are numbered in the order in which they become visible.
+
+mod row;
+mod sqlite;
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, SecretDigest, Timestamp, Token, TokenId, TokenQuery};
+
+pub(crate) use row::{PlatformRecord, Record, Seal};
+pub(crate) use sqlite::Sqlite;
+
+/// Why the store could not do it. Nothing of it is ever sent to a client.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// It cannot be reached, is overloaded or failed; whether a change was committed is then unknown.
+    Unavailable(String),
+    /// The disk is full. Nothing was committed.
+    Full,
+    /// A stored value cannot be what we wrote.
+    Corrupt(String),
+    /// It is set up so that its promises would not hold, or belongs to another version.
+    Unfit(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unavailable(cause) => write!(f, "the database is unavailable: {cause}"),
+            Self::Full => f.write_str("the database's disk is full"),
+            Self::Corrupt(what) => write!(f, "the database holds something that was not written by countersign: {what}"),
+            Self::Unfit(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Where the records are.
+#[derive(Debug, Clone)]
+pub(crate) struct Location {
+    /// The data directory: the SQLite database, and what else a process needs beside it.
+    pub(crate) data: PathBuf,
+    /// The name under which this process writes audit entries.
+    pub(crate) node: String,
+}
+
+/// A create that may be repeated, as it is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Replay {
+    /// Keyed digest of the caller and the `Idempotency-Key`.
+    pub(crate) id: [u8; 32],
+    /// Keyed digest of what was asked for.
+    pub(crate) request: [u8; 32],
+    /// The secret, sealed under the `Idempotency-Key`; gone after a while.
+    pub(crate) secret: Option<Vec<u8>>,
+    /// When the first request was answered.
+    pub(crate) created_at: Timestamp,
+}
+
+/// A token to insert.
+#[derive(Debug)]
+pub(crate) struct Insert {
+    /// The sealed record.
+    pub(crate) record: Record,
+    /// Its audit entry.
+    pub(crate) entry: AuditEntry,
+    /// The caller's own token, which must still be live at the commit.
+    pub(crate) creator: Option<TokenId>,
+    /// The record that lets the request be repeated.
+    pub(crate) replay: Option<Replay>,
+    /// Replays made before this are forgotten.
+    pub(crate) replays_since: Timestamp,
+}
+
+/// What became of an insert.
+#[derive(Debug)]
+pub(crate) enum Inserted {
+    /// It was committed.
+    Created,
+    /// The same request was committed before.
+    Replayed(Replay, Box<Record>),
+    /// The caller's token has ended, or its platform was disabled, since it was verified.
+    CreatorEnded,
+    /// There is no such platform.
+    NoPlatform,
+}
+
+/// What to do with a record that was read inside the transaction.
+#[derive(Debug)]
+pub(crate) enum Decision<R> {
+    /// Leave it.
+    Keep,
+    /// Put this in its place, with its audit entry.
+    Write(R, AuditEntry),
+}
+
+/// A page of records.
+#[derive(Debug)]
+pub(crate) struct Records {
+    /// The records.
+    pub(crate) records: Vec<Record>,
+    /// Whether there are more behind them.
+    pub(crate) has_more: bool,
+    /// How many match in all, if it was asked.
+    pub(crate) total: Option<u64>,
+}
+
+/// What others have changed, as it stands now.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// Everything up to this place is in here, or was written by this process.
+    pub(crate) through: u64,
+    /// Whether there is more behind it.
+    pub(crate) more: bool,
+    /// Tokens that were created or ended.
+    pub(crate) tokens: Vec<Record>,
+    /// Platforms that were created, disabled or enabled, with the place of the change.
+    pub(crate) platforms: Vec<(u64, PlatformRecord)>,
+}
+
+/// The databases.
+#[derive(Debug)]
+pub(crate) enum Store {
+    /// Embedded, one machine.
+    Sqlite(Sqlite),
+}
+
+/// Sends each method to the database.
+macro_rules! on {
+    ($store:expr, $s:ident => $call:expr) => {
+        match $store {
+            Store::Sqlite($s) => $call,
+        }
+    };
+}
+
+impl Store {
+    /// Opens the database, creating or migrating it if need be.
+    ///
+    /// # Errors
+    /// [`Error::Unfit`] if its settings or version do not allow what we promise; else as any operation.
+    pub(crate) fn open(location: &Location) -> Result<Self, Error> {
+        Sqlite::open(location).map(Self::Sqlite)
+    }
+
+    /// The installation's identity, made with the database.
+    pub(crate) async fn installation(&self) -> Result<[u8; 16], Error> {
+        on!(self, s => s.installation().await)
+    }
+
+    /// Makes the installation's row, unless there is one.
+    pub(crate) async fn insert_installation(&self, id: [u8; 16], at: Timestamp) -> Result<(), Error> {
+        on!(self, s => s.insert_installation(id, at).await)
+    }
+
+    /// Key ids with their canaries.
+    pub(crate) async fn list_canaries(&self) -> Result<Vec<(u32, [u8; 32])>, Error> {
+        on!(self, s => s.list_canaries().await)
+    }
+
+    /// Adds the canary of a key, unless there is one.
+    pub(crate) async fn insert_canary(&self, key: u32, mac: [u8; 32]) -> Result<(), Error> {
+        on!(self, s => s.insert_canary(key, mac).await)
+    }
+
+    /// One record by primary key, for verification: the only read without a scope.
+    pub(crate) async fn find_token(&self, id: TokenId) -> Result<Option<(Record, PlatformRecord)>, Error> {
+        on!(self, s => s.find_token(id).await)
+    }
+
+    /// One record, if it is in the scope.
+    pub(crate) async fn find_token_in(&self, scope: Scope, id: TokenId) -> Result<Option<Record>, Error> {
+        on!(self, s => s.find_token_in(scope, id).await)
+    }
+
+    /// A page of records and, if asked, the total, from one snapshot.
+    pub(crate) async fn list_tokens(&self, query: TokenQuery) -> Result<Records, Error> {
+        on!(self, s => s.list_tokens(query).await)
+    }
+
+    /// Commits a new token with its audit entry.
+    pub(crate) async fn insert_token(&self, insert: Insert) -> Result<Inserted, Error> {
+        on!(self, s => s.insert_token(insert).await)
+    }
+
+    /// Reads a token of the scope, lets `decide` decide, and commits what it wrote, in one transaction that goes before
+    /// all others. Returns the record as it then is, and the place of its change, if one was made.
+    pub(crate) async fn change_token<F>(&self, scope: Scope, id: TokenId, decide: F) -> Result<Option<(Record, Option<u64>)>, Error>
+    where
+        F: FnMut(&Record) -> Decision<Record> + Send + 'static,
+    {
+        on!(self, s => s.change_token(scope, id, decide).await)
+    }
+
+    /// Commits a platform with its root tokens, each with its audit entry.
+    pub(crate) async fn insert_platform(
+        &self,
+        platform: PlatformRecord,
+        entry: AuditEntry,
+        roots: Vec<(Record, AuditEntry)>,
+    ) -> Result<u64, Error> {
+        on!(self, s => s.insert_platform(platform, entry, roots).await)
+    }
+
+    /// As [`Store::change_token`], for a platform.
+    pub(crate) async fn change_platform<F>(&self, id: PlatformId, decide: F) -> Result<Option<(PlatformRecord, Option<u64>)>, Error>
+    where
+        F: FnMut(&PlatformRecord) -> Decision<PlatformRecord> + Send + 'static,
+    {
+        on!(self, s => s.change_platform(id, decide).await)
+    }
+
+    /// One platform.
+    pub(crate) async fn find_platform(&self, id: PlatformId) -> Result<Option<PlatformRecord>, Error> {
+        on!(self, s => s.find_platform(id).await)
+    }
+
+    /// All platforms, oldest first.
+    pub(crate) async fn list_platforms(&self) -> Result<Vec<PlatformRecord>, Error> {
+        on!(self, s => s.list_platforms().await)
+    }
+
+    /// Commits an entry that stands for itself.
+    pub(crate) async fn insert_audit_entry(&self, entry: AuditEntry) -> Result<(), Error> {
+        on!(self, s => s.insert_audit_entry(entry).await)
+    }
+
+    /// A page of the audit log, newest first, and whether there is more.
+    pub(crate) async fn list_audit(&self, query: AuditQuery) -> Result<(Vec<RecordedEntry>, bool), Error> {
+        on!(self, s => s.list_audit(query).await)
+    }
+
+    /// Hands every platform and every live token to `visit`, from one snapshot; returns its place in the feed.
+    pub(crate) fn load(&self, visit: &mut dyn FnMut(Loaded)) -> Result<u64, Error> {
+        on!(self, s => s.load(visit))
+    }
+
+    /// What other processes have changed after `seq`, in order.
+    pub(crate) fn changes_after(&self, seq: u64) -> Result<Changes, Error> {
+        on!(self, s => s.changes_after(seq))
+    }
+
+    /// Tells other processes that this one will answer from memory, believing it for `lease` at a time. To be called
+    /// before [`Store::load`].
+    pub(crate) fn announce(&self, lease: Duration) -> Result<(), Error> {
+        on!(self, s => s.announce(lease))
+    }
+
+    /// How long another process may still answer from memory what has changed since; `None` if there is no other.
+    pub(crate) fn longest_lease_elsewhere(&self) -> Result<Option<Duration>, Error> {
+        on!(self, s => s.longest_lease_elsewhere())
+    }
+
+    /// Notes when tokens were last used.
+    pub(crate) async fn note_uses(&self, uses: Vec<(TokenId, Timestamp)>) -> Result<(), Error> {
+        on!(self, s => s.note_uses(uses).await)
+    }
+
+    /// When a token was last used, as far as it was noted.
+    pub(crate) async fn last_used(&self, id: TokenId) -> Result<Option<Timestamp>, Error> {
+        on!(self, s => s.last_used(id).await)
+    }
+
+    /// Forgets the secrets of replays made before the first moment, and replays made before the second.
+    pub(crate) async fn expire_replays(&self, secrets: Timestamp, replays: Timestamp) -> Result<(), Error> {
+        on!(self, s => s.expire_replays(secrets, replays).await)
+    }
+
+    /// Commits nothing, durably: whether a change could be made now.
+    pub(crate) async fn probe(&self) -> Result<(), Error> {
+        on!(self, s => s.probe().await)
+    }
+}
+
+/// What [`Store::load`] hands out.
+#[derive(Debug)]
+pub(crate) enum Loaded {
+    /// A platform, before any token of it.
+    Platform(PlatformRecord),
+    /// A live token.
+    Token(Record),
+}
+
+/// A record without its secret parts.
+impl From<Record> for Token {
+    fn from(record: Record) -> Self {
+        record.token
+    }
+}
+
+impl Record {
+    /// The digest's first half, which is what the index compares.
+    pub(crate) fn short_digest(&self) -> [u8; 16] {
+        let SecretDigest(bytes) = &self.digest;
+        std::array::from_fn(|i| bytes[i])
+    }
+}

@@ -1,0 +1,51 @@
+//! Space kept back, so that a token can still be ended on a full disk.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::PathBuf,
+};
+
+/// Enough for thousands of endings: each writes a few pages to the write-ahead log.
+const SIZE: usize = 1 << 20;
+
+/// A file of real blocks that is given up when an ending meets a full disk, and laid in again before the next change
+/// of any other kind.
+pub(super) struct Ballast {
+    path: PathBuf,
+    held: bool,
+}
+
+impl Ballast {
+    /// The reserve in the file at `path`, laid in by the first change.
+    pub(super) fn new(path: PathBuf) -> Self {
+        let held = fs::metadata(&path).is_ok_and(|file| file.len() == SIZE as u64);
+        Self { path, held }
+    }
+
+    /// Frees the space. False if there was none.
+    pub(super) fn release(&mut self) -> bool {
+        let held = std::mem::take(&mut self.held);
+        held && fs::remove_file(&self.path).is_ok()
+    }
+
+    /// Lays the space in again, if it is not there.
+    ///
+    /// # Errors
+    /// Usually that the disk is full still; nothing is left behind then.
+    pub(super) fn restore(&mut self) -> io::Result<()> {
+        if self.held {
+            return Ok(());
+        }
+        // Written, not truncated to size: a sparse file would keep nothing back.
+        let written = File::create(&self.path).and_then(|mut file| {
+            file.write_all(&vec![0xA5; SIZE])?;
+            file.sync_all()
+        });
+        if written.is_err() {
+            let _ = fs::remove_file(&self.path);
+        }
+        self.held = written.is_ok();
+        written
+    }
+}

@@ -1,0 +1,397 @@
+//! The embedded store: one file, many processes, one writer at a time.
+//!
+//! WAL with `synchronous=FULL`: a commit is on the disk before anybody hears of it. Reads run on a small pool beside the
+//! writer; every process of the same data directory sees the others' commits through the file.
+
+mod ballast;
+mod presence;
+mod sql;
+mod writer;
+
+use std::{
+    fmt, fs,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use tokio::sync::Semaphore;
+
+use self::{
+    ballast::Ballast,
+    presence::Presence,
+    writer::{Batch, Urgency, Writer},
+};
+use super::{Changes, Decision, Error, Insert, Inserted, Loaded, Location, PlatformRecord, Record, Records};
+use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenQuery};
+
+/// The database's file in the data directory.
+const FILE: &str = "countersign.db";
+/// Read connections.
+const READERS: usize = 4;
+/// How long to wait for another process's transaction.
+const BUSY: Duration = Duration::from_secs(5);
+/// Places of the feed read at once.
+const FEED_PAGE: usize = 1000;
+/// The first version without the bug that could corrupt a database with concurrent checkpoints.
+const LEAST_SQLITE: i32 = 3_051_003;
+
+/// Forward only, in order: (name, statements). A name never changes once it was released.
+const MIGRATIONS: [(&str, &str); 1] = [("0001_authority", include_str!("../../../migrations/sqlite/0001_authority.sql"))];
+
+/// The store in a data directory.
+pub(crate) struct Sqlite {
+    file: PathBuf,
+    directory: PathBuf,
+    node: String,
+    writer: Writer,
+    readers: Arc<Readers>,
+    presence: Mutex<Option<Presence>>,
+}
+
+struct Readers {
+    file: PathBuf,
+    free: Mutex<Vec<Connection>>,
+    permits: Semaphore,
+}
+
+impl fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sqlite").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::Error as E;
+        match &error {
+            E::SqliteFailure(cause, _) if cause.code == ErrorCode::DiskFull => Self::Full,
+            E::SqliteFailure(cause, _) if matches!(cause.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Corrupt(error.to_string())
+            }
+            E::FromSqlConversionFailure(..) | E::InvalidColumnType(..) | E::IntegralValueOutOfRange(..) => Self::Corrupt(error.to_string()),
+            _ => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+fn connect(file: &Path) -> Result<Connection, Error> {
+    let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "cache_size", -16_384)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+/// Refuses settings under which an acknowledged change could be lost.
+fn check_settings(connection: &Connection) -> Result<(), Error> {
+    let version = rusqlite::version_number();
+    let journal: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+    let foreign_keys: bool = connection.pragma_query_value(None, "foreign_keys", |row| row.get(0))?;
+    let unfit = |what: String| Err(Error::Unfit(format!("refusing to start: {what}")));
+    if version < LEAST_SQLITE {
+        return unfit(format!("SQLite {} can corrupt a database (its WAL-reset bug); 3.51.3 or newer is needed", rusqlite::version()));
+    }
+    if journal != "wal" {
+        return unfit(format!("the database's journal mode is {journal}, not wal: is the data directory on a network file system?"));
+    }
+    if synchronous < 2 {
+        return unfit(format!(
+            "the database's synchronous setting is {synchronous}; below 2 (FULL) a power cut loses acknowledged changes"
+        ));
+    }
+    if !foreign_keys {
+        return unfit("the database does not enforce foreign keys".to_owned());
+    }
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+    transaction.execute_batch("CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT")?;
+    let done: Vec<String> =
+        transaction.prepare("SELECT name FROM migration ORDER BY number")?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let known = done.iter().zip(MIGRATIONS).all(|(done, (name, _))| done == name);
+    if done.len() > MIGRATIONS.len() || !known {
+        let last = done.last().map_or("", String::as_str);
+        return Err(Error::Unfit(format!(
+            "the database was written by a newer countersign (its last migration is {last}): run that version, or restore a backup made by this one"
+        )));
+    }
+    for (number, (name, statements)) in MIGRATIONS.iter().enumerate().skip(done.len()) {
+        transaction.execute_batch(statements)?;
+        transaction.execute("INSERT INTO migration (number, name) VALUES (?1, ?2)", (number + 1, name))?;
+    }
+    Ok(transaction.commit()?)
+}
+
+impl Sqlite {
+    pub(super) fn open(location: &Location) -> Result<Self, Error> {
+        let io = |e: std::io::Error| Error::Unfit(format!("cannot use the data directory {}: {e}", location.data.display()));
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&location.data).map_err(io)?;
+        let file = location.data.join(FILE);
+        // Made by us, so that nobody else can read it even where the directory was there before.
+        fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&file).map_err(io)?;
+
+        let mut connection = connect(&file)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        check_settings(&connection)?;
+        migrate(&mut connection)?;
+        let writer = Writer::start(connection, Ballast::new(location.data.join("ballast")))?;
+        let readers = Readers { file: file.clone(), free: Mutex::default(), permits: Semaphore::new(READERS) };
+        Ok(Self {
+            file,
+            directory: location.data.join("running"),
+            node: location.node.clone(),
+            writer,
+            readers: Arc::new(readers),
+            presence: Mutex::default(),
+        })
+    }
+
+    async fn write<R: Send + 'static>(&self, run: impl FnMut(&mut Batch<'_>) -> Result<R, Error> + Send + 'static) -> Result<R, Error> {
+        self.writer.write(Urgency::Normal, run).await
+    }
+
+    async fn read<R: Send + 'static>(&self, run: impl FnOnce(&Connection) -> Result<R, Error> + Send + 'static) -> Result<R, Error> {
+        let closed = |_| Error::Unavailable("closed".to_owned());
+        let readers = Arc::clone(&self.readers);
+        let _permit = self.readers.permits.acquire().await.map_err(closed)?;
+        tokio::task::spawn_blocking(move || readers.with(run)).await.map_err(|e| Error::Unavailable(e.to_string()))?
+    }
+
+    pub(super) async fn installation(&self) -> Result<[u8; 16], Error> {
+        self.read(|c| sql::installation(c)?.ok_or_else(|| Error::Corrupt("the installation's row is missing".to_owned()))).await
+    }
+
+    pub(super) async fn insert_installation(&self, id: [u8; 16], at: Timestamp) -> Result<(), Error> {
+        if self.read(sql::installation).await?.is_some() {
+            return Ok(());
+        }
+        self.write(move |batch| sql::insert_installation(batch.connection, id, at)).await
+    }
+
+    pub(super) async fn list_canaries(&self) -> Result<Vec<(u32, [u8; 32])>, Error> {
+        self.read(sql::list_canaries).await
+    }
+
+    pub(super) async fn insert_canary(&self, key: u32, mac: [u8; 32]) -> Result<(), Error> {
+        self.write(move |batch| sql::insert_canary(batch.connection, key, mac)).await
+    }
+
+    pub(super) async fn find_token(&self, id: TokenId) -> Result<Option<(Record, PlatformRecord)>, Error> {
+        self.read(move |c| sql::find_token(c, id)).await
+    }
+
+    pub(super) async fn find_token_in(&self, scope: Scope, id: TokenId) -> Result<Option<Record>, Error> {
+        self.read(move |c| sql::find_token_in(c, scope, id)).await
+    }
+
+    pub(super) async fn list_tokens(&self, query: TokenQuery) -> Result<Records, Error> {
+        self.read(move |c| snapshot(c, || sql::list_tokens(c, &query))).await
+    }
+
+    pub(super) async fn insert_token(&self, insert: Insert) -> Result<Inserted, Error> {
+        let node = self.node.clone();
+        let Insert { record, entry, creator, replay, replays_since } = insert;
+        self.write(move |batch| {
+            let c = batch.connection;
+            if let Some(creator) = creator
+                && !sql::may_create(c, creator)?
+            {
+                return Ok(Inserted::CreatorEnded);
+            }
+            if let Some(replay) = &replay
+                && let Some((before, token)) = sql::find_replay(c, &replay.id, replays_since)?
+            {
+                return Ok(Inserted::Replayed(before, Box::new(token)));
+            }
+            if creator.is_none() && sql::find_platform(c, record.token.scope.platform)?.is_none() {
+                return Ok(Inserted::NoPlatform);
+            }
+            insert_token(batch, &node, &record, &entry)?;
+            if let Some(replay) = &replay {
+                sql::insert_replay(c, replay, record.token.id)?;
+            }
+            Ok(Inserted::Created)
+        })
+        .await
+    }
+
+    pub(super) async fn change_token<F>(&self, scope: Scope, id: TokenId, mut decide: F) -> Result<Option<(Record, Option<u64>)>, Error>
+    where
+        F: FnMut(&Record) -> Decision<Record> + Send + 'static,
+    {
+        let node = self.node.clone();
+        let change = move |batch: &mut Batch<'_>| {
+            let c = batch.connection;
+            let Some(before) = sql::find_token_in(c, scope, id)? else { return Ok(None) };
+            match decide(&before) {
+                Decision::Keep => Ok(Some((before, None))),
+                Decision::Write(after, entry) => {
+                    sql::update_token(c, &after)?;
+                    if before.token.revoked_at.is_none() && after.token.revoked_at.is_some() {
+                        sql::count(&mut batch.counts, scope, after.token.created_at, -1);
+                    }
+                    let seq = sql::insert_audit_entry(c, &node, &entry)?;
+                    Ok(Some((after, Some(seq))))
+                }
+            }
+        };
+        self.writer.write(Urgency::Ending, change).await
+    }
+
+    pub(super) async fn insert_platform(
+        &self,
+        platform: PlatformRecord,
+        entry: AuditEntry,
+        roots: Vec<(Record, AuditEntry)>,
+    ) -> Result<u64, Error> {
+        let node = self.node.clone();
+        self.write(move |batch| {
+            sql::insert_platform(batch.connection, &platform)?;
+            let seq = sql::insert_audit_entry(batch.connection, &node, &entry)?;
+            for (record, entry) in &roots {
+                insert_token(batch, &node, record, entry)?;
+            }
+            Ok(seq)
+        })
+        .await
+    }
+
+    pub(super) async fn change_platform<F>(&self, id: PlatformId, mut decide: F) -> Result<Option<(PlatformRecord, Option<u64>)>, Error>
+    where
+        F: FnMut(&PlatformRecord) -> Decision<PlatformRecord> + Send + 'static,
+    {
+        let node = self.node.clone();
+        let change = move |batch: &mut Batch<'_>| {
+            let c = batch.connection;
+            let Some(before) = sql::find_platform(c, id)? else { return Ok(None) };
+            match decide(&before) {
+                Decision::Keep => Ok(Some((before, None))),
+                Decision::Write(after, entry) => {
+                    sql::update_platform(c, &after)?;
+                    let seq = sql::insert_audit_entry(c, &node, &entry)?;
+                    Ok(Some((after, Some(seq))))
+                }
+            }
+        };
+        self.writer.write(Urgency::Ending, change).await
+    }
+
+    pub(super) async fn find_platform(&self, id: PlatformId) -> Result<Option<PlatformRecord>, Error> {
+        self.read(move |c| sql::find_platform(c, id)).await
+    }
+
+    pub(super) async fn list_platforms(&self) -> Result<Vec<PlatformRecord>, Error> {
+        self.read(sql::list_platforms).await
+    }
+
+    pub(super) async fn insert_audit_entry(&self, entry: AuditEntry) -> Result<(), Error> {
+        let node = self.node.clone();
+        self.write(move |batch| sql::insert_audit_entry(batch.connection, &node, &entry).map(drop)).await
+    }
+
+    pub(super) async fn list_audit(&self, query: AuditQuery) -> Result<(Vec<RecordedEntry>, bool), Error> {
+        self.read(move |c| sql::list_audit(c, &query)).await
+    }
+
+    pub(super) fn load(&self, visit: &mut dyn FnMut(Loaded)) -> Result<u64, Error> {
+        self.readers.with(|c| {
+            snapshot(c, || {
+                let seq = sql::last_seq(c)?;
+                sql::list_platforms(c)?.into_iter().for_each(|platform| visit(Loaded::Platform(platform)));
+                sql::visit_live_tokens(c, |record| visit(Loaded::Token(record)))?;
+                Ok(seq)
+            })
+        })
+    }
+
+    pub(super) fn changes_after(&self, seq: u64) -> Result<Changes, Error> {
+        self.readers.with(|c| {
+            snapshot(c, || {
+                let places = sql::changed_after(c, seq, FEED_PAGE)?;
+                let mut changes = Changes { through: seq, more: places.len() == FEED_PAGE, ..Changes::default() };
+                for place in places {
+                    changes.through = place.seq;
+                    if place.node == self.node {
+                        continue;
+                    }
+                    // What stands in the row now, not what the entry said: following twice does no harm.
+                    if let Some(id) = place.token {
+                        let found = sql::find_token(c, id)?;
+                        changes.tokens.extend(found.map(|(record, _)| record));
+                    } else if let Some(id) = place.platform {
+                        let found = sql::find_platform(c, id)?;
+                        changes.platforms.extend(found.map(|record| (place.seq, record)));
+                    }
+                }
+                Ok(changes)
+            })
+        })
+    }
+
+    pub(super) fn announce(&self, lease: Duration) -> Result<(), Error> {
+        let presence = Presence::announce(&self.directory, &self.node, lease)
+            .map_err(|e| Error::Unfit(format!("cannot write to {}: {e}", self.directory.display())))?;
+        *self.presence.lock().unwrap_or_else(PoisonError::into_inner) = Some(presence);
+        Ok(())
+    }
+
+    pub(super) fn longest_lease_elsewhere(&self) -> Result<Option<Duration>, Error> {
+        let own = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
+        presence::longest_lease_elsewhere(&self.directory, own.as_ref()).map_err(|e| Error::Unavailable(e.to_string()))
+    }
+
+    pub(super) async fn note_uses(&self, uses: Vec<(TokenId, Timestamp)>) -> Result<(), Error> {
+        self.write(move |batch| uses.iter().try_for_each(|(id, at)| sql::note_use(batch.connection, *id, *at))).await
+    }
+
+    pub(super) async fn last_used(&self, id: TokenId) -> Result<Option<Timestamp>, Error> {
+        self.read(move |c| sql::last_used(c, id)).await
+    }
+
+    pub(super) async fn expire_replays(&self, secrets: Timestamp, replays: Timestamp) -> Result<(), Error> {
+        self.write(move |batch| sql::expire_replays(batch.connection, secrets, replays)).await
+    }
+
+    pub(super) async fn probe(&self) -> Result<(), Error> {
+        self.write(|batch| sql::probe(batch.connection)).await
+    }
+}
+
+fn insert_token(batch: &mut Batch<'_>, node: &str, record: &Record, entry: &AuditEntry) -> Result<(), Error> {
+    sql::insert_token(batch.connection, record)?;
+    sql::insert_audit_entry(batch.connection, node, entry)?;
+    sql::count(&mut batch.counts, record.token.scope, record.token.created_at, 1);
+    Ok(())
+}
+
+/// Runs several reads on one state of the database.
+fn snapshot<R>(connection: &Connection, read: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+    connection.prepare_cached("BEGIN")?.execute([])?;
+    let result = read();
+    connection.prepare_cached("COMMIT")?.execute([])?;
+    result
+}
+
+impl Readers {
+    fn with<R>(&self, run: impl FnOnce(&Connection) -> Result<R, Error>) -> Result<R, Error> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = free.map_or_else(|| connect(&self.file), Ok)?;
+        let result = run(&connection);
+        // One that failed in the middle of something is not used again.
+        if connection.is_autocommit() {
+            self.free.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests;

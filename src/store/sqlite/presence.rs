@@ -1,0 +1,72 @@
+//! Which other processes may answer from memory: one locked file each, beside the database.
+//!
+//! The kernel drops a lock with its process, so there is nothing to time out. A process takes its file *before* it loads
+//! its index; whoever looks *after* its commit therefore either sees the file or knows that the load will see the commit.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// This process's file; removed, and its lock dropped, with it.
+#[derive(Debug)]
+pub(super) struct Presence {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Presence {
+    /// Takes a file named `node` in `directory` that says for how long its process believes its index.
+    pub(super) fn announce(directory: &Path, node: &str, lease: Duration) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        let path = directory.join(format!("{node}.lock"));
+        loop {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+            file.lock()?;
+            // Somebody who looked between the two lines above took it for a dead process's file and removed it.
+            if file.metadata()?.nlink() > 0 {
+                write!(file, "{}", lease.as_millis())?;
+                return Ok(Self { path, _lock: file });
+            }
+        }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// The longest lease of any other living process; files of dead ones are removed.
+pub(super) fn longest_lease_elsewhere(directory: &Path, own: Option<&Presence>) -> io::Result<Option<Duration>> {
+    let entries = match fs::read_dir(directory) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        entries => entries?,
+    };
+    let mut longest = None;
+    for entry in entries {
+        let path = entry?.path();
+        if own.is_some_and(|own| own.path == path) {
+            continue;
+        }
+        let mut file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            file => file?,
+        };
+        match file.try_lock() {
+            Ok(()) => drop(fs::remove_file(&path)), // another may have been quicker
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                file.read_to_string(&mut text)?;
+                // A file that is locked but not yet written belongs to a process that has not loaded anything yet.
+                longest = longest.max(text.parse().ok().map(Duration::from_millis));
+            }
+            Err(TryLockError::Error(e)) => return Err(e),
+        }
+    }
+    Ok(longest)
+}

@@ -1,0 +1,470 @@
+//! Every statement of the SQLite store, one function each, over a connection that somebody else chose.
+
+use rusqlite::{
+    CachedStatement, Connection, OptionalExtension as _, Row, named_params, params, params_from_iter,
+    types::{Type, Value},
+};
+use uuid::Uuid;
+
+use super::{Error, writer::Counts};
+use crate::{
+    domain::{
+        Action, Actor, AuditEntry, AuditQuery, ClientId, Environment, Issuer, Liveness, Order, Permissions, Platform, PlatformId,
+        RecordedEntry, RequestInfo, Scope, SecretDigest, Timestamp, Token, TokenFilter, TokenId, TokenName, TokenQuery,
+    },
+    store::{PlatformRecord, Record, Records, Replay, Seal},
+};
+
+const TOKEN: &str = "t.id, t.platform_id, t.environment, t.name, t.permissions, t.client_id, t.digest, t.issuer, t.revocable, \
+                     t.created_at, t.updated_at, t.revoked_at, t.version, t.key_id, t.seal";
+const PLATFORM: &str = "p.id, p.name, p.created_at, p.disabled_at, p.version, p.key_id, p.seal";
+const PLATFORM_COLUMNS: usize = 7;
+
+fn prepare<'c>(connection: &'c Connection, sql: &str) -> Result<CachedStatement<'c>, Error> {
+    Ok(connection.prepare_cached(sql)?)
+}
+
+// ---- rows ----------------------------------------------------------------------------------------------------------
+
+/// The value in `column` as what it must be, or the error that names the column.
+fn parsed<T>(row: &Row<'_>, column: usize, parse: impl FnOnce(&str) -> Option<T>) -> rusqlite::Result<T> {
+    let text = row.get_ref(column)?.as_str()?;
+    parse(text).ok_or_else(|| {
+        let name = row.as_ref().column_name(column).unwrap_or("?").to_owned();
+        rusqlite::Error::InvalidColumnType(column, name, Type::Text)
+    })
+}
+
+fn uuid(row: &Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
+    row.get(column).map(Uuid::from_bytes)
+}
+
+fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+    row.get(column).map(Timestamp::from_millis)
+}
+
+fn optional_time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
+}
+
+fn record(row: &Row<'_>, at: usize) -> rusqlite::Result<Record> {
+    let scope = Scope { platform: PlatformId(uuid(row, at + 1)?), environment: parsed(row, at + 2, Environment::parse)? };
+    let token = Token {
+        id: TokenId(uuid(row, at)?),
+        scope,
+        name: TokenName::stored(row.get(at + 3)?),
+        permissions: parsed(row, at + 4, Permissions::parse)?,
+        client_id: parsed(row, at + 5, |text| ClientId::parse(text.as_bytes()))?,
+        issuer: parsed(row, at + 7, Issuer::parse)?,
+        revocable: row.get(at + 8)?,
+        created_at: time(row, at + 9)?,
+        updated_at: time(row, at + 10)?,
+        revoked_at: optional_time(row, at + 11)?,
+    };
+    let seal = Seal { version: row.get(at + 12)?, key: row.get(at + 13)?, mac: row.get(at + 14)? };
+    Ok(Record { token, digest: SecretDigest(row.get(at + 6)?), seal })
+}
+
+fn platform(row: &Row<'_>) -> rusqlite::Result<PlatformRecord> {
+    let platform = Platform {
+        id: PlatformId(uuid(row, 0)?),
+        name: TokenName::stored(row.get(1)?),
+        created_at: time(row, 2)?,
+        disabled_at: optional_time(row, 3)?,
+    };
+    Ok(PlatformRecord { platform, seal: Seal { version: row.get(4)?, key: row.get(5)?, mac: row.get(6)? } })
+}
+
+fn recorded_entry(row: &Row<'_>) -> rusqlite::Result<RecordedEntry> {
+    let platform = row.get::<_, Option<[u8; 16]>>(4)?.map(|id| PlatformId(Uuid::from_bytes(id)));
+    let environment = row.get::<_, Option<String>>(5)?.as_deref().and_then(Environment::parse);
+    let entry = AuditEntry {
+        at: time(row, 1)?,
+        action: parsed(row, 2, Action::parse)?,
+        actor: parsed(row, 3, Actor::parse)?,
+        platform,
+        scope: platform.zip(environment).map(|(platform, environment)| Scope { platform, environment }),
+        token: row.get::<_, Option<[u8; 16]>>(6)?.map(|id| TokenId(Uuid::from_bytes(id))),
+        request: RequestInfo { id: row.get(7)?, source: row.get(8)? },
+        detail: row.get(10)?,
+    };
+    Ok(RecordedEntry { seq: row.get(0)?, node: row.get(9)?, entry })
+}
+
+// ---- installation and keys -----------------------------------------------------------------------------------------
+
+pub(super) fn installation(c: &Connection) -> Result<Option<[u8; 16]>, Error> {
+    Ok(prepare(c, "SELECT id FROM installation")?.query_row([], |row| row.get(0)).optional()?)
+}
+
+pub(super) fn insert_installation(c: &Connection, id: [u8; 16], at: Timestamp) -> Result<(), Error> {
+    prepare(c, "INSERT INTO installation (one, id, created_at) VALUES (1, ?1, ?2) ON CONFLICT DO NOTHING")?
+        .execute(params![id, at.millis()])?;
+    Ok(())
+}
+
+pub(super) fn list_canaries(c: &Connection) -> Result<Vec<(u32, [u8; 32])>, Error> {
+    let mut statement = prepare(c, "SELECT key_id, mac FROM canary ORDER BY key_id")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn insert_canary(c: &Connection, key: u32, mac: [u8; 32]) -> Result<(), Error> {
+    prepare(c, "INSERT INTO canary (key_id, mac) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?.execute(params![key, mac])?;
+    Ok(())
+}
+
+// ---- tokens --------------------------------------------------------------------------------------------------------
+
+pub(super) fn find_token(c: &Connection, id: TokenId) -> Result<Option<(Record, PlatformRecord)>, Error> {
+    let sql = format!("SELECT {PLATFORM}, {TOKEN} FROM token t JOIN platform p ON p.id = t.platform_id WHERE t.id = ?1");
+    let both = |row: &Row<'_>| Ok((record(row, PLATFORM_COLUMNS)?, platform(row)?));
+    Ok(prepare(c, &sql)?.query_row([id.0.as_bytes()], both).optional()?)
+}
+
+pub(super) fn find_token_in(c: &Connection, scope: Scope, id: TokenId) -> Result<Option<Record>, Error> {
+    let sql = format!("SELECT {TOKEN} FROM token t WHERE t.id = ?1 AND t.platform_id = ?2 AND t.environment = ?3");
+    let scoped = params![id.0.as_bytes(), scope.platform.0.as_bytes(), scope.environment.name()];
+    Ok(prepare(c, &sql)?.query_row(scoped, |row| record(row, 0)).optional()?)
+}
+
+/// Whether the token may still create others: it is live, and so is its platform.
+pub(super) fn may_create(c: &Connection, id: TokenId) -> Result<bool, Error> {
+    let sql =
+        "SELECT 1 FROM token t JOIN platform p ON p.id = t.platform_id WHERE t.id = ?1 AND t.revoked_at IS NULL AND p.disabled_at IS NULL";
+    Ok(prepare(c, sql)?.exists([id.0.as_bytes()])?)
+}
+
+pub(super) fn insert_token(c: &Connection, r: &Record) -> Result<(), Error> {
+    let sql = "INSERT INTO token (id, platform_id, environment, name, permissions, client_id, digest, issuer, revocable, created_at, updated_at, \
+               revoked_at, version, key_id, seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+    let t = &r.token;
+    prepare(c, sql)?.execute(params![
+        t.id.0.as_bytes(),
+        t.scope.platform.0.as_bytes(),
+        t.scope.environment.name(),
+        t.name.as_str(),
+        t.permissions.to_string(),
+        t.client_id.to_string(),
+        r.digest.0,
+        t.issuer.name(),
+        t.revocable,
+        t.created_at.millis(),
+        t.updated_at.millis(),
+        t.revoked_at.map(Timestamp::millis),
+        r.seal.version,
+        r.seal.key,
+        r.seal.mac,
+    ])?;
+    Ok(())
+}
+
+/// Replaces what can change of a token. The version guards against a writer that read something older.
+pub(super) fn update_token(c: &Connection, r: &Record) -> Result<(), Error> {
+    let sql = "UPDATE token SET updated_at = ?2, revoked_at = ?3, version = ?4, key_id = ?5, seal = ?6 WHERE id = ?1 AND version = ?4 - 1";
+    let t = &r.token;
+    let changed = prepare(c, sql)?.execute(params![
+        t.id.0.as_bytes(),
+        t.updated_at.millis(),
+        t.revoked_at.map(Timestamp::millis),
+        r.seal.version,
+        r.seal.key,
+        r.seal.mac,
+    ])?;
+    if changed == 1 { Ok(()) } else { Err(Error::Unavailable(format!("{} was changed meanwhile", t.id))) }
+}
+
+/// The statement behind a page. Bounds and the place in the list are one span of ids, so there are few of them.
+pub(super) fn list_statement(liveness: Liveness, order: Order, named: bool) -> String {
+    let name = if named { " AND t.name = :name" } else { "" };
+    let live = match liveness {
+        Liveness::Live => " AND t.revoked_at IS NULL",
+        Liveness::All => "",
+    };
+    let order = match order {
+        Order::NewestFirst => "DESC",
+        Order::OldestFirst => "ASC",
+    };
+    format!(
+        "SELECT {TOKEN} FROM token t WHERE t.platform_id = :platform AND t.environment = :environment{name} \
+         AND t.id BETWEEN :low AND :high{live} ORDER BY t.id {order} LIMIT :limit"
+    )
+}
+
+pub(super) fn list_tokens(c: &Connection, query: &TokenQuery) -> Result<Records, Error> {
+    let (low, high) = query.span();
+    let named = query.filter.name.as_ref().map(TokenName::as_str);
+    let mut statement = prepare(c, &list_statement(query.liveness, query.order, named.is_some()))?;
+    let mut records = Vec::with_capacity(query.limit + 1);
+    let (platform, environment) = (query.scope.platform.0.as_bytes(), query.scope.environment.name());
+    let (low, high, limit) = (low.0.as_bytes(), high.0.as_bytes(), query.limit + 1);
+    let mut rows = match named {
+        Some(name) => statement.query(named_params! {
+            ":platform": platform, ":environment": environment, ":name": name, ":low": low, ":high": high, ":limit": limit,
+        })?,
+        None => statement.query(named_params! {
+            ":platform": platform, ":environment": environment, ":low": low, ":high": high, ":limit": limit,
+        })?,
+    };
+    while let Some(row) = rows.next()? {
+        records.push(record(row, 0)?);
+    }
+    let has_more = records.len() > query.limit;
+    records.truncate(query.limit);
+    let total = query.count.then(|| count_live(c, query.scope, &query.filter)).transpose()?;
+    Ok(Records { records, has_more, total })
+}
+
+// ---- totals --------------------------------------------------------------------------------------------------------
+
+/// Widths of the buckets, as powers of two of milliseconds: 64 ms, 4 s, 4 min, 5 h, 12 days, everything.
+const SHIFTS: [u32; 6] = [6, 12, 18, 24, 30, 63];
+const EVERYTHING: u32 = 63;
+
+/// One counted bucket: (platform, environment, shift, bucket).
+pub(super) type Bucket = ([u8; 16], Environment, u32, i64);
+
+/// Notes that one live token more, or less, was created at a moment.
+pub(super) fn count(counts: &mut Counts, scope: Scope, created_at: Timestamp, change: i64) {
+    for shift in SHIFTS {
+        let bucket = (*scope.platform.0.as_bytes(), scope.environment, shift, created_at.millis() >> shift);
+        *counts.entry(bucket).or_default() += change;
+    }
+}
+
+pub(super) fn apply_counts(c: &Connection, counts: &Counts) -> Result<(), Error> {
+    let sql = "INSERT INTO live_count (platform_id, environment, shift, bucket, live) VALUES (?1, ?2, ?3, ?4, ?5) \
+               ON CONFLICT DO UPDATE SET live = live + ?5";
+    let insert = "UPDATE live_count SET live = live + ?5 WHERE platform_id = ?1 AND environment = ?2 AND shift = ?3 AND bucket = ?4";
+    for ((platform, environment, shift, bucket), change) in counts {
+        if *change != 0 {
+            // Not an upsert when it lowers: its first half would break the check that no bucket is negative.
+            let sql = if *change > 0 { sql } else { insert };
+            prepare(c, sql)?.execute(params![platform, environment.name(), shift, bucket, change])?;
+        }
+    }
+    Ok(())
+}
+
+fn count_live(c: &Connection, scope: Scope, filter: &TokenFilter) -> Result<u64, Error> {
+    let (from, until) = (filter.from.millis(), filter.until.millis());
+    if from > until {
+        return Ok(0);
+    }
+    if let Some(name) = &filter.name {
+        let sql = "SELECT count(*) FROM token WHERE platform_id = ?1 AND environment = ?2 AND name = ?3 AND id BETWEEN ?4 AND ?5 \
+                   AND revoked_at IS NULL";
+        let (low, high) = (TokenId::first_of(filter.from), TokenId::last_of(filter.until));
+        let span = params![scope.platform.0.as_bytes(), scope.environment.name(), name.as_str(), low.0.as_bytes(), high.0.as_bytes()];
+        return Ok(prepare(c, sql)?.query_row(span, |row| row.get(0))?);
+    }
+    if filter.from == Timestamp::MIN && filter.until == Timestamp::MAX {
+        return count_buckets(c, scope, EVERYTHING, 0, 1);
+    }
+    // The span is cut at the borders of ever wider buckets: what sticks out on either side is counted in the narrower
+    // ones (the outermost ends row by row, at most 64 ms of them), what is left in the widest.
+    let (mut low, mut high) = (from, until + 1);
+    let finest = SHIFTS[0];
+    let (inner_low, inner_high) = (round_up(low, finest), high >> finest);
+    if inner_low >= inner_high {
+        return count_rows(c, scope, low, high);
+    }
+    let mut total = count_rows(c, scope, low, inner_low << finest)? + count_rows(c, scope, inner_high << finest, high)?;
+    (low, high) = (inner_low, inner_high);
+    for (shift, wider) in SHIFTS.into_iter().zip(SHIFTS.into_iter().skip(1)) {
+        let step = wider - shift;
+        let (inner_low, inner_high) = (round_up(low, step), high >> step);
+        if wider == EVERYTHING || inner_low >= inner_high {
+            return Ok(total + count_buckets(c, scope, shift, low, high)?);
+        }
+        total += count_buckets(c, scope, shift, low, inner_low << step)? + count_buckets(c, scope, shift, inner_high << step, high)?;
+        (low, high) = (inner_low, inner_high);
+    }
+    Ok(total)
+}
+
+const fn round_up(value: i64, shift: u32) -> i64 {
+    (value + (1 << shift) - 1) >> shift
+}
+
+fn count_rows(c: &Connection, scope: Scope, low: i64, high: i64) -> Result<u64, Error> {
+    if low >= high {
+        return Ok(0);
+    }
+    let sql = "SELECT count(*) FROM token WHERE platform_id = ?1 AND environment = ?2 AND id BETWEEN ?3 AND ?4 AND revoked_at IS NULL";
+    let (low, high) = (TokenId::first_of(Timestamp::from_millis(low)), TokenId::last_of(Timestamp::from_millis(high - 1)));
+    let span = params![scope.platform.0.as_bytes(), scope.environment.name(), low.0.as_bytes(), high.0.as_bytes()];
+    Ok(prepare(c, sql)?.query_row(span, |row| row.get(0))?)
+}
+
+fn count_buckets(c: &Connection, scope: Scope, shift: u32, low: i64, high: i64) -> Result<u64, Error> {
+    if low >= high {
+        return Ok(0);
+    }
+    let sql = "SELECT coalesce(sum(live), 0) FROM live_count WHERE platform_id = ?1 AND environment = ?2 AND shift = ?3 \
+               AND bucket >= ?4 AND bucket < ?5";
+    let span = params![scope.platform.0.as_bytes(), scope.environment.name(), shift, low, high];
+    Ok(prepare(c, sql)?.query_row(span, |row| row.get(0))?)
+}
+
+// ---- platforms -----------------------------------------------------------------------------------------------------
+
+pub(super) fn insert_platform(c: &Connection, r: &PlatformRecord) -> Result<(), Error> {
+    let sql = "INSERT INTO platform (id, name, created_at, disabled_at, version, key_id, seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let p = &r.platform;
+    prepare(c, sql)?.execute(params![
+        p.id.0.as_bytes(),
+        p.name.as_str(),
+        p.created_at.millis(),
+        p.disabled_at.map(Timestamp::millis),
+        r.seal.version,
+        r.seal.key,
+        r.seal.mac,
+    ])?;
+    Ok(())
+}
+
+pub(super) fn update_platform(c: &Connection, r: &PlatformRecord) -> Result<(), Error> {
+    let sql = "UPDATE platform SET disabled_at = ?2, version = ?3, key_id = ?4, seal = ?5 WHERE id = ?1 AND version = ?3 - 1";
+    let p = &r.platform;
+    let values = params![p.id.0.as_bytes(), p.disabled_at.map(Timestamp::millis), r.seal.version, r.seal.key, r.seal.mac];
+    if prepare(c, sql)?.execute(values)? == 1 { Ok(()) } else { Err(Error::Unavailable(format!("{} was changed meanwhile", p.id))) }
+}
+
+pub(super) fn find_platform(c: &Connection, id: PlatformId) -> Result<Option<PlatformRecord>, Error> {
+    let sql = format!("SELECT {PLATFORM} FROM platform p WHERE p.id = ?1");
+    Ok(prepare(c, &sql)?.query_row([id.0.as_bytes()], platform).optional()?)
+}
+
+pub(super) fn list_platforms(c: &Connection) -> Result<Vec<PlatformRecord>, Error> {
+    let mut statement = prepare(c, &format!("SELECT {PLATFORM} FROM platform p ORDER BY p.id"))?;
+    let rows = statement.query_map([], platform)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+// ---- audit and feed ------------------------------------------------------------------------------------------------
+
+pub(super) fn insert_audit_entry(c: &Connection, node: &str, e: &AuditEntry) -> Result<u64, Error> {
+    let sql = "INSERT INTO audit (at, action, actor, platform_id, environment, token_id, request_id, source, node, detail) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    prepare(c, sql)?.execute(params![
+        e.at.millis(),
+        e.action.name(),
+        e.actor.to_string(),
+        e.platform.map(|id| *id.0.as_bytes()),
+        e.scope.map(|scope| scope.environment.name()),
+        e.token.map(|id| *id.0.as_bytes()),
+        e.request.id,
+        e.request.source,
+        node,
+        e.detail,
+    ])?;
+    Ok(c.last_insert_rowid().unsigned_abs())
+}
+
+pub(super) fn list_audit(c: &Connection, query: &AuditQuery) -> Result<(Vec<RecordedEntry>, bool), Error> {
+    let blob = |id: Uuid| Value::from(id.as_bytes().to_vec());
+    let filters = [
+        ("seq < ", query.before_seq.map(|seq| Value::from(i64::try_from(seq).unwrap_or(i64::MAX)))),
+        ("at >= ", query.after.map(|at| at.millis().into())),
+        ("at <= ", query.before.map(|at| at.millis().into())),
+        ("platform_id = ", query.platform.map(|id| blob(id.0))),
+        ("token_id = ", query.token.map(|id| blob(id.0))),
+        ("action = ", query.action.map(|action| action.name().to_owned().into())),
+        ("actor = ", query.actor.as_ref().map(|actor| actor.to_string().into())),
+    ];
+    let (conditions, values): (Vec<_>, Vec<_>) =
+        filters.into_iter().filter_map(|(condition, value)| Some((format!("{condition}?"), value?))).unzip();
+    let clause = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
+    let sql = format!(
+        "SELECT seq, at, action, actor, platform_id, environment, token_id, request_id, source, node, detail FROM audit{clause} \
+         ORDER BY seq DESC LIMIT {}",
+        query.limit.get() + 1
+    );
+    let mut statement = prepare(c, &sql)?;
+    let mut entries = statement.query_map(params_from_iter(values), recorded_entry)?.collect::<Result<Vec<_>, _>>()?;
+    let has_more = entries.len() > query.limit.get();
+    entries.truncate(query.limit.get());
+    Ok((entries, has_more))
+}
+
+pub(super) fn last_seq(c: &Connection) -> Result<u64, Error> {
+    Ok(prepare(c, "SELECT coalesce(max(seq), 0) FROM audit")?.query_row([], |row| row.get(0))?)
+}
+
+/// A place of the feed.
+pub(super) struct Place {
+    pub(super) seq: u64,
+    pub(super) node: String,
+    pub(super) token: Option<TokenId>,
+    pub(super) platform: Option<PlatformId>,
+}
+
+pub(super) fn changed_after(c: &Connection, seq: u64, limit: usize) -> Result<Vec<Place>, Error> {
+    let mut statement = prepare(c, "SELECT seq, node, token_id, platform_id FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
+    let rows = statement.query_map(params![i64::try_from(seq).unwrap_or(i64::MAX), limit], |row| {
+        let (token, platform): (Option<[u8; 16]>, Option<[u8; 16]>) = (row.get(2)?, row.get(3)?);
+        Ok(Place {
+            seq: row.get(0)?,
+            node: row.get(1)?,
+            token: token.map(|id| TokenId(Uuid::from_bytes(id))),
+            platform: platform.map(|id| PlatformId(Uuid::from_bytes(id))),
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn visit_live_tokens(c: &Connection, mut visit: impl FnMut(Record)) -> Result<(), Error> {
+    let mut statement = prepare(c, &format!("SELECT {TOKEN} FROM token t WHERE t.revoked_at IS NULL"))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        visit(record(row, 0)?);
+    }
+    Ok(())
+}
+
+// ---- uses and replays ----------------------------------------------------------------------------------------------
+
+pub(super) fn note_use(c: &Connection, id: TokenId, at: Timestamp) -> Result<(), Error> {
+    // An id that is not in the token table (a row removed by hand) is passed over, not an error of the batch.
+    let sql = "INSERT INTO token_use (token_id, last_used_at) SELECT id, ?2 FROM token WHERE id = ?1 \
+               ON CONFLICT DO UPDATE SET last_used_at = max(last_used_at, ?2)";
+    prepare(c, sql)?.execute(params![id.0.as_bytes(), at.millis()])?;
+    Ok(())
+}
+
+pub(super) fn last_used(c: &Connection, id: TokenId) -> Result<Option<Timestamp>, Error> {
+    let sql = "SELECT last_used_at FROM token_use WHERE token_id = ?1";
+    Ok(prepare(c, sql)?.query_row([id.0.as_bytes()], |row| time(row, 0)).optional()?)
+}
+
+pub(super) fn find_replay(c: &Connection, id: &[u8; 32], since: Timestamp) -> Result<Option<(Replay, Record)>, Error> {
+    let sql = format!(
+        "SELECT r.id, r.request, r.secret, r.created_at, {TOKEN} FROM replay r JOIN token t ON t.id = r.token_id \
+         WHERE r.id = ?1 AND r.created_at >= ?2"
+    );
+    let both = |row: &Row<'_>| {
+        let replay = Replay { id: row.get(0)?, request: row.get(1)?, secret: row.get(2)?, created_at: time(row, 3)? };
+        Ok((replay, record(row, 4)?))
+    };
+    Ok(prepare(c, &sql)?.query_row(params![id, since.millis()], both).optional()?)
+}
+
+pub(super) fn insert_replay(c: &Connection, replay: &Replay, token: TokenId) -> Result<(), Error> {
+    // One that has expired but was not yet swept away gives place.
+    let sql = "INSERT OR REPLACE INTO replay (id, request, token_id, secret, created_at) VALUES (?1, ?2, ?3, ?4, ?5)";
+    prepare(c, sql)?.execute(params![replay.id, replay.request, token.0.as_bytes(), replay.secret, replay.created_at.millis()])?;
+    Ok(())
+}
+
+pub(super) fn expire_replays(c: &Connection, secrets: Timestamp, replays: Timestamp) -> Result<(), Error> {
+    prepare(c, "DELETE FROM replay WHERE created_at < ?1")?.execute([replays.millis()])?;
+    prepare(c, "UPDATE replay SET secret = NULL WHERE created_at < ?1 AND secret IS NOT NULL")?.execute([secrets.millis()])?;
+    Ok(())
+}
+
+pub(super) fn probe(c: &Connection) -> Result<(), Error> {
+    // Changes nothing, but takes the lock and writes a page: a full or read-only disk shows.
+    prepare(c, "UPDATE installation SET created_at = created_at")?.execute([])?;
+    Ok(())
+}

@@ -1,0 +1,110 @@
+use super::*;
+use crate::domain::{Liveness, Order};
+
+fn location(directory: &tempfile::TempDir) -> Location {
+    Location { data: directory.path().to_owned(), node: "0000000000000000".to_owned() }
+}
+
+#[test]
+fn d_03_weaker_settings_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(Sqlite::open(&location(&directory)).unwrap());
+    let connection = connect(&directory.path().join(FILE)).unwrap();
+    check_settings(&connection).unwrap();
+    for weaker in ["PRAGMA synchronous = NORMAL", "PRAGMA synchronous = OFF", "PRAGMA foreign_keys = OFF"] {
+        let connection = connect(&directory.path().join(FILE)).unwrap();
+        connection
+            .query_row(weaker, [], |_| Ok(()))
+            .or_else(|e| if e == rusqlite::Error::QueryReturnedNoRows { Ok(()) } else { Err(e) })
+            .unwrap();
+        assert!(matches!(check_settings(&connection), Err(Error::Unfit(_))), "{weaker}");
+    }
+    drop(connection);
+    let connection = connect(&directory.path().join(FILE)).unwrap();
+    connection.pragma_update(None, "journal_mode", "DELETE").unwrap();
+    assert!(matches!(check_settings(&connection), Err(Error::Unfit(_))));
+    assert!(rusqlite::version_number() >= LEAST_SQLITE);
+}
+
+#[test]
+fn only_the_owner_reads_the_files() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("made/here");
+    drop(Sqlite::open(&Location { data: data.clone(), node: "n".to_owned() }).unwrap());
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&data), mode(&data.join(FILE))), (0o700, 0o600));
+}
+
+#[test]
+fn u_01_a_migration_that_is_cut_off_is_done_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join(FILE);
+    {
+        let mut connection = Connection::open(&file).unwrap();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive).unwrap();
+        transaction.execute_batch(&MIGRATIONS[0].1[..MIGRATIONS[0].1.find("CREATE TABLE token ").unwrap()]).unwrap();
+        // The process ends here: nothing is committed.
+    }
+    drop(Sqlite::open(&location(&directory)).unwrap());
+    let connection = connect(&file).unwrap();
+    assert!(connection.table_exists(None, "replay").unwrap());
+}
+
+/// What every list query does, as SQLite plans it: a search of the index that ends in the id, never a scan or a sort.
+#[test]
+fn the_plans_of_list_queries() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(Sqlite::open(&location(&directory)).unwrap());
+    let connection = connect(&directory.path().join(FILE)).unwrap();
+    let mut plans = String::new();
+    for (liveness, order) in [
+        (Liveness::Live, Order::NewestFirst),
+        (Liveness::All, Order::OldestFirst),
+        (Liveness::Live, Order::OldestFirst),
+        (Liveness::All, Order::NewestFirst),
+    ] {
+        for named in [false, true] {
+            let sql = format!("EXPLAIN QUERY PLAN {}", sql::list_statement(liveness, order, named));
+            let mut statement = connection.prepare(&sql).unwrap();
+            let steps = statement.raw_query().mapped(|row| row.get::<_, String>(3)).collect::<Result<Vec<_>, _>>().unwrap();
+            plans.push_str(&format!("{liveness:?} {order:?}{}: {}\n", if named { " by name" } else { "" }, steps.join("; ")));
+        }
+    }
+    insta::assert_snapshot!(plans, @"
+    Live NewestFirst: SEARCH t USING INDEX token_live_of_scope (platform_id=? AND environment=? AND id>? AND id<?)
+    Live NewestFirst by name: SEARCH t USING INDEX token_live_of_name (platform_id=? AND environment=? AND name=? AND id>? AND id<?)
+    All OldestFirst: SEARCH t USING INDEX token_of_scope (platform_id=? AND environment=? AND id>? AND id<?)
+    All OldestFirst by name: SEARCH t USING INDEX token_of_scope (platform_id=? AND environment=? AND id>? AND id<?)
+    Live OldestFirst: SEARCH t USING INDEX token_live_of_scope (platform_id=? AND environment=? AND id>? AND id<?)
+    Live OldestFirst by name: SEARCH t USING INDEX token_live_of_name (platform_id=? AND environment=? AND name=? AND id>? AND id<?)
+    All NewestFirst: SEARCH t USING INDEX token_of_scope (platform_id=? AND environment=? AND id>? AND id<?)
+    All NewestFirst by name: SEARCH t USING INDEX token_of_scope (platform_id=? AND environment=? AND id>? AND id<?)
+    ");
+}
+
+#[tokio::test]
+async fn a_job_that_fails_harms_no_neighbour() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(&location(&directory)).unwrap();
+    let jobs = (0..50_u32).map(|n| {
+        store.write(move |batch| {
+            batch.connection.execute("INSERT INTO canary (key_id, mac) VALUES (?1, zeroblob(32))", [n])?;
+            if n % 7 == 3 { Err(Error::Corrupt("told to fail".to_owned())) } else { Ok(n) }
+        })
+    });
+    let results = futures_util::future::join_all(jobs).await;
+    let committed: Vec<_> = results.into_iter().flatten().collect();
+    let stored: Vec<_> = store.list_canaries().await.unwrap().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(committed, stored);
+    assert_eq!(committed.len(), 43);
+}
+
+#[tokio::test]
+async fn a_job_that_panics_is_a_failure_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(&location(&directory)).unwrap();
+    let panicking = store.write(|_| -> Result<(), Error> { panic!("told to panic") }).await;
+    assert!(matches!(panicking, Err(Error::Unavailable(_))));
+    store.probe().await.unwrap();
+}

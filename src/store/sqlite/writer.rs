@@ -1,0 +1,215 @@
+//! One thread writes: it commits whatever has gathered while the last commit was on its way to the disk.
+//!
+//! All jobs of a batch share one transaction, so 64 waiting callers pay for one flush. If any of them fails, the batch
+//! is rolled back and each runs again alone, so nobody suffers from a neighbour; jobs can therefore run twice, and only
+//! what they did last counts.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread::JoinHandle,
+};
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::{Error, ballast::Ballast, sql};
+
+/// Jobs in one transaction at the most: keeps a commit short.
+const BATCH: usize = 256;
+/// Jobs waiting at the most; one more is refused. Jobs that end something are never refused.
+const QUEUE: usize = 4096;
+
+/// Changes of live counts, gathered over a batch so that a bucket is written once.
+pub(super) type Counts = HashMap<sql::Bucket, i64>;
+
+/// The transaction that a job runs in.
+pub(super) struct Batch<'c> {
+    pub(super) connection: &'c Connection,
+    pub(super) counts: Counts,
+}
+
+/// What a job is to the queue.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// Ends something: goes first, is never refused, and may use the space kept back for it.
+    Ending,
+    /// Anything else.
+    Normal,
+}
+
+trait Job: Send {
+    fn run(&mut self, batch: &mut Batch<'_>) -> Result<(), Error>;
+    fn urgency(&self) -> Urgency;
+    fn answer(self: Box<Self>, result: Result<(), Error>);
+}
+
+struct Work<F, R> {
+    run: F,
+    urgency: Urgency,
+    done: Option<R>,
+    reply: oneshot::Sender<Result<R, Error>>,
+}
+
+impl<F, R> Job for Work<F, R>
+where
+    F: FnMut(&mut Batch<'_>) -> Result<R, Error> + Send,
+    R: Send,
+{
+    fn run(&mut self, batch: &mut Batch<'_>) -> Result<(), Error> {
+        self.done = Some((self.run)(batch)?);
+        Ok(())
+    }
+
+    fn urgency(&self) -> Urgency {
+        self.urgency
+    }
+
+    fn answer(self: Box<Self>, result: Result<(), Error>) {
+        let done = self.done.ok_or_else(|| Error::Unavailable("a write was not run".to_owned()));
+        // A caller that has gone away does not want to know.
+        let _ = self.reply.send(result.and(done));
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    ending: VecDeque<Box<dyn Job>>,
+    normal: VecDeque<Box<dyn Job>>,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+}
+
+impl Shared {
+    fn queue(&self) -> std::sync::MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next jobs, as soon as there is one; none once the queue is closed and empty.
+    fn next(&self) -> Vec<Box<dyn Job>> {
+        let mut queue = self.queue();
+        while queue.ending.is_empty() && queue.normal.is_empty() && !queue.closed {
+            queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        let mut jobs: Vec<_> = Vec::new();
+        while jobs.len() < BATCH {
+            let Queue { ending, normal, .. } = &mut *queue;
+            let Some(job) = ending.pop_front().or_else(|| normal.pop_front()) else { break };
+            jobs.push(job);
+        }
+        jobs
+    }
+}
+
+/// The way to the writing thread. Dropping it finishes what waits.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the thread on its own connection.
+    pub(super) fn start(connection: Connection, ballast: Ballast) -> Result<Self, Error> {
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("sqlite-writer".to_owned())
+            .spawn(move || {
+                let mut ballast = ballast;
+                loop {
+                    let jobs = theirs.next();
+                    if jobs.is_empty() {
+                        return;
+                    }
+                    commit(&connection, &mut ballast, jobs);
+                }
+            })
+            .map_err(|e| Error::Unavailable(e.to_string()))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Runs a job in the next transaction and returns once it is durable.
+    pub(super) async fn write<F, R>(&self, urgency: Urgency, run: F) -> Result<R, Error>
+    where
+        F: FnMut(&mut Batch<'_>) -> Result<R, Error> + Send + 'static,
+        R: Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(Work { run, urgency, done: None, reply });
+        {
+            let mut queue = self.shared.queue();
+            if urgency == Urgency::Normal && queue.normal.len() >= QUEUE {
+                return Err(Error::Unavailable("too many writes are waiting".to_owned()));
+            }
+            match urgency {
+                Urgency::Ending => queue.ending.push_back(job),
+                Urgency::Normal => queue.normal.push_back(job),
+            }
+        }
+        self.shared.filled.notify_one();
+        answer.await.unwrap_or_else(|_| Err(Error::Unavailable("the writer has stopped".to_owned())))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.shared.queue().closed = true;
+        self.shared.filled.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // It cannot have panicked: jobs are caught.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn commit(connection: &Connection, ballast: &mut Ballast, mut jobs: Vec<Box<dyn Job>>) {
+    let normal = jobs.iter().any(|job| job.urgency() == Urgency::Normal);
+    // While the reserve is gone the disk is as good as full: what is left is for endings.
+    let reserve_missing = normal && ballast.restore().is_err();
+    if !reserve_missing && transaction(connection, &mut jobs).is_ok() {
+        jobs.into_iter().for_each(|job| job.answer(Ok(())));
+        return;
+    }
+    for job in jobs {
+        let urgency = job.urgency();
+        let mut alone = vec![job];
+        let mut result = if reserve_missing && urgency == Urgency::Normal { Err(Error::Full) } else { transaction(connection, &mut alone) };
+        if urgency == Urgency::Ending && matches!(result, Err(Error::Full)) && ballast.release() {
+            result = transaction(connection, &mut alone);
+        }
+        for job in alone {
+            job.answer(match &result {
+                Ok(()) => Ok(()),
+                Err(Error::Full) => Err(Error::Full),
+                Err(Error::Corrupt(what)) => Err(Error::Corrupt(what.clone())),
+                Err(other) => Err(Error::Unavailable(other.to_string())),
+            });
+        }
+    }
+}
+
+fn transaction(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Result<(), Error> {
+    let attempt = || -> Result<(), Error> {
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let mut batch = Batch { connection, counts: Counts::new() };
+        for job in jobs {
+            catch_unwind(AssertUnwindSafe(|| job.run(&mut batch)))
+                .unwrap_or_else(|_| Err(Error::Unavailable("a write panicked".to_owned())))?;
+        }
+        sql::apply_counts(connection, &batch.counts)?;
+        connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    };
+    let result = attempt();
+    if result.is_err() && !connection.is_autocommit() {
+        // A failed rollback leaves the transaction open; the next BEGIN then fails, and nothing is acknowledged.
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    result
+}

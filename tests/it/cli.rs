@@ -1,0 +1,242 @@
+//! The built program, as scripts use it.
+
+use std::{
+    io::Write as _,
+    process::{Output, Stdio},
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    GRID,
+    program::{Server, create_platform, program, run, run_json},
+};
+
+fn text(output: &Output) -> (String, String, i32) {
+    let utf8 = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (utf8(&output.stdout), utf8(&output.stderr), output.status.code().unwrap())
+}
+
+fn check(data: &std::path::Path, input: &str, more: &[&str]) -> (String, String, i32) {
+    let mut command = program();
+    command.arg("check").arg("--data").arg(data).args(more).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    text(&child.wait_with_output().unwrap())
+}
+
+#[test]
+fn platforms_and_tokens_without_a_server() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let made = run_json(data, &["platform", "create", "--name", "Acme"]);
+    let members: Vec<_> = made.as_object().unwrap().keys().collect();
+    assert_eq!(members, ["platform", "tokens"]);
+    assert_eq!(made["tokens"][0]["permissions"], json!(["VIEW", "TRANSACT", "MANAGE"]));
+    assert_eq!((&made["tokens"][0]["environment"], &made["tokens"][1]["environment"]), (&json!("sandbox"), &json!("production")));
+    let platform = made["platform"]["id"].as_str().unwrap();
+
+    let arguments =
+        ["token", "create", "--platform", platform, "--environment", "production", "--name", "ci", "--permissions", "VIEW,TRANSACT"];
+    let token = run_json(data, &arguments);
+    assert_eq!((&token["name"], &token["permissions"]), (&json!("ci"), &json!(["VIEW", "TRANSACT"])));
+    let (id, pair) =
+        (token["id"].as_str().unwrap(), format!("{}:{}", token["clientId"].as_str().unwrap(), token["clientSecret"].as_str().unwrap()));
+
+    let (stdout, stderr, code) = check(data, &format!("{pair}\n"), &[]);
+    assert!(stdout.starts_with("verified: ") && stderr.is_empty() && code == 0, "{stdout}{stderr}");
+    let (stdout, _, code) = check(data, &pair, &["--output", "json"]);
+    let verified: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(
+        (&verified["verified"], &verified["token"], &verified["environment"], code),
+        (&json!(true), &json!(id), &json!("production"), 0)
+    );
+    for (input, code) in [("", 1), ("x", 1), (&*pair.replace(':', ";"), 1), (&*format!("{}x", &pair[..pair.len() - 1]), 1)] {
+        let (stdout, stderr, got) = check(data, input, &[]);
+        assert_eq!((stdout.as_str(), stderr.lines().count(), got), ("", 1, code), "{input}");
+        assert!(!stderr.contains("iksec_"), "{stderr}");
+    }
+
+    let listed = run_json(data, &["token", "list", "--platform", platform]);
+    assert_eq!(listed["tokens"].as_array().unwrap().len(), 3);
+    assert!(listed.to_string().contains(id) && !listed.to_string().contains("iksec_"));
+    assert_eq!(run_json(data, &["token", "show", id])["status"], "ACTIVE");
+    assert_eq!(run_json(data, &["token", "revoke", id])["status"], "REVOKED");
+    assert_eq!(check(data, &pair, &[]).2, 1);
+    assert_eq!(run_json(data, &["token", "list", "--platform", platform])["tokens"].as_array().unwrap().len(), 2);
+
+    assert!(run_json(data, &["platform", "disable", platform])["platform"]["disabledAt"].is_string());
+    assert!(run_json(data, &["platform", "enable", platform])["platform"]["disabledAt"].is_null());
+    assert_eq!(run_json(data, &["platform", "show", platform])["platform"]["name"], "Acme");
+    assert_eq!(run_json(data, &["platform", "list"])["platforms"].as_array().unwrap().len(), 1);
+    let audit = run_json(data, &["audit", "list", "--action", "token.revoke"]);
+    assert_eq!((audit["entries"].as_array().unwrap().len(), &audit["entries"][0]["token"]), (1, &json!(id)));
+    let page = run_json(data, &["audit", "list", "--limit", "2"]);
+    let next = page["nextBeforeSeq"].as_u64().unwrap().to_string();
+    assert_eq!(run_json(data, &["audit", "list", "--limit", "2", "--before-seq", &next])["entries"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn refusals_are_one_line_and_exit_with_one() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let (platform, _) = create_platform(data, "Acme");
+    let unknown = "Token:019542f5-b3e7-7d02-8000-000000000001";
+    for arguments in [
+        vec!["platform", "show", "Platform:019542f5-b3e7-7d02-8000-000000000001"],
+        vec!["platform", "show", "x\u{1b}[2J"],
+        vec!["platform", "create", "--name", "  "],
+        vec!["token", "show", unknown],
+        vec!["token", "revoke", unknown],
+        vec!["token", "revoke", "x"],
+        vec!["token", "create", "--platform", &platform, "--environment", "sandbox", "--name", "\u{7}", "--permissions", "VIEW"],
+        vec!["token", "list", "--platform", "Platform:019542f5-b3e7-7d02-8000-000000000001"],
+        vec!["audit", "list", "--action", "x"],
+        vec!["audit", "list", "--limit", "0"],
+    ] {
+        let (stdout, stderr, code) = text(&run(data, &arguments));
+        assert_eq!((stdout.as_str(), stderr.lines().count(), code), ("", 1, 1), "{arguments:?}: {stderr}");
+        assert!(stderr.starts_with("countersign: ") && !stderr.contains('\u{1b}'), "{stderr}");
+    }
+}
+
+#[test]
+fn what_can_not_run_exits_with_two() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    for arguments in [
+        vec!["nonsense"],
+        vec!["token", "create"],
+        vec!["token", "create", "--platform", "x", "--environment", "test", "--name", "a", "--permissions", "VIEW"],
+        vec!["serve", "--listen", "0.0.0.0:0"],
+        vec!["serve", "--lease", "0s"],
+        vec!["serve", "--key-file", "/"],
+        vec!["serve", "--database", "postgres://u:hunter2@x/y"],
+        vec!["serve", "--config", "/nonexistent.toml"],
+        vec!["platform", "list", "--key-file", "/proc/version"],
+    ] {
+        let (stdout, stderr, code) = text(&run(data, &arguments));
+        assert_eq!((stdout.as_str(), code), ("", 2), "{arguments:?}: {stderr}");
+        assert!(!stderr.contains("hunter2"), "{stderr}");
+    }
+    let (_, stderr, code) = text(&program().arg("platform").arg("list").arg("--data").arg("/proc/nothing/here").output().unwrap());
+    assert_eq!((stderr.lines().count(), code), (1, 2), "{stderr}");
+}
+
+#[test]
+fn the_configuration_says_where_each_value_came_from() {
+    let data = tempfile::tempdir().unwrap();
+    let file = data.path().join("countersign.toml");
+    std::fs::write(&file, "idle_timeout = '30s'\nlease = '3s'").unwrap();
+    let mut command = program();
+    command.args(["config", "show", "--output", "json", "--log", "debug", "--config"]).arg(&file).env("COUNTERSIGN_LEASE", "2s");
+    let (stdout, _, code) = text(&command.output().unwrap());
+    let shown: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(code, 0);
+    assert_eq!(shown["lease"], json!({ "value": "2s", "origin": "environment COUNTERSIGN_LEASE" }));
+    assert_eq!(shown["log"], json!({ "value": "debug", "origin": "flag --log" }));
+    assert_eq!(shown["idle_timeout"], json!({ "value": "30s", "origin": format!("file {}", file.display()) }));
+    assert_eq!(shown["listen"], json!({ "value": "127.0.0.1:8420", "origin": "default" }));
+
+    let (_, stderr, code) =
+        text(&program().args(["config", "show"]).env("COUNTERSIGN_LISTENN", "x").env("COUNTERSIGN_LOG", "loud").output().unwrap());
+    assert!(code == 2 && stderr.contains("listenn") && stderr.contains("log must be"), "{stderr}");
+}
+
+#[test]
+fn every_command_has_help_and_takes_no_secret() {
+    use clap::CommandFactory as _;
+    let root = countersign::cli::Cli::command();
+    root.clone().debug_assert();
+    fn visit(command: &clap::Command, seen: &mut Vec<String>) {
+        assert!(command.get_about().is_some(), "{} has no help", command.get_name());
+        for argument in command.get_arguments() {
+            let name = argument.get_id().as_str();
+            assert!(!["secret", "password", "client_secret"].contains(&name), "{name} could be seen by others");
+        }
+        seen.push(command.get_name().to_owned());
+        command.get_subcommands().for_each(|command| visit(command, seen));
+    }
+    let mut seen = Vec::new();
+    visit(&root, &mut seen);
+    for command in
+        ["quickstart", "serve", "platform", "create", "list", "show", "disable", "enable", "token", "revoke", "check", "audit", "config"]
+    {
+        assert!(seen.iter().any(|name| name == command), "{command}");
+    }
+}
+
+/// The lines that quickstart prints, pasted into a shell.
+#[test]
+fn quickstart_prints_lines_that_work_once() {
+    let data = tempfile::tempdir().unwrap();
+    let spawn = || {
+        let mut command = program();
+        command.arg("quickstart").arg("--data").arg(data.path()).args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut child = spawn();
+    let stdout = child.stdout.take().unwrap();
+    let server = Server::of(child);
+    server.signal("-CONT");
+    let mut reader = std::io::BufReader::new(stdout);
+    let mut printed = String::new();
+    while !printed.contains("The reference") {
+        assert!(std::io::BufRead::read_line(&mut reader, &mut printed).unwrap() > 0, "{printed}");
+    }
+    let script: String = printed.lines().filter(|line| line.starts_with("    ")).map(|line| format!("{}\n", line.trim())).collect();
+    let output = std::process::Command::new("bash").arg("-euc").arg(&script).output().unwrap();
+    let (stdout, stderr, code) = text(&output);
+    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+    let lines: Vec<_> = stdout.lines().collect();
+    assert!(lines[0].contains("clientSecret"), "{stdout}");
+    assert!(lines[1].contains("\"totalCount\":2") && lines[2].contains("my first token"), "{stdout}");
+    assert!(lines[3].starts_with("verified: ") && lines[4] == "204" && lines[5].contains("\"status\":\"REVOKED\""), "{stdout}");
+    drop(server);
+
+    // the second time nothing secret is printed, and nothing is made.
+    let mut child = spawn();
+    let mut stdout = child.stdout.take().unwrap();
+    let server = Server::of(child);
+    server.signal("-KILL");
+    let _ = server.wait();
+    let mut again = String::new();
+    std::io::Read::read_to_string(&mut stdout, &mut again).unwrap();
+    assert!(again.contains("token create") && !again.contains("iksec_"), "{again}");
+    assert_eq!(run_json(data.path(), &["platform", "list"])["platforms"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn o_09_a_signal_ends_it_after_what_is_under_way() {
+    let data = tempfile::tempdir().unwrap();
+    let (_, [root, _]) = create_platform(data.path(), "Acme");
+    let server = Server::start_with(data.path(), &["--drain-delay", "400ms", "--drain-timeout", "5s"]);
+    let idle = std::net::TcpStream::connect(server.api).unwrap();
+    assert_eq!(server.admin("/readyz").0, 200);
+    assert_eq!(server.get(GRID, &root).0, 200);
+    server.signal("-TERM");
+    // Told to end: not ready at once, and still serving for the delay.
+    let mut readiness = server.admin("/readyz").0;
+    while readiness == 200 {
+        readiness = server.admin("/readyz").0;
+    }
+    assert_eq!(readiness, 503);
+    assert_eq!(server.get(GRID, &root).0, 200);
+    let (code, log) = server.wait();
+    assert_eq!(code, Some(0), "{log:?}");
+    drop(idle);
+    let shown = run_json(data.path(), &["token", "show", &root.id]);
+    assert!(shown["lastUsedAt"].is_string(), "the last uses were not written: {shown}");
+}
+
+#[test]
+fn s_10_no_core_and_no_secret_in_the_environment() {
+    let data = tempfile::tempdir().unwrap();
+    create_platform(data.path(), "Acme");
+    let server = Server::start(data.path());
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.child.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"]);
+    let log = server.logged().join("\n");
+    assert!(!log.contains("cannot switch off core files"), "{log}");
+}

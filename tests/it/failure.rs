@@ -1,0 +1,88 @@
+//! What happens when something below fails: nothing is acknowledged that is not so, and it passes.
+
+use std::{process::Command, sync::atomic::Ordering};
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    BLIPS, GRID, Pair, TestApp,
+    program::{Server, create_platform},
+};
+
+#[tokio::test]
+async fn o_10_a_panic_is_one_requests_own() {
+    let app = TestApp::new().await;
+    let before = app.get(GRID).send().await.expect(200).body;
+    app.clock.panics.store(true, Ordering::SeqCst);
+    let answer = app.get(GRID).expecting_5xx().send().await.refused(500, "INTERNAL_ERROR");
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert!(!String::from_utf8_lossy(&answer.body).contains("told to"), "{answer:?}");
+    app.clock.panics.store(false, Ordering::SeqCst);
+    assert_eq!(app.get(GRID).send().await.expect(200).body, before);
+    let metrics = app.app.answer_admin(http::Request::get("/metrics").body(axum::body::Body::empty()).unwrap(), ([127, 0, 0, 1], 1).into()).await;
+    let metrics = http_body_util::BodyExt::collect(metrics.into_body()).await.unwrap().to_bytes();
+    let metrics = String::from_utf8_lossy(&metrics).into_owned();
+    assert!(metrics.contains("countersign_panics_total 1\n"), "{metrics}");
+    assert!(metrics.contains("countersign_http_responses_total{status=\"500\"} 1\n"), "{metrics}");
+}
+
+/// A small file system that is unmounted when dropped; none where mounting is not allowed.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(directory.path()).status();
+        mounted.is_ok_and(|status| status.success()).then_some(Self(directory))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+/// F-04: on a full disk nothing is half-made, reads go on, tokens can be ended; with space again, all goes on.
+#[test]
+fn f_04_a_full_disk_keeps_nobody_from_ending_tokens() {
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("f_04 needs to mount a small file system, and may not here: skipped");
+        return;
+    };
+    let data = disk.0.path().join("data");
+    let (_, [root, _]) = create_platform(&data, "Acme");
+    let server = Server::start(&data);
+    let create = || server.send("POST", GRID, &root, &json!({ "name": "x".repeat(255), "permissions": ["VIEW"] }));
+    let pair = |json: &Value| {
+        let text = |name: &str| json[name].as_str().unwrap().to_owned();
+        Pair { id: text("id"), client_id: text("clientId"), secret: text("clientSecret") }
+    };
+    let mut tokens: Vec<_> = (0..20).map(|_| pair(&create().1)).collect();
+    // Somebody else fills the disk, to the last byte.
+    let filler = disk.0.path().join("filler");
+    for block in [65536_usize, 4096, 1] {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&filler).unwrap();
+        while std::io::Write::write_all(&mut file, &vec![0; block]).is_ok() {}
+    }
+    let refused = (0..2000).find_map(|_| {
+        let (status, body) = create();
+        if status == 201 {
+            tokens.push(pair(&body));
+            return None;
+        }
+        Some((status, body["code"].clone()))
+    });
+    assert_eq!(refused, Some((503, json!("SERVICE_UNAVAILABLE"))));
+    let total = || server.get(&format!("{GRID}?limit=1"), &root).1["totalCount"].clone();
+    assert_eq!(total(), json!(tokens.len() + 1), "a refused create left something, or an acknowledged one is gone");
+    for (n, token) in tokens.iter().enumerate() {
+        assert_eq!(server.send("POST", &format!("{BLIPS}/{}/revoke", token.id), &root, &Value::Null).0, 200, "{n}");
+        assert_eq!(server.get(GRID, token).0, 401);
+    }
+    assert!(!data.join("ballast").exists(), "the reserve was not needed: this proves nothing");
+    assert_eq!(server.admin("/readyz").0, 503);
+    assert_eq!(create().0, 503, "what was kept for endings was given to a create");
+    std::fs::remove_file(filler).unwrap();
+    assert_eq!((create().0, total(), server.admin("/readyz").0), (201, json!(2), 200));
+}

@@ -1,0 +1,129 @@
+//! Edited rows and wrong keys: refused and reported, never believed.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use countersign::domain::{Action, AuditQuery};
+
+use crate::support::{BLIPS, GRID, TestApp, operator};
+
+fn edit(app: &TestApp, sql: &str) {
+    let database = rusqlite::Connection::open(app.directory.path().join("countersign.db")).unwrap();
+    assert_eq!(database.execute(sql, []).unwrap(), 1, "{sql}");
+}
+
+#[tokio::test]
+async fn z_11_an_edited_row_is_refused_and_reported() {
+    for edit_sql in [
+        "UPDATE token SET permissions = 'VIEW,TRANSACT,MANAGE' WHERE name = 'target'",
+        "UPDATE token SET environment = 'production' WHERE name = 'target'",
+        "UPDATE token SET platform_id = (SELECT id FROM platform WHERE name = 'Other') WHERE name = 'target'",
+        "UPDATE token SET name = 'target2' WHERE name = 'target'",
+        "UPDATE token SET revocable = 0 WHERE name = 'target'",
+        "UPDATE token SET issuer = 'operator_issued' WHERE name = 'target'",
+        "UPDATE token SET created_at = created_at - 1, updated_at = updated_at - 1 WHERE name = 'target'",
+        "UPDATE token SET version = 2 WHERE name = 'target'",
+        "UPDATE token SET digest = (SELECT digest FROM token WHERE name = 'donor') WHERE name = 'target'",
+        "UPDATE token SET seal = (SELECT seal FROM token WHERE name = 'donor') WHERE name = 'target'",
+    ] {
+        let app = TestApp::new().await;
+        app.another_platform("Other").await;
+        let (target, donor) = (app.token("target", &["VIEW"]).await, app.token("donor", &["MANAGE"]).await);
+        edit(&app, edit_sql);
+        let app = app.restart().await;
+        app.get(GRID).auth(&target).send().await.refused(401, "UNAUTHORIZED");
+        app.get(&format!("{GRID}/{}", target.id)).send().await.refused(404, "TOKEN_NOT_FOUND");
+        let listed = app.get(GRID).send().await.expect(200).json();
+        assert!(listed["data"].as_array().unwrap().iter().all(|token| token["id"] != target.id), "{edit_sql}");
+        app.get(GRID).auth(&donor).send().await.expect(200);
+        assert!(app.authority.figures().tampered > 0, "{edit_sql}");
+        let query = AuditQuery { action: Some(Action::Tampered), ..AuditQuery::default() };
+        let (entries, _) = app.authority.list_audit(&operator(), query).await.unwrap();
+        assert_eq!(entries.len(), 1, "{edit_sql}");
+    }
+}
+
+#[tokio::test]
+async fn z_11_a_row_brought_back_to_life_is_refused() {
+    let app = TestApp::new().await;
+    let token = app.token("target", &["VIEW"]).await;
+    app.delete(&format!("{GRID}/{}", token.id)).send().await.expect(204);
+    edit(&app, "UPDATE token SET revoked_at = NULL, updated_at = created_at WHERE name = 'target'");
+    let app = app.restart().await;
+    app.get(GRID).auth(&token).send().await.refused(401, "UNAUTHORIZED");
+    assert_eq!(app.authority.figures().tampered, 1);
+}
+
+#[tokio::test]
+async fn z_11_an_edited_platform_is_disabled() {
+    let app = TestApp::new().await;
+    app.authority.set_platform_disabled(&operator(), app.platform.id, true).await.unwrap();
+    edit(&app, "UPDATE platform SET disabled_at = NULL");
+    let app = app.restart().await;
+    app.get(GRID).send().await.refused(401, "UNAUTHORIZED");
+    assert_eq!(app.authority.figures().tampered, 1);
+}
+
+#[tokio::test]
+async fn s_08_another_key_is_found_out_at_start() {
+    let (app, other) = (TestApp::new().await, TestApp::new().await);
+    other.entropy.broken.store(false, std::sync::atomic::Ordering::SeqCst);
+    let keys = app.directory.path().join("keys.json");
+    let mut text: serde_json::Value = serde_json::from_slice(&fs::read(&keys).unwrap()).unwrap();
+    text["keys"][0]["root"] = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".into();
+    fs::write(&keys, text.to_string()).unwrap();
+    let refused = app.try_restart().await.err().unwrap();
+    assert!(refused.contains("belongs to another database"), "{refused}");
+}
+
+#[tokio::test]
+async fn s_08_a_missing_key_file_is_not_made_anew() {
+    let app = TestApp::new().await;
+    let keys = app.directory.path().join("keys.json");
+    fs::remove_file(&keys).unwrap();
+    let path = keys.clone();
+    let refused = app.try_restart().await.err().unwrap();
+    assert!(refused.contains("is missing") && !path.exists(), "{refused}");
+}
+
+#[tokio::test]
+async fn s_08_a_key_file_that_others_can_read_is_refused() {
+    let app = TestApp::new().await;
+    let keys = app.directory.path().join("keys.json");
+    assert_eq!(fs::metadata(&keys).unwrap().permissions().mode() & 0o777, 0o600);
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o640)).unwrap();
+    let refused = app.try_restart().await.err().unwrap();
+    assert!(refused.contains("chmod 600"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_second_key_may_join_and_old_tokens_still_verify() {
+    let app = TestApp::new().await;
+    let old = app.token("old", &["VIEW"]).await;
+    let list = app.get(&format!("{GRID}?limit=1")).send().await.json();
+    let cursor = list["nextCursor"].as_str().unwrap().to_owned();
+    let keys = app.directory.path().join("keys.json");
+    let mut text: serde_json::Value = serde_json::from_slice(&fs::read(&keys).unwrap()).unwrap();
+    text["keys"][0]["state"] = "verify-only".into();
+    let second = serde_json::json!({ "id": 2, "state": "active", "root": "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA=" });
+    text["keys"].as_array_mut().unwrap().push(second);
+    fs::write(&keys, text.to_string()).unwrap();
+    let app = app.restart().await;
+    let new = app.token("new", &["VIEW"]).await;
+    for token in [&old, &new] {
+        app.get(GRID).auth(token).send().await.expect(200);
+    }
+    app.get(&format!("{GRID}?cursor={cursor}")).send().await.expect(200);
+    app.post(&format!("{BLIPS}/{}/revoke", old.id)).send().await.expect(200);
+    app.get(GRID).auth(&old).send().await.refused(401, "UNAUTHORIZED");
+    let app = app.restart().await;
+    app.get(GRID).auth(&old).send().await.refused(401, "UNAUTHORIZED");
+    app.get(GRID).auth(&new).send().await.expect(200);
+}
+
+#[tokio::test]
+async fn u_03_a_database_of_a_newer_version_is_refused() {
+    let app = TestApp::new().await;
+    edit(&app, "INSERT INTO migration (number, name) VALUES (99, '0099_tomorrow')");
+    let refused = app.try_restart().await.err().unwrap();
+    assert!(refused.contains("newer countersign"), "{refused}");
+}

@@ -1,0 +1,26 @@
+//! The one integration test binary. Folders mirror URLs; what cuts across them has a file of its own.
+//!
+//! Tests are named after the criteria that they hold (`z_02_…`). Time is a manual clock and entropy is seeded.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
+
+mod support;
+
+mod blips; // POST, GET /blips/tokens…
+mod grid; // POST, GET, DELETE /grid/2025-10-13/tokens…
+
+mod audit; // who did what
+mod cli; // the built program
+mod credential; // what proves somebody, and what does not
+mod failure; // what is below fails
+mod hostile; // inputs that want to break something
+mod idempotency; // creates that are repeated
+mod integrity; // edited rows, wrong keys
+mod layering; // who may use whom, and other facts about the source
+mod listing; // pages, cursors, totals
+mod permission; // the matrix
+mod processes; // several on one data directory
+mod published; // documents, reference page, routes
+mod revocation; // an end is an end
+mod secrets; // nowhere but in the 201
+mod wire; // raw sockets against the real listener

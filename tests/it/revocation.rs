@@ -1,0 +1,185 @@
+//! An end is an end: for every request that begins after it was answered, whatever was going on.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use countersign::domain::{MayManage, NewToken, Permissions, Presented, RequestInfo, TokenName};
+
+use crate::support::{BLIPS, GRID, Pair, TestApp, operator};
+
+fn presented(pair: &Pair) -> Option<Presented> {
+    Presented::parse_basic(pair.basic().as_bytes())
+}
+
+async fn manager(app: &TestApp) -> MayManage {
+    app.authority.verify(presented(&app.sandbox), RequestInfo::default()).await.unwrap().may_manage().unwrap()
+}
+
+async fn issue(app: &TestApp, by: &MayManage) -> Pair {
+    let new = NewToken { name: TokenName::parse("name", "a").unwrap(), permissions: Permissions::parse("VIEW").unwrap() };
+    let issued = app.authority.create_token(by, new, None).await.unwrap();
+    Pair {
+        id: issued.token.id.to_string(),
+        client_id: issued.token.client_id.to_string(),
+        secret: issued.secret.unwrap().expose().to_owned(),
+    }
+}
+
+/// verifiers hammer the token that is being ended; an accept that began after the end's answer is an offence.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r_01_no_accept_after_the_answer() {
+    let app = Arc::new(TestApp::new().await);
+    let by = manager(&app).await;
+    let mut accepts = 0;
+    for _ in 0..300 {
+        let pair = Arc::new(issue(&app, &by).await);
+        let (ended, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let offences = Arc::new(AtomicU64::new(0));
+        let verifiers: Vec<_> = (0..3)
+            .map(|_| {
+                let (app, pair, ended, stop, offences) = (app.clone(), pair.clone(), ended.clone(), stop.clone(), offences.clone());
+                tokio::spawn(async move {
+                    let mut accepted = 0_u64;
+                    while !stop.load(Ordering::SeqCst) {
+                        let begun_after = ended.load(Ordering::SeqCst);
+                        if app.authority.verify(presented(&pair), RequestInfo::default()).await.is_ok() {
+                            accepted += 1;
+                            offences.fetch_add(u64::from(begun_after), Ordering::SeqCst);
+                        }
+                        tokio::task::yield_now().await;
+                    }
+                    accepted
+                })
+            })
+            .collect();
+        while app.authority.verify(presented(&pair), RequestInfo::default()).await.is_err() {}
+        let id = countersign::domain::TokenId::parse(&pair.id).unwrap();
+        app.authority.revoke_token(&by, id).await.unwrap();
+        ended.store(true, Ordering::SeqCst);
+        for _ in 0..20 {
+            assert!(app.authority.verify(presented(&pair), RequestInfo::default()).await.is_err());
+            tokio::task::yield_now().await;
+        }
+        stop.store(true, Ordering::SeqCst);
+        for verifier in verifiers {
+            accepts += verifier.await.unwrap();
+        }
+        assert_eq!(offences.load(Ordering::SeqCst), 0);
+    }
+    assert!(accepts > 0, "nothing was verified meanwhile: this proves nothing");
+}
+
+#[tokio::test]
+async fn r_02_a_reader_that_was_overtaken_brings_nothing_back() {
+    // The lease is over, so each verification reads the row and puts it into the index; an end comes in between.
+    let app = TestApp::new().await;
+    let by = manager(&app).await;
+    for _ in 0..50 {
+        let pair = issue(&app, &by).await;
+        app.clock.advance(Duration::from_secs(60));
+        let reads = (0..4).map(|_| app.authority.verify(presented(&pair), RequestInfo::default()));
+        let id = countersign::domain::TokenId::parse(&pair.id).unwrap();
+        let (_, ended) = tokio::join!(futures_util::future::join_all(reads), app.authority.revoke_token(&by, id));
+        ended.unwrap();
+        assert!(app.authority.verify(presented(&pair), RequestInfo::default()).await.is_err());
+        app.authority.follow().unwrap();
+        assert!(app.authority.verify(presented(&pair), RequestInfo::default()).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn r_03_noting_a_use_brings_nothing_back() {
+    let app = TestApp::new().await;
+    let pair = app.token("a", &["VIEW"]).await;
+    app.get(GRID).auth(&pair).send().await.expect(200);
+    app.delete(&format!("{GRID}/{}", pair.id)).send().await.expect(204);
+    app.authority.flush().await.unwrap();
+    app.get(GRID).auth(&pair).send().await.refused(401, "UNAUTHORIZED");
+    app.restart().await.get(GRID).auth(&pair).send().await.refused(401, "UNAUTHORIZED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r_04_fifty_at_once_end_it_once() {
+    let app = Arc::new(TestApp::new().await);
+    let pair = app.token("a", &["VIEW"]).await;
+    let path = format!("{BLIPS}/{}/revoke", pair.id);
+    let tasks: Vec<_> = (0..50)
+        .map(|_| {
+            let (app, path) = (app.clone(), path.clone());
+            tokio::spawn(async move { app.post(&path).send().await.expect(200).json()["revokedAt"].clone() })
+        })
+        .collect();
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), "2025-07-21T17:32:28.000Z");
+    }
+    let query = countersign::domain::AuditQuery { action: Some(countersign::domain::Action::TokenRevoke), ..Default::default() };
+    let (entries, _) = app.authority.list_audit(&operator(), query).await.unwrap();
+    assert_eq!(entries.len(), 1);
+}
+
+#[tokio::test]
+async fn r_06_a_restart_forgets_nothing() {
+    let app = TestApp::new().await;
+    let (kept, ended) = (app.token("kept", &["VIEW"]).await, app.token("ended", &["VIEW"]).await);
+    app.post(&format!("{BLIPS}/{}/revoke", ended.id)).send().await.expect(200);
+    let app = app.restart().await;
+    app.get(GRID).auth(&ended).send().await.refused(401, "UNAUTHORIZED");
+    app.get(GRID).auth(&kept).send().await.expect(200);
+}
+
+#[tokio::test]
+async fn r_07_asking_too_early_hides_nothing() {
+    let app = TestApp::new().await;
+    let pair = app.token("a", &["VIEW"]).await;
+    let early = pair.basic();
+    // The same process again, with an index that has never heard of the token, because it was made elsewhere.
+    let elsewhere = crate::support::open(app.directory.path(), &app.clock, &app.entropy).await.unwrap();
+    let by = manager(&app).await;
+    let new = issue(&app, &by).await;
+    for _ in 0..3 {
+        let proven = elsewhere.verify(presented(&new), RequestInfo::default()).await;
+        assert!(proven.is_ok(), "{proven:?}");
+    }
+    assert!(elsewhere.verify(Presented::parse_basic(early.as_bytes()), RequestInfo::default()).await.is_ok());
+}
+
+#[tokio::test]
+async fn past_the_lease_the_database_is_asked() {
+    // Another process ends the token behind this one's back; this one has not followed since.
+    let app = TestApp::new().await;
+    let elsewhere = crate::support::open(app.directory.path(), &app.clock, &app.entropy).await.unwrap();
+    let pair = app.token("a", &["VIEW"]).await;
+    elsewhere.follow().unwrap();
+    assert!(elsewhere.verify(presented(&pair), RequestInfo::default()).await.is_ok());
+    let id = countersign::domain::TokenId::parse(&pair.id).unwrap();
+    let by = manager(&app).await;
+    app.authority.revoke_token(&by, id).await.unwrap();
+
+    assert!(elsewhere.verify(presented(&pair), RequestInfo::default()).await.is_ok(), "within its lease, and not told");
+    app.clock.advance(Duration::from_secs(1));
+    assert!(elsewhere.verify(presented(&pair), RequestInfo::default()).await.is_err(), "believed past its lease");
+}
+
+#[tokio::test]
+async fn following_brings_what_others_changed() {
+    let app = TestApp::new().await;
+    let elsewhere = crate::support::open(app.directory.path(), &app.clock, &app.entropy).await.unwrap();
+    let pair = app.token("a", &["VIEW"]).await;
+    elsewhere.follow().unwrap();
+    let id = countersign::domain::TokenId::parse(&pair.id).unwrap();
+    let by = manager(&app).await;
+    app.authority.revoke_token(&by, id).await.unwrap();
+    elsewhere.follow().unwrap();
+    assert!(elsewhere.verify(presented(&pair), RequestInfo::default()).await.is_err());
+    app.authority.set_platform_disabled(&operator(), app.platform.id, true).await.unwrap();
+    elsewhere.follow().unwrap();
+    assert!(elsewhere.verify(presented(&app.sandbox), RequestInfo::default()).await.is_err());
+    app.authority.set_platform_disabled(&operator(), app.platform.id, false).await.unwrap();
+    elsewhere.follow().unwrap();
+    assert!(elsewhere.verify(presented(&app.sandbox), RequestInfo::default()).await.is_ok());
+}

@@ -1,0 +1,100 @@
+//! Secrets: in the 201 that made them and nowhere else. (Every test's answers and log are checked too, in `support`.)
+
+use std::fs;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::json;
+
+use crate::support::{BLIPS, GRID, TestApp};
+
+/// S-01, S-04: no piece of any secret in any file of the data directory.
+#[tokio::test]
+async fn s_01_no_piece_of_a_secret_in_any_file() {
+    let app = TestApp::new().await;
+    let mut pairs = vec![app.sandbox.clone(), app.production.clone()];
+    for n in 0..100 {
+        let (path, permission) = if n % 2 == 0 { (GRID, "VIEW") } else { (BLIPS, "view") };
+        let request =
+            app.post(path).header("idempotency-key", &format!("key-{n}")).json(&json!({ "name": "a", "permissions": [permission] }));
+        let pair = request.send().await.expect(201).pair();
+        app.get(GRID).auth(&pair).send().await.expect(200);
+        if n % 3 == 0 {
+            app.delete(&format!("{GRID}/{}", pair.id)).send().await.expect(204);
+        }
+        pairs.push(pair);
+    }
+    app.authority.flush().await.unwrap();
+    app.authority.record_denials().await.unwrap();
+    let mut read = 0;
+    for entry in fs::read_dir(app.directory.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() || path.ends_with("ballast") {
+            continue;
+        }
+        let contents = fs::read(&path).unwrap();
+        read += contents.len();
+        let pieces: std::collections::HashSet<&[u8]> = contents.windows(12).collect();
+        for pair in &pairs {
+            let random = &pair.secret.as_bytes()[11..];
+            assert!(random.windows(12).all(|piece| !pieces.contains(piece)), "a piece of a secret in {}", path.display());
+            let blob = STANDARD.encode(format!("{}:{}", pair.client_id, pair.secret));
+            assert!(blob.as_bytes()[70..].windows(12).all(|piece| !pieces.contains(piece)));
+        }
+        for n in 0..100 {
+            assert!(!contents.windows(6).any(|piece| piece == format!("key-{n:02}").as_bytes()), "an idempotency key is stored");
+        }
+    }
+    assert!(read > 100_000, "nothing was searched");
+}
+
+/// S-04: what the schema must not let in, tried.
+#[tokio::test]
+async fn s_04_constraints_hold() {
+    let app = TestApp::new().await;
+    app.token("a", &["VIEW"]).await;
+    let database = rusqlite::Connection::open(app.directory.path().join("countersign.db")).unwrap();
+    database.pragma_update(None, "foreign_keys", true).unwrap();
+    let before = database.query_row("SELECT count(*) FROM token", [], |row| row.get::<_, i64>(0)).unwrap();
+    let columns = "platform_id, environment, name, permissions, client_id, digest, issuer, revocable, created_at, updated_at, revoked_at, version, key_id, seal";
+    let copy = |id: &str, replace: &str, with: &str| {
+        let values = columns
+            .split(", ")
+            .map(|column| if column == replace { with.to_owned() } else { column.to_owned() })
+            .collect::<Vec<_>>()
+            .join(", ");
+        format!("INSERT INTO token (id, {columns}) SELECT {id}, {values} FROM token WHERE name = 'a'")
+    };
+    let new_id = "x'00000000000070008000000000000001'";
+    let new_client = "'ik_test_000000000000700080000000000000010000000a'";
+    for (statement, what) in [
+        (copy("id", "client_id", new_client), "UNIQUE"),
+        (copy(new_id, "", ""), "UNIQUE"),
+        (copy(new_id, "client_id", "'short'"), "CHECK"),
+        (copy("x'00'", "client_id", new_client), "CHECK"),
+        ("UPDATE token SET digest = x'00' WHERE name = 'a'".to_owned(), "CHECK"),
+        ("UPDATE token SET seal = 'text' WHERE name = 'a'".to_owned(), "TEXT"),
+        ("UPDATE token SET environment = 'test' WHERE name = 'a'".to_owned(), "CHECK"),
+        ("UPDATE token SET updated_at = created_at + 1 WHERE name = 'a'".to_owned(), "CHECK"),
+        ("UPDATE token SET revoked_at = created_at - 1 WHERE name = 'a'".to_owned(), "CHECK"),
+        ("UPDATE token SET key_id = 9 WHERE name = 'a'".to_owned(), "FOREIGN KEY"),
+        ("UPDATE token SET platform_id = zeroblob(16) WHERE name = 'a'".to_owned(), "FOREIGN KEY"),
+        ("DELETE FROM platform".to_owned(), "FOREIGN KEY"),
+        ("UPDATE live_count SET live = -1".to_owned(), "CHECK"),
+        ("INSERT INTO installation (one, id, created_at) VALUES (2, zeroblob(16), 0)".to_owned(), "CHECK"),
+    ] {
+        let refused = database.execute(&statement, []).unwrap_err().to_string();
+        assert!(refused.contains(what), "{statement}: {refused}");
+    }
+    assert_eq!(database.query_row("SELECT count(*) FROM token", [], |row| row.get::<_, i64>(0)).unwrap(), before);
+}
+
+/// S-05: a secret that is printed, copied, compared or serialized does not compile. (As assertions on the types rather
+/// than as programs that fail to compile: those would build everything a second time.)
+mod s_05 {
+    use countersign::domain::{ClientSecret, Presented, SecretDigest};
+    use static_assertions::assert_not_impl_any;
+
+    assert_not_impl_any!(ClientSecret: std::fmt::Display, Clone, PartialEq, serde::Serialize, AsRef<str>);
+    assert_not_impl_any!(SecretDigest: std::fmt::Display, PartialEq, serde::Serialize);
+    assert_not_impl_any!(Presented: std::fmt::Display, Clone, PartialEq, serde::Serialize);
+}

@@ -1,0 +1,383 @@
+//! An app on a real SQLite file, with a clock that tests turn and entropy that repeats; and the checks that every answer
+//! of every test passes.
+
+mod contract;
+pub(crate) mod program;
+
+use std::{
+    fmt,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::body::Body;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use countersign::{
+    authority::{Authority, Clock, Entropy, NoEntropy, Options},
+    domain::{Operator, Platform, RequestInfo, Timestamp, TokenName},
+    http::{App, Limits},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http_body_util::BodyExt as _;
+use rand_chacha::{
+    ChaCha20Rng,
+    rand_core::{Rng as _, SeedableRng as _},
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// 2025-07-21T17:32:28.000Z
+pub(crate) const START: i64 = 1_753_119_148_000;
+
+#[derive(Debug)]
+pub(crate) struct ManualClock {
+    wall: AtomicI64,
+    boot: AtomicU64,
+    /// Asking for the time panics: a defect in the middle of a request.
+    pub(crate) panics: std::sync::atomic::AtomicBool,
+}
+
+impl ManualClock {
+    /// Both clocks move on.
+    pub(crate) fn advance(&self, time: Duration) {
+        self.wall.fetch_add(i64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
+        self.boot.fetch_add(u64::try_from(time.as_nanos()).unwrap(), Ordering::SeqCst);
+    }
+
+    /// Somebody sets the wall clock.
+    pub(crate) fn set_wall(&self, millis: i64) {
+        self.wall.store(millis, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn wall(&self) -> Timestamp {
+        assert!(!self.panics.load(Ordering::SeqCst), "told to panic");
+        Timestamp::from_millis(self.wall.load(Ordering::SeqCst))
+    }
+
+    fn boot(&self) -> Duration {
+        Duration::from_nanos(self.boot.load(Ordering::SeqCst))
+    }
+}
+
+/// Seeded; or broken, when told so.
+#[derive(Debug)]
+pub(crate) struct SeededEntropy {
+    rng: Mutex<ChaCha20Rng>,
+    pub(crate) broken: std::sync::atomic::AtomicBool,
+}
+
+impl Entropy for SeededEntropy {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NoEntropy> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(NoEntropy("told to fail".to_owned()));
+        }
+        self.rng.lock().unwrap().fill_bytes(bytes);
+        Ok(())
+    }
+}
+
+/// A credential's two halves.
+#[derive(Debug, Clone)]
+pub(crate) struct Pair {
+    pub(crate) id: String,
+    pub(crate) client_id: String,
+    pub(crate) secret: String,
+}
+
+impl Pair {
+    pub(crate) fn basic(&self) -> String {
+        format!("Basic {}", STANDARD.encode(format!("{}:{}", self.client_id, self.secret)))
+    }
+}
+
+pub(crate) struct TestApp {
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) app: App,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) entropy: Arc<SeededEntropy>,
+    pub(crate) platform: Platform,
+    pub(crate) sandbox: Pair,
+    pub(crate) production: Pair,
+    secrets: Mutex<Vec<String>>,
+    log_start: usize,
+    pub(crate) directory: TempDir,
+}
+
+impl TestApp {
+    pub(crate) async fn new() -> Self {
+        static CAPTURE: std::sync::Once = std::sync::Once::new();
+        CAPTURE.call_once(capture_log);
+        let log_start = LOG.lock().unwrap().len();
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock { wall: AtomicI64::new(START), boot: AtomicU64::new(1_000_000_000_000), panics: false.into() });
+        let entropy = Arc::new(SeededEntropy { rng: Mutex::new(ChaCha20Rng::from_seed([7; 32])), broken: false.into() });
+        let authority = open(directory.path(), &clock, &entropy).await.unwrap();
+        let (platform, pairs) = create_platform(&authority, "Acme").await;
+        let [sandbox, production] = pairs;
+        let secrets = Mutex::new(vec![sandbox.secret.clone(), production.secret.clone()]);
+        let app = app(&authority, &clock);
+        Self { authority, app, clock, entropy, platform, sandbox, production, secrets, log_start, directory }
+    }
+
+    /// Ends this process's part and opens the same data again.
+    pub(crate) async fn restart(self) -> Self {
+        self.try_restart().await.unwrap()
+    }
+
+    pub(crate) async fn try_restart(mut self) -> Result<Self, String> {
+        self.authority.flush().await.unwrap();
+        // Dropped first, as a process that has ended would be.
+        let (clock, entropy) = (Arc::clone(&self.clock), Arc::clone(&self.entropy));
+        let elsewhere = tempfile::tempdir().unwrap();
+        let placeholder = open(elsewhere.path(), &clock, &entropy).await.unwrap();
+        self.app = app(&placeholder, &clock);
+        self.authority = placeholder;
+        self.authority = open(self.directory.path(), &clock, &entropy).await?;
+        self.app = app(&self.authority, &clock);
+        Ok(self)
+    }
+
+    /// Another platform in the same installation.
+    pub(crate) async fn another_platform(&self, name: &str) -> (Platform, [Pair; 2]) {
+        let made = create_platform(&self.authority, name).await;
+        made.1.iter().for_each(|pair| self.secrets.lock().unwrap().push(pair.secret.clone()));
+        made
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Request<'_> {
+        self.request(Method::GET, path)
+    }
+
+    pub(crate) fn post(&self, path: &str) -> Request<'_> {
+        self.request(Method::POST, path)
+    }
+
+    pub(crate) fn delete(&self, path: &str) -> Request<'_> {
+        self.request(Method::DELETE, path)
+    }
+
+    /// A request as the sandbox root, unless it is told otherwise.
+    pub(crate) fn request(&self, method: Method, path: &str) -> Request<'_> {
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", self.sandbox.basic().parse().unwrap());
+        Request { app: self, method, path: path.to_owned(), headers, body: Bytes::new(), expects_5xx: false }
+    }
+
+    /// A token made through Grid by the sandbox root.
+    pub(crate) async fn token(&self, name: &str, permissions: &[&str]) -> Pair {
+        self.token_by(&self.sandbox, name, permissions).await
+    }
+
+    pub(crate) async fn token_by(&self, by: &Pair, name: &str, permissions: &[&str]) -> Pair {
+        let body = serde_json::json!({ "name": name, "permissions": permissions });
+        self.post(GRID).auth(by).json(&body).send().await.expect(201).pair()
+    }
+}
+
+pub(crate) const GRID: &str = "/grid/2025-10-13/tokens";
+pub(crate) const BLIPS: &str = "/blips/tokens";
+
+impl Drop for TestApp {
+    /// No secret of this app in the log of any test.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let log = LOG.lock().unwrap();
+        let pieces: std::collections::HashSet<&[u8]> = log[self.log_start..].windows(12).collect();
+        for secret in self.secrets.lock().unwrap().iter() {
+            // Every piece of a secret that is long enough to help somebody.
+            assert!(secret.as_bytes()[11..].windows(12).all(|piece| !pieces.contains(piece)), "a part of a secret is in the log");
+        }
+    }
+}
+
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Log;
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LOG.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What was logged so far, by all tests.
+pub(crate) fn logged() -> String {
+    String::from_utf8_lossy(&LOG.lock().unwrap()).into_owned()
+}
+
+fn capture_log() {
+    let trace = tracing_subscriber::EnvFilter::new("warn,countersign=trace");
+    tracing_subscriber::fmt().json().with_env_filter(trace).with_writer(|| Log).init();
+}
+
+pub(crate) async fn open(directory: &Path, clock: &Arc<ManualClock>, entropy: &Arc<SeededEntropy>) -> Result<Arc<Authority>, String> {
+    let options = Options { data: directory.to_owned(), key_file: directory.join("keys.json"), lease: Some(Duration::from_secs(1)) };
+    Authority::open(options, Arc::clone(clock) as _, Arc::clone(entropy) as _).await.map(Arc::new)
+}
+
+fn app(authority: &Arc<Authority>, clock: &Arc<ManualClock>) -> App {
+    let limits = Limits { body_timeout: Duration::from_secs(5), request_timeout: Duration::from_secs(20) };
+    App::new(Arc::clone(authority), Arc::clone(clock) as _, limits, "00000000".to_owned())
+}
+
+pub(crate) fn operator() -> Operator {
+    Operator { name: "test".to_owned(), request: RequestInfo { id: "command-1".to_owned(), source: String::new() } }
+}
+
+async fn create_platform(authority: &Arc<Authority>, name: &str) -> (Platform, [Pair; 2]) {
+    let name = TokenName::parse("name", name).unwrap();
+    let (platform, roots) = authority.create_platform(&operator(), name).await.unwrap();
+    let pair = |issued: &countersign::authority::Issued| Pair {
+        id: issued.token.id.to_string(),
+        client_id: issued.token.client_id.to_string(),
+        secret: issued.secret.as_ref().unwrap().expose().to_owned(),
+    };
+    (platform, [pair(&roots[0]), pair(&roots[1])])
+}
+
+pub(crate) struct Request<'a> {
+    app: &'a TestApp,
+    method: Method,
+    path: String,
+    headers: HeaderMap,
+    body: Bytes,
+    expects_5xx: bool,
+}
+
+impl Request<'_> {
+    pub(crate) fn auth(self, pair: &Pair) -> Self {
+        self.authorization(&pair.basic())
+    }
+
+    pub(crate) fn authorization(mut self, value: &str) -> Self {
+        self.headers.insert("authorization", HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        self
+    }
+
+    pub(crate) fn anonymous(mut self) -> Self {
+        self.headers.remove("authorization");
+        self
+    }
+
+    /// Adds a header beside those of the same name.
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        self
+    }
+
+    pub(crate) fn json(self, body: &Value) -> Self {
+        self.header("content-type", "application/json").body(body.to_string())
+    }
+
+    pub(crate) fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// A 5xx is what the test is about.
+    pub(crate) fn expecting_5xx(mut self) -> Self {
+        self.expects_5xx = true;
+        self
+    }
+
+    pub(crate) async fn send(self) -> Answer {
+        let mut request = http::Request::builder().method(self.method.clone()).uri(&self.path).body(Body::from(self.body.clone())).unwrap();
+        *request.headers_mut() = self.headers;
+        let response = self.app.app.answer(request, ([127, 0, 0, 1], 1234).into()).await;
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let answer = Answer { what: format!("{} {}", self.method, self.path), status: parts.status, headers: parts.headers, body };
+        answer.check(&self.method, &self.path, self.expects_5xx);
+        let issued = answer.status == 201;
+        if issued && let Some(secret) = answer.json()["clientSecret"].as_str() {
+            self.app.secrets.lock().unwrap().push(secret.to_owned());
+        }
+        if !issued {
+            let body = String::from_utf8_lossy(&answer.body);
+            for secret in self.app.secrets.lock().unwrap().iter() {
+                assert!(!body.contains(&secret[11..54]), "a secret in the answer to {}", answer.what);
+            }
+        }
+        answer
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Answer {
+    pub(crate) what: String,
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {} {:#?}\n{}", self.what, self.status, self.headers, String::from_utf8_lossy(&self.body))
+    }
+}
+
+impl Answer {
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        self
+    }
+
+    /// A refusal with that status and code.
+    #[track_caller]
+    pub(crate) fn refused(self, status: u16, code: &str) -> Self {
+        let answer = self.expect(status);
+        assert_eq!(answer.json()["code"], code, "{answer:?}");
+        answer
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn pair(&self) -> Pair {
+        let json = self.json();
+        let text = |name: &str| json[name].as_str().unwrap_or_else(|| panic!("no {name}: {self:?}")).to_owned();
+        Pair { id: text("id"), client_id: text("clientId"), secret: text("clientSecret") }
+    }
+
+    /// The fields named by `details.errors`.
+    pub(crate) fn broken_fields(&self) -> Vec<String> {
+        let json = self.json();
+        let errors = json["details"]["errors"].as_array().unwrap_or_else(|| panic!("no errors: {self:?}"));
+        errors.iter().map(|error| error["field"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// What holds for every answer.
+    fn check(&self, method: &Method, path: &str, expects_5xx: bool) {
+        assert!(self.header("x-request-id").is_some_and(|id| !id.is_empty()), "no request id: {self:?}");
+        assert_eq!(self.header("cache-control"), Some("no-store"), "{self:?}");
+        assert!(expects_5xx || !self.status.is_server_error(), "{self:?}");
+        if self.status == 204 {
+            assert!(self.body.is_empty() && self.header("content-type").is_none(), "{self:?}");
+        }
+        if self.status.as_u16() >= 400 && method != Method::HEAD {
+            assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
+            contract::check_envelope(self);
+        }
+        contract::check_documented(self, method, path);
+    }
+}
