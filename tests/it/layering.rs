@@ -166,7 +166,8 @@ fn b_03_least_versions() {
 #[test]
 fn b_05_no_credential_is_committed() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let listed = std::process::Command::new("git").args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root).output();
+    let listed =
+        std::process::Command::new("git").args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root).output();
     // A source package without its history has been looked at where it was made.
     let Some(listed) = listed.ok().filter(|output| output.status.success()) else { return };
     for file in String::from_utf8(listed.stdout).unwrap().lines() {

@@ -15,7 +15,7 @@ async fn s_01_no_piece_of_a_secret_in_any_file() {
     for n in 0..100 {
         let (path, permission) = if n % 2 == 0 { (GRID, "VIEW") } else { (BLIPS, "view") };
         let request =
-            app.post(path).header("idempotency-key", &format!("key-{n}")).json(&json!({ "name": "a", "permissions": [permission] }));
+            app.post(path).header("idempotency-key", &format!("zq-key-{n}")).json(&json!({ "name": "a", "permissions": [permission] }));
         let pair = request.send().await.expect(201).pair();
         app.get(GRID).auth(&pair).send().await.expect(200);
         if n % 3 == 0 {
@@ -40,9 +40,7 @@ async fn s_01_no_piece_of_a_secret_in_any_file() {
             let blob = STANDARD.encode(format!("{}:{}", pair.client_id, pair.secret));
             assert!(blob.as_bytes()[70..].windows(12).all(|piece| !pieces.contains(piece)));
         }
-        for n in 0..100 {
-            assert!(!contents.windows(6).any(|piece| piece == format!("key-{n:02}").as_bytes()), "an idempotency key is stored");
-        }
+        assert!(!contents.windows(6).any(|piece| piece == b"zq-key"), "an idempotency key is stored");
     }
     assert!(read > 100_000, "nothing was searched");
 }

@@ -1,12 +1,14 @@
 //! Every statement of the SQLite store, one function each, over a connection that somebody else chose.
 
+use std::collections::HashMap;
+
 use rusqlite::{
     CachedStatement, Connection, OptionalExtension as _, Row, named_params, params, params_from_iter,
     types::{Type, Value},
 };
 use uuid::Uuid;
 
-use super::{Error, writer::Counts};
+use super::Error;
 use crate::{
     domain::{
         Action, Actor, AuditEntry, AuditQuery, ClientId, Environment, Issuer, Liveness, Order, Permissions, Platform, PlatformId,
@@ -222,7 +224,10 @@ const SHIFTS: [u32; 6] = [6, 12, 18, 24, 30, 63];
 const EVERYTHING: u32 = 63;
 
 /// One counted bucket: (platform, environment, shift, bucket).
-pub(super) type Bucket = ([u8; 16], Environment, u32, i64);
+type Bucket = ([u8; 16], Environment, u32, i64);
+
+/// Changes of live counts, gathered over a batch so that a bucket is written once.
+pub(super) type Counts = HashMap<Bucket, i64>;
 
 /// Notes that one live token more, or less, was created at a moment.
 pub(super) fn count(counts: &mut Counts, scope: Scope, created_at: Timestamp, change: i64) {

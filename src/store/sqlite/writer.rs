@@ -5,7 +5,7 @@
 //! what they did last counts.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::JoinHandle,
@@ -21,13 +21,10 @@ const BATCH: usize = 256;
 /// Jobs waiting at the most; one more is refused. Jobs that end something are never refused.
 const QUEUE: usize = 4096;
 
-/// Changes of live counts, gathered over a batch so that a bucket is written once.
-pub(super) type Counts = HashMap<sql::Bucket, i64>;
-
 /// The transaction that a job runs in.
 pub(super) struct Batch<'c> {
     pub(super) connection: &'c Connection,
-    pub(super) counts: Counts,
+    pub(super) counts: sql::Counts,
 }
 
 /// What a job is to the queue.
@@ -197,7 +194,7 @@ fn commit(connection: &Connection, ballast: &mut Ballast, mut jobs: Vec<Box<dyn 
 fn transaction(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Result<(), Error> {
     let attempt = || -> Result<(), Error> {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let mut batch = Batch { connection, counts: Counts::new() };
+        let mut batch = Batch { connection, counts: sql::Counts::new() };
         for job in jobs {
             catch_unwind(AssertUnwindSafe(|| job.run(&mut batch)))
                 .unwrap_or_else(|_| Err(Error::Unavailable("a write panicked".to_owned())))?;
