@@ -151,9 +151,12 @@ impl Layers {
 
     fn read_file(&mut self, path: &Path) {
         let origin = Origin::File(path.to_owned());
-        let parsed = fs::read_to_string(path)
-            .map_err(|e| e.to_string())
-            .and_then(|text| text.parse::<toml::Table>().map_err(|e| e.message().to_owned()));
+        let parsed = fs::read_to_string(path).map_err(|e| e.to_string()).and_then(|text| {
+            text.parse::<toml::Table>().map_err(|e| {
+                let line = e.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+                format!("line {line}: {}", e.message())
+            })
+        });
         match parsed {
             Err(e) => self.problems.push(format!("{origin}: {e}")),
             Ok(table) => {
@@ -173,7 +176,9 @@ impl Layers {
             return fallback;
         };
         parse(value).unwrap_or_else(|| {
-            self.problems.push(format!("{origin}: {name} must be {what}, not {:?}", without_password(value)));
+            // A database's URL can hold a password in more ways than can be blotted out.
+            let given = if name == "database" { String::new() } else { format!(", not {value:?}") };
+            self.problems.push(format!("{origin}: {name} must be {what}{given}"));
             fallback
         })
     }
@@ -188,7 +193,7 @@ impl Layers {
     }
 
     fn address(&mut self, name: &str) -> SocketAddr {
-        self.take(name, "an address and port such as 127.0.0.1:8420", |text| text.parse().ok(), SocketAddr::from(([0; 4], 0)))
+        self.take(name, "an address and port such as 127.0.0.1:8420", |text| text.parse().ok(), SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 }
 
@@ -324,8 +329,11 @@ impl Config {
     }
 }
 
-/// A URL without the password in it; anything else as it is.
+/// A URL without the password in it; anything else as it is, unless it speaks of a password.
 fn without_password(value: &str) -> String {
+    if value.to_ascii_lowercase().contains("password") {
+        return "[REDACTED]".to_owned();
+    }
     let hidden = || {
         let (scheme, rest) = value.split_once("://")?;
         let (login, place) = rest.rsplit_once('@')?;
@@ -391,6 +399,7 @@ mod tests {
     fn passwords_are_not_shown() {
         assert_eq!(without_password("postgres://me:pa@ss@db/x"), "postgres://me:[REDACTED]@db/x");
         assert_eq!(without_password("postgres://db/x"), "postgres://db/x");
+        assert_eq!(without_password("postgres://db/x?password=y"), "[REDACTED]");
     }
 
     #[test]

@@ -4,8 +4,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
-    countersign::cli::run(countersign::cli::Cli::parse())
+    countersign::cli::run()
 }

@@ -49,15 +49,25 @@ CREATE INDEX token_of_scope      ON token (platform_id, environment, id);
 CREATE INDEX token_live_of_scope ON token (platform_id, environment, id)       WHERE revoked_at IS NULL;
 CREATE INDEX token_live_of_name  ON token (platform_id, environment, name, id) WHERE revoked_at IS NULL;
 
+-- Names that so many live tokens have that counting them row by row takes too long; made when one is first asked for.
+CREATE TABLE counted_name (
+    id          INTEGER PRIMARY KEY CHECK (id > 0),
+    platform_id BLOB    NOT NULL,
+    environment TEXT    NOT NULL,
+    name        TEXT    NOT NULL,
+    UNIQUE (platform_id, environment, name)
+) STRICT;
+
 -- Live tokens by when they were created, in buckets of 2^shift ms, so that a total over any span adds up a few
--- hundred small rows however many tokens there are. Shift 63 has one bucket: everything.
+-- hundred small rows however many tokens there are. Shift 63 has one bucket: everything. name_id 0 counts all names.
 CREATE TABLE live_count (
     platform_id BLOB    NOT NULL,
     environment TEXT    NOT NULL,
+    name_id     INTEGER NOT NULL,
     shift       INTEGER NOT NULL,
     bucket      INTEGER NOT NULL,
-    live        INTEGER NOT NULL CHECK (live >= 0),
-    PRIMARY KEY (platform_id, environment, shift, bucket)
+    live        INTEGER NOT NULL,
+    PRIMARY KEY (platform_id, environment, name_id, shift, bucket)
 ) STRICT, WITHOUT ROWID;
 
 -- When a token was last used. Apart, because use is no change: nothing here is sealed, and noting it moves no index.

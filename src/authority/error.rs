@@ -17,6 +17,8 @@ pub enum Error {
     Forbidden(Permissions),
     /// There is no such token in the caller's scope, or no such platform.
     NotFound,
+    /// Its row is not as it was sealed: it is refused everywhere, and nothing is built on it.
+    Tampered,
     /// The input is broken.
     Invalid(Invalid),
     /// Only an operator may end this token.
@@ -36,6 +38,9 @@ impl fmt::Display for Error {
             Self::CallerEnded => f.write_str("the caller's token has ended"),
             Self::Forbidden(required) => write!(f, "the caller lacks {required}"),
             Self::NotFound => f.write_str("not found"),
+            Self::Tampered => {
+                f.write_str("its row was edited in the database, so it is refused everywhere; put the row back from a backup")
+            }
             Self::Invalid(invalid) => {
                 let mut separator = "";
                 for problem in invalid.problems() {

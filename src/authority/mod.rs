@@ -60,6 +60,8 @@ pub struct Options {
     pub data: PathBuf,
     /// The key file.
     pub key_file: PathBuf,
+    /// Whether to make both where there is no database.
+    pub create: bool,
     /// Whether to answer from memory, and for how long to believe it: `None` for a command, which reads what it needs.
     pub lease: Option<Duration>,
 }
@@ -67,7 +69,7 @@ pub struct Options {
 /// The token authority.
 pub struct Authority {
     store: Store,
-    keyring: Keyring,
+    keyring: Arc<Keyring>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     index: Index,
@@ -103,7 +105,7 @@ impl Authority {
         entropy.fill(&mut random).map_err(|e| format!("no random bytes: {}", e.0))?;
         let (node, installation) = random.split_at(8);
         let node = node.iter().map(|byte| format!("{byte:02x}")).collect();
-        let location = Location { data: options.data.clone(), node };
+        let location = Location { data: options.data.clone(), create: options.create, node };
         let store =
             tokio::task::spawn_blocking(move || Store::open(&location)).await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
         let at = clock.wall();
@@ -112,7 +114,7 @@ impl Authority {
 
         let authority = Self {
             store,
-            keyring,
+            keyring: Arc::new(keyring),
             clock,
             entropy,
             index: Index::new(),
@@ -227,8 +229,13 @@ async fn open_keyring(store: &Store, options: &Options, new: [u8; 16], at: Times
     let failed = |e: store::Error| e.to_string();
     let path = &options.key_file;
     let known = store.list_canaries().await.map_err(failed)?;
-    if known.is_empty() && key_file::KeyFile::read(path)?.is_none() {
-        key_file::KeyFile::create(path, entropy)?;
+    if known.is_empty() {
+        match key_file::KeyFile::read(path)? {
+            None => key_file::KeyFile::create(path, entropy)?,
+            Some(_) => {
+                tracing::warn!(key_file = %path.display(), "the key file was there, and the database is new: was there another database?")
+            }
+        }
     }
     let file = key_file::KeyFile::read(path)?.ok_or_else(|| {
         format!("the key file {} is missing, and without it no token of this database verifies; put it back from your backup, or say where it is with --key-file", path.display())

@@ -57,29 +57,30 @@ impl Authority {
     }
 
     /// Disables a platform, so that none of its tokens verifies anywhere when this returns; or enables it again, and
-    /// with it all tokens that have not ended.
+    /// with it all tokens that have not ended, everywhere when this returns.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Unavailable`].
+    /// [`Error::NotFound`], [`Error::Tampered`], [`Error::Unavailable`].
     pub async fn set_platform_disabled(self: &Arc<Self>, by: &Operator, id: PlatformId, disabled: bool) -> Result<Platform, Error> {
-        let (authority, by, now) = (Arc::clone(self), by.clone(), self.now());
+        let (keyring, by, now) = (Arc::clone(&self.keyring), by.clone(), self.now());
         let action = if disabled { Action::PlatformDisable } else { Action::PlatformEnable };
         let decide = move |before: &PlatformRecord| {
-            if before.platform.disabled_at.is_some() == disabled {
+            if before.platform.disabled_at.is_some() == disabled || !keyring.is_platform_intact(before) {
                 return Decision::Keep;
             }
             let mut platform = before.platform.clone();
             platform.disabled_at = disabled.then_some(now);
             let entry = platform_entry(&platform, &by, action, now);
-            Decision::Write(authority.keyring.seal_platform(platform, before.seal.version + 1), entry)
+            Decision::Write(keyring.seal_platform(platform, before.seal.version + 1), entry)
         };
         let (record, seq) = self.store.change_platform(id, decide).await?.ok_or(Error::NotFound)?;
+        if !self.keyring.is_platform_intact(&record) {
+            return Err(Error::Tampered);
+        }
         if let Some(seq) = seq {
             self.index.put_platform(&record, seq);
         }
-        if disabled {
-            self.settle().await?;
-        }
+        self.settle().await?;
         Ok(record.platform)
     }
 

@@ -133,13 +133,15 @@ impl Authority {
             Actor::Token(_) => Issuer::Platform,
             Actor::Operator(_) | Actor::System => Issuer::Operator,
         };
-        let request = self.keyring.replay_digest(&[new.name.as_str().as_bytes(), &[new.permissions.bits()]]);
+        // With the token that it made: a replay row that was pointed at another one fits no request.
+        let (keyring, name, bits) = (Arc::clone(&self.keyring), new.name.clone(), new.permissions.bits());
+        let request = |token: TokenId| keyring.replay_digest(&[name.as_str().as_bytes(), &[bits], token.0.as_bytes()]);
         let (record, secret) = self.issue(caller.scope, new, issuer, true, now)?;
         let replay = match &key {
             None => None,
             Some(IdempotencyKey(key)) => Some(Replay {
                 id: self.keyring.replay_digest(&[caller.actor.to_string().as_bytes(), key.as_bytes()]),
-                request,
+                request: request(record.token.id),
                 secret: self.keyring.seal_secret(record.token.id, key, &secret),
                 created_at: now,
             }),
@@ -163,8 +165,8 @@ impl Authority {
                 Ok(Issued { token: record.token, secret: Some(secret), replayed: false })
             }
             Inserted::Replayed(before, record) => {
-                let same = bool::from(subtle::ConstantTimeEq::ct_eq(before.request.as_slice(), request.as_slice()));
-                if !same {
+                let same = bool::from(subtle::ConstantTimeEq::ct_eq(before.request.as_slice(), request(record.token.id).as_slice()));
+                if !same || !self.is_intact(&record) {
                     return Err(Error::KeyReused);
                 }
                 let recent = before.created_at >= now.plus_millis(-REPLAY_SECRET) && record.token.revoked_at.is_none();
@@ -259,8 +261,8 @@ impl Authority {
     /// Ends one of the caller's tokens: when this returns, no process anywhere accepts it.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::NotRevocable`] (unless an operator asks), [`Error::Unavailable`]: it may then have
-    /// ended; a repeat is safe.
+    /// [`Error::NotFound`], [`Error::NotRevocable`] (unless an operator asks), [`Error::Tampered`],
+    /// [`Error::Unavailable`]: it may then have ended; a repeat is safe.
     pub async fn revoke_token(self: &Arc<Self>, by: &MayManage, id: TokenId) -> Result<Ended, Error> {
         let (authority, caller) = (Arc::clone(self), by.caller().clone());
         // Apart from the request, as create is.
@@ -268,10 +270,12 @@ impl Authority {
     }
 
     async fn revoke(self: &Arc<Self>, caller: Caller, id: TokenId) -> Result<Ended, Error> {
-        let (authority, scope, now) = (Arc::clone(self), caller.scope, self.now());
+        let (keyring, scope, now) = (Arc::clone(&self.keyring), caller.scope, self.now());
         let operator = matches!(caller.actor, Actor::Operator(_));
         let decide = move |before: &Record| {
-            if before.token.revoked_at.is_some() || !(before.token.revocable || operator) {
+            // An edited row is not sealed again: what was forged would become genuine.
+            let endable = (before.token.revocable || operator) && keyring.is_intact(before);
+            if before.token.revoked_at.is_some() || !endable {
                 return Decision::Keep;
             }
             let mut token = before.token.clone();
@@ -279,13 +283,18 @@ impl Authority {
             let at = now.max(token.created_at);
             (token.revoked_at, token.updated_at) = (Some(at), at);
             let entry = entry_of(&token, &caller, Action::TokenRevoke, now);
-            match authority.keyring.seal_token(token, before.digest.clone(), before.seal.key, before.seal.version + 1) {
+            match keyring.seal_token(token, before.digest.clone(), before.seal.key, before.seal.version + 1) {
                 Some(after) => Decision::Write(after, entry),
                 // Its key is not on the ring: nothing could have verified it.
                 None => Decision::Keep,
             }
         };
         let (record, seq) = self.store.change_token(scope, id, decide).await?.ok_or(Error::NotFound)?;
+        if !self.is_intact(&record) {
+            self.index.end(&record);
+            self.record_tampering().await?;
+            return Err(Error::Tampered);
+        }
         if record.token.revoked_at.is_none() {
             return Err(Error::NotRevocable);
         }

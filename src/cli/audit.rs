@@ -101,8 +101,7 @@ impl List {
             )
         };
         let json = || json!({ "entries": entries.iter().map(entry_json).collect::<Vec<_>>(), "more": more, "nextBeforeSeq": last });
-        output::print(self.output, text, json);
-        Ok(())
+        output::print(self.output, text, json)
     }
 }
 

@@ -48,13 +48,12 @@ impl Check {
                         caller.actor, caller.scope.platform, caller.scope.environment, caller.permissions
                     )
                 };
-                output::print(self.output, text, || json);
-                Ok(())
+                output::print(self.output, text, || json)
             }
             // An operator may know why; the wire never says.
             Err(Denied::Refused(reason)) => {
                 if self.output == Output::Json {
-                    output::print(self.output, String::new, || json!({ "verified": false, "reason": reason.name() }));
+                    output::print(self.output, String::new, || json!({ "verified": false, "reason": reason.name() }))?;
                 }
                 Err(Failure::Refused(format!("refused ({reason}): pipe clientId:clientSecret of a live token into this command")))
             }

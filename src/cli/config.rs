@@ -34,7 +34,6 @@ impl ConfigCommand {
         };
         let value =
             |shown: &crate::config::Shown| (shown.name.to_owned(), json!({ "value": shown.value, "origin": shown.origin.to_string() }));
-        output::print(show.output, text, || Value::Object(config.shown().iter().map(value).collect()));
-        Ok(())
+        output::print(show.output, text, || Value::Object(config.shown().iter().map(value).collect()))
     }
 }

@@ -73,9 +73,15 @@ impl From<Error> for Failure {
 
 type Outcome = Result<(), Failure>;
 
-/// Runs a command.
-pub fn run(cli: Cli) -> ExitCode {
+/// Reads the command line and runs the command.
+pub fn run() -> ExitCode {
     harden();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) if e.use_stderr() => return failed(&Failure::CouldNotRun(usage(&e))),
+        // Help and version.
+        Err(e) => return e.print().map_or(ExitCode::from(2), |()| ExitCode::SUCCESS),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return failed(&Failure::CouldNotRun(format!("cannot start: {e}"))),
@@ -99,6 +105,14 @@ pub fn run(cli: Cli) -> ExitCode {
     }
 }
 
+/// The first sentence of a usage error. An argument that could be a secret is not repeated.
+fn usage(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let sentences = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ").replace('\n', " ");
+    let shown = if text.contains("iksec_") { "a secret is never an argument: pipe it into countersign check" } else { sentences.trim() };
+    format!("{shown}; see --help")
+}
+
 fn failed(failure: &Failure) -> ExitCode {
     let (message, code) = match failure {
         Failure::Refused(message) => (message, 1),
@@ -120,8 +134,17 @@ fn harden() {
 
 /// An authority for a command: it answers from the database, and changes what it is told to change.
 async fn open(settings: &StoreSettings) -> Result<(Arc<Authority>, Operator), Failure> {
+    open_with(settings, false).await
+}
+
+/// The same for a command that makes the database if need be. Others don't: a mistyped directory is not an empty one.
+async fn open_or_create(settings: &StoreSettings) -> Result<(Arc<Authority>, Operator), Failure> {
+    open_with(settings, true).await
+}
+
+async fn open_with(settings: &StoreSettings, create: bool) -> Result<(Arc<Authority>, Operator), Failure> {
     let config = settings.config()?;
-    let options = Options { data: config.data, key_file: config.key_file, lease: None };
+    let options = Options { data: config.data, key_file: config.key_file, create, lease: None };
     let authority = Authority::open(options, Arc::new(SystemClock), Arc::new(SystemEntropy)).await.map_err(Failure::CouldNotRun)?;
     Ok((Arc::new(authority), operator()))
 }

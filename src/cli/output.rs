@@ -1,11 +1,11 @@
 //! What commands print: for a person, or one JSON document. The only file that prints.
-#![expect(clippy::print_stderr, reason = "this is the output")]
 
 use std::io::Write as _;
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
+use super::{Failure, Outcome};
 use crate::{
     authority::Issued,
     domain::{Platform, Token},
@@ -22,18 +22,27 @@ pub(super) enum Output {
 }
 
 /// Prints text or JSON.
-pub(super) fn print(output: Output, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) {
+///
+/// # Errors
+/// It could not be written: what was to be shown once must not be lost silently. A reader that has seen enough
+/// (`| head`) is no error.
+pub(super) fn print(output: Output, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> Outcome {
     let document = match output {
         Output::Text => text(),
         Output::Json => format!("{:#}", json()),
     };
-    // A reader that has seen enough (`| head`) is no error.
-    let _ = writeln!(std::io::stdout().lock(), "{}", document.trim_end_matches('\n'));
+    let mut stdout = std::io::stdout().lock();
+    match writeln!(stdout, "{}", document.trim_end_matches('\n')).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::CouldNotRun(format!(
+            "it was done, but standard output took no more of what it printed ({e}); see countersign audit list"
+        ))),
+        _ => Ok(()),
+    }
 }
 
-/// Prints one line on standard error.
+/// Prints one line on standard error, if that still takes lines.
 pub(super) fn error(line: &str) {
-    eprintln!("{line}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", line.lines().map(str::trim).collect::<Vec<_>>().join(" "));
 }
 
 /// Text that somebody chose, made harmless for a terminal: what could move the cursor or hide something is escaped.
@@ -58,6 +67,19 @@ pub(super) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     lines.iter().map(row).collect::<Vec<_>>().join("\n")
+}
+
+/// A platform and its root tokens as they are made. Others rely on exactly these members.
+pub(super) fn made_json(platform: &Platform, roots: &[Issued]) -> Value {
+    let without_name = |root: &Issued| {
+        let mut json = issued_json(root);
+        json.as_object_mut().map(|members| members.remove("name"));
+        json
+    };
+    json!({
+        "platform": { "id": platform.id.to_string(), "name": platform.name.as_str(), "createdAt": platform.created_at.to_string() },
+        "tokens": roots.iter().map(without_name).collect::<Vec<_>>(),
+    })
 }
 
 pub(super) fn platform_json(platform: &Platform) -> Value {

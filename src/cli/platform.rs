@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{
-    Failure, Outcome, open,
+    Failure, Outcome, open, open_or_create,
     output::{self, Output, harmless},
     settings::StoreSettings,
 };
@@ -83,8 +83,7 @@ fn unknown(error: crate::authority::Error) -> Failure {
 }
 
 fn print(output: Output, platform: &Platform) -> Outcome {
-    output::print(output, || table(std::slice::from_ref(platform)), || json!({ "platform": output::platform_json(platform) }));
-    Ok(())
+    output::print(output, || table(std::slice::from_ref(platform)), || json!({ "platform": output::platform_json(platform) }))
 }
 
 fn table(platforms: &[Platform]) -> String {
@@ -98,7 +97,7 @@ fn table(platforms: &[Platform]) -> String {
 impl Create {
     async fn run(self) -> Outcome {
         let name = TokenName::parse("--name", &self.name).map_err(crate::authority::Error::from)?;
-        let (authority, operator) = open(&self.settings).await?;
+        let (authority, operator) = open_or_create(&self.settings).await?;
         let (platform, roots) = authority.create_platform(&operator, name).await?;
         let text = || {
             let roots: Vec<_> = roots.iter().map(output::issued_text).collect();
@@ -108,9 +107,7 @@ impl Create {
                 roots.join("\n")
             )
         };
-        let tokens: Vec<_> = roots.iter().map(output::issued_json).collect();
-        output::print(self.output, text, || json!({ "platform": output::platform_json(&platform), "tokens": tokens }));
-        Ok(())
+        output::print(self.output, text, || output::made_json(&platform, &roots))
     }
 }
 
@@ -122,8 +119,7 @@ impl List {
             [] => "There is no platform yet. Make one: countersign platform create --name NAME".to_owned(),
             platforms => table(platforms),
         };
-        output::print(self.output, text, || json!({ "platforms": platforms.iter().map(output::platform_json).collect::<Vec<_>>() }));
-        Ok(())
+        output::print(self.output, text, || json!({ "platforms": platforms.iter().map(output::platform_json).collect::<Vec<_>>() }))
     }
 }
 

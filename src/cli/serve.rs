@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use clap::Args;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
@@ -41,28 +41,30 @@ pub(super) struct Server {
     config: Config,
     app: App,
     signals: watch::Receiver<u32>,
+    log: telemetry::Log,
 }
 
 impl Server {
-    pub(super) async fn start(config: Config) -> Result<Self, Failure> {
-        telemetry::start(&config);
+    pub(super) async fn start(mut config: Config) -> Result<Self, Failure> {
+        let log = telemetry::start(&config);
+        raise_descriptors(&mut config);
         // First of all: a signal that comes while the index is loading must not be lost.
         let signals = signals()?;
-        let options = Options { data: config.data.clone(), key_file: config.key_file.clone(), lease: Some(config.lease) };
+        let options = Options { data: config.data.clone(), key_file: config.key_file.clone(), create: true, lease: Some(config.lease) };
         let authority = Authority::open(options, Arc::new(SystemClock), Arc::new(SystemEntropy)).await.map_err(Failure::CouldNotRun)?;
         let authority = Arc::new(authority);
-        let listeners = Listeners { api: bind("listen", config.listen).await?, admin: bind("admin-listen", config.admin_listen).await? };
+        let listeners = Listeners { api: bind("listen", config.listen)?, admin: bind("admin-listen", config.admin_listen)? };
         let mut run = [0; 4];
         SystemEntropy.fill(&mut run).map_err(|e| Failure::CouldNotRun(format!("no random bytes: {}", e.0)))?;
         let limits = Limits { body_timeout: config.body_timeout, request_timeout: config.request_timeout };
         let app = App::new(Arc::clone(&authority), Arc::new(SystemClock), limits, format!("{:08x}", u32::from_be_bytes(run)));
-        Ok(Self { authority, listeners, config, app, signals })
+        Ok(Self { authority, listeners, config, app, signals, log })
     }
 
     /// Serves until a signal; then, after the drain delay, accepts nothing more, finishes what is under way, and writes
     /// what was only noted.
     pub(super) async fn run(self) -> Outcome {
-        let Self { authority, listeners, config, app, mut signals } = self;
+        let Self { authority, listeners, config, app, mut signals, log: _log } = self;
         let failed = |e: std::io::Error| Failure::CouldNotRun(e.to_string());
         let follower = Follower::start(&authority).map_err(failed)?;
         let (admin, api) = (listeners.admin.local_addr().map_err(failed)?, listeners.api.local_addr().map_err(failed)?);
@@ -76,12 +78,18 @@ impl Server {
             let _ = signals.wait_for(|count| *count >= 1).await;
             tracing::info!("ending: finishing what is under way");
             app.begin_ending();
-            tokio::time::sleep(config.drain_delay).await;
-            let _ = end.send(true);
-            let _ = signals.wait_for(|count| *count >= 2).await;
+            let drained = async {
+                tokio::time::sleep(config.drain_delay).await;
+                let _ = end.send(true);
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = drained => {}
+                _ = signals.wait_for(|count| *count >= 2) => {}
+            }
         };
         let impatient = tokio::select! {
-            ((), ()) = async { tokio::join!(serving, async {}) } => false,
+            () = serving => false,
             () = signalled => true,
         };
         upkeep.abort();
@@ -100,10 +108,39 @@ impl Server {
     }
 }
 
-async fn bind(setting: &str, address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|e| Failure::CouldNotRun(format!("cannot listen on {address}: {e}; choose another with --{setting}")))
+/// Descriptors for everything that is not a client's connection: databases, locks, the log.
+const DESCRIPTORS_KEPT: u64 = 64;
+
+/// Allows this process as many files as it may have, and no more connections than that leaves room for.
+fn raise_descriptors(config: &mut Config) {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let files = match rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    // Two listeners, each with connections of its own.
+    let half = |files: u64| usize::try_from(files.saturating_sub(DESCRIPTORS_KEPT) / 2).unwrap_or(usize::MAX);
+    let room = files.map_or(usize::MAX, half).max(1);
+    if config.max_connections > room {
+        tracing::warn!(
+            files,
+            connections = room,
+            "the limit on open files allows fewer connections than max_connections; raise it (ulimit -n)"
+        );
+        config.max_connections = room;
+    }
+}
+
+fn bind(setting: &str, address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
+    let bound = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        // A flood of connections must not push out the few that count.
+        socket.listen(4096)
+    };
+    bound().map_err(|e| Failure::CouldNotRun(format!("cannot listen on {address}: {e}; choose another with --{setting}")))
 }
 
 /// Counts the signals that ask for the end.

@@ -123,8 +123,7 @@ impl Create {
         let by = caller.may_manage().map_err(Error::from)?;
         let issued = authority.create_token(&by, NewToken { name, permissions: self.permissions }, None).await.map_err(unknown)?;
         let text = || format!("The secret is shown this once:\n\n{}", output::issued_text(&issued));
-        output::print(self.output, text, || output::issued_json(&issued));
-        Ok(())
+        output::print(self.output, text, || output::issued_json(&issued))
     }
 }
 
@@ -177,8 +176,7 @@ impl List {
             format!("{}{rest}", output::table(&["ID", "ENVIRONMENT", "NAME", "PERMISSIONS", "STATUS", "CREATED"], &rows))
         };
         let json = || json!({ "tokens": tokens.iter().map(output::token_json).collect::<Vec<_>>(), "more": more });
-        output::print(self.output, text, json);
-        Ok(())
+        output::print(self.output, text, json)
     }
 }
 
@@ -219,8 +217,7 @@ impl One {
             ];
             rows.map(|(name, value)| format!("{name:<12} {value}")).join("\n")
         };
-        output::print(self.output, text, || json);
-        Ok(())
+        output::print(self.output, text, || json)
     }
 
     async fn revoke(self) -> Outcome {
@@ -236,7 +233,6 @@ impl One {
                 format!("{id} has ended, at {at}. No server accepts it any more.")
             }
         };
-        output::print(self.output, text, || output::token_json(&ended.token));
-        Ok(())
+        output::print(self.output, text, || output::token_json(&ended.token))
     }
 }

@@ -57,6 +57,10 @@ impl Timestamp {
                 .ok()?;
         let since = civil::DateTime::from_parts(date, time).duration_since(civil::date(1970, 1, 1).at(0, 0, 0, 0));
         let whole = since.as_secs() - i64::from(offset) * 60;
+        // A leap second is the last one of a day, in UTC.
+        if leap && (whole + 1) % 86_400 != 0 {
+            return None;
+        }
         let after = if leap { 1000 } else { i64::from(millis) + i64::from(round_up && inexact) };
         Some(Self::from_millis(whole * 1000 + after))
     }
@@ -166,6 +170,7 @@ mod tests {
             "2025-13-01T00:00:00Z",
             "2025-07-21T17:32:28+02",
             "2025-07-21T17:32:28+02:00x",
+            "2025-07-21T17:32:60Z",
             "2025-07-21T17:32Z",
         ] {
             assert_eq!(shown(text), None, "{text:?}");

@@ -19,7 +19,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures_util::FutureExt as _;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, Version, header, request::Parts, uri::Authority};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tower::ServiceExt as _;
@@ -39,7 +39,10 @@ const HEADERS_LIMIT: usize = 16 * 1024;
 
 /// Answers a request that came over a connection.
 pub(super) async fn answer(app: App, router: axum::Router, request: Request<Incoming>, peer: SocketAddr) -> Response {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    if let Some(refusal) = misframed(&parts) {
+        parts.extensions.insert(refusal);
+    }
     let unread = (!body.is_end_stream()).then(|| Arc::new(AtomicBool::new(true)));
     let body = match &unread {
         None => Body::empty(),
@@ -63,10 +66,11 @@ pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: R
     let route = Arc::new(std::sync::OnceLock::new());
     request.extensions_mut().insert(Route(Arc::clone(&route)));
 
-    let too_large = too_large(&request);
+    let refused =
+        request.extensions_mut().remove::<Misframed>().map(|Misframed(field)| misframed_refusal(field)).or_else(|| too_large(&request));
     let timeout = app.limits.request_timeout;
     let answered = async {
-        match too_large {
+        match refused {
             Some(refusal) => Ok(refusal.into_response()),
             None => {
                 AssertUnwindSafe(tokio::time::timeout(timeout, router.oneshot(request))).catch_unwind().await.map(|answered| match answered
@@ -120,16 +124,44 @@ pub(super) async fn note_route(request: Request, next: axum::middleware::Next) -
     next.run(request).await
 }
 
-/// The caller's id, if it sent one well-formed one; else a new one.
+/// The caller's id, if it sent one well-formed one that is not a secret sent by mistake; else a new one.
 fn request_id(app: &App, request: &Request) -> String {
     let mut values = request.headers().get_all(REQUEST_ID).iter();
     let theirs = match (values.next(), values.next()) {
         (Some(value), None) => {
-            value.to_str().ok().filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()))
+            let well_formed = |id: &&str| (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+            value.to_str().ok().filter(well_formed).filter(|id| !id.contains("iksec_"))
         }
         _ => None,
     };
     theirs.map_or_else(|| app.new_request_id(), str::to_owned)
+}
+
+/// The part of a request's head that another program on the way could read differently.
+#[derive(Clone)]
+struct Misframed(&'static str);
+
+/// Finds what the HTTP library lets through and RFC 9112 does not.
+fn misframed(parts: &Parts) -> Option<Misframed> {
+    let values = |name: HeaderName| parts.headers.get_all(name).iter().map(|value| value.to_str().unwrap_or(","));
+    let (mut hosts, mut codings) = (values(header::HOST), values(header::TRANSFER_ENCODING));
+    let host_ok = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.is_empty() || (host.parse::<Authority>().is_ok() && !host.contains('@')),
+        (None, _) => parts.version < Version::HTTP_11,
+        _ => false,
+    };
+    let coding_ok = match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.eq_ignore_ascii_case("chunked") && !parts.headers.contains_key(header::CONTENT_LENGTH),
+        _ => false,
+    };
+    let scheme_ok = parts.uri.scheme_str().is_none_or(|scheme| scheme == "http" || scheme == "https");
+    let field = [(host_ok, "Host"), (coding_ok, "Transfer-Encoding"), (scheme_ok, "path")].into_iter().find(|(ok, _)| !ok);
+    field.map(|(_, field)| Misframed(field))
+}
+
+fn misframed_refusal(field: &str) -> Refusal {
+    Refusal::invalid(&Invalid::one(field, "http", "is not as RFC 9112 has it")).closing()
 }
 
 fn too_large(request: &Request) -> Option<Refusal> {

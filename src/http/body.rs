@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
+use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
@@ -76,13 +77,18 @@ fn charset(content_type: &str) -> Option<&str> {
 
 async fn read(body: Body, timeout: Duration) -> Result<Bytes, Refusal> {
     let invalid = |constraint, message: &str| Invalid::one("body", constraint, message);
+    let too_long = || {
+        let invalid = invalid("max_length", "must have at most 65536 bytes");
+        Refusal::invalid_as(ClientCode::InvalidAs(StatusCode::PAYLOAD_TOO_LARGE), &invalid).closing()
+    };
+    // Before anything is read, so that a client that waits to be asked is not asked to go on.
+    if body.size_hint().lower() > LIMIT as u64 {
+        return Err(too_long());
+    }
     let collected = tokio::time::timeout(timeout, Limited::new(body, LIMIT).collect()).await;
     match collected {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(e)) if e.is::<LengthLimitError>() => {
-            let invalid = invalid("max_length", "must have at most 65536 bytes");
-            Err(Refusal::invalid_as(ClientCode::InvalidAs(StatusCode::PAYLOAD_TOO_LARGE), &invalid).closing())
-        }
+        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_long()),
         Ok(Err(_)) => Err(Refusal::invalid(&invalid("incomplete", "did not arrive whole")).closing()),
         Err(_) => Err(Refusal::invalid(&invalid("timeout", "did not arrive in time")).closing()),
     }

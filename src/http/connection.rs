@@ -1,8 +1,9 @@
 //! Accepting connections, and what a client may make us wait for.
 //!
 //! The framework's own `serve` waits forever for a head and for a reader. Here each connection is wrapped in a stream
-//! that knows what it is waiting for (a head, a request's end, the next request) and ends the wait; and that puts the
-//! envelope around the bare refusals with which the HTTP library answers what it could not parse.
+//! that notes what it is waiting for (a head, a request's end, the next request, a reader), and is dropped when that
+//! takes too long. The same stream puts the envelope around the bare refusals with which the HTTP library answers what
+//! it could not parse.
 
 use std::{
     future::Future,
@@ -10,7 +11,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -23,7 +24,7 @@ use tokio::{
     io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
-    time::{Instant, Sleep},
+    time::Instant,
 };
 
 /// The head and a little more; sections are measured exactly once they are parsed.
@@ -66,20 +67,20 @@ pub(super) async fn serve<S, F>(
         let (service, waits, enveloped, mut ending) = (service.clone(), waits.clone(), Arc::clone(&enveloped), ending.clone());
         tokio::spawn(async move {
             let _permit = permit;
-            let phase = Arc::new(Phase::default());
+            let waiting = Arc::new(Waiting::new());
             let answer = {
-                let phase = Arc::clone(&phase);
+                let waiting = Arc::clone(&waiting);
                 service_fn(move |request| {
-                    phase.set(Phase::BUSY);
-                    let (answer, phase) = (service(request, peer), Arc::clone(&phase));
+                    waiting.set(Waiting::BUSY);
+                    let (answer, waiting) = (service(request, peer), Arc::clone(&waiting));
                     async move {
                         let response = answer.await;
-                        phase.set(Phase::IDLE);
+                        waiting.set(Waiting::IDLE);
                         Ok::<_, std::convert::Infallible>(response)
                     }
                 })
             };
-            let io = Patient::new(stream, phase, waits, enveloped);
+            let io = Patient { stream, waiting: Arc::clone(&waiting), enveloped, instead: Vec::new() };
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(None)
@@ -88,11 +89,16 @@ pub(super) async fn serve<S, F>(
                 .serve_connection(io, answer);
             let mut connection = std::pin::pin!(connection);
             // How a connection ends is the client's business; whatever was wrong with a request was answered.
+            let mut too_long = std::pin::pin!(waiting.too_long(&waits));
             tokio::select! {
                 _ = connection.as_mut() => return,
+                () = too_long.as_mut() => return,
                 () = ended(&mut ending) => connection.as_mut().graceful_shutdown(),
             }
-            let _ = connection.await;
+            tokio::select! {
+                _ = connection => {}
+                () = too_long => {}
+            }
         });
     }
     drop(listener);
@@ -117,11 +123,16 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> (TcpStream, st
     }
 }
 
-/// What a connection is waiting for.
-#[derive(Default)]
-struct Phase(AtomicU8);
+/// What a connection is waiting for, and since when.
+struct Waiting {
+    began: Instant,
+    phase: AtomicU8,
+    since: AtomicU64,
+    /// When a write began to stand still; 0 while none does.
+    stalled: AtomicU64,
+}
 
-impl Phase {
+impl Waiting {
     /// The head of a request: the first one, or one that has begun.
     const HEAD: u8 = 0;
     /// The end of a request: its body, and its answer. Their own limits are elsewhere.
@@ -129,87 +140,81 @@ impl Phase {
     /// The next request.
     const IDLE: u8 = 2;
 
-    fn set(&self, phase: u8) {
-        self.0.store(phase, Ordering::Relaxed);
+    fn new() -> Self {
+        Self { began: now(), phase: AtomicU8::new(Self::HEAD), since: AtomicU64::new(0), stalled: AtomicU64::new(0) }
     }
 
-    fn get(&self) -> u8 {
-        self.0.load(Ordering::Relaxed)
+    fn millis(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn set(&self, phase: u8) {
+        self.since.store(self.millis(), Ordering::Relaxed);
+        self.phase.store(phase, Ordering::Relaxed);
+    }
+
+    fn is(&self, phase: u8) -> bool {
+        self.phase.load(Ordering::Relaxed) == phase
+    }
+
+    /// Returns when a wait has lasted too long.
+    ///
+    /// Beside the connection rather than inside its reads: the HTTP library does not read again only because what it
+    /// waits for has changed.
+    async fn too_long(&self, waits: &Waits) {
+        loop {
+            let now = self.millis();
+            let left = |since: &AtomicU64, patience: Duration| {
+                let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+                (since.load(Ordering::Relaxed).saturating_add(patience)).saturating_sub(now)
+            };
+            // Whatever it turns to next, it can't have waited too long for that before this.
+            let mut sleep = waits.header.min(waits.idle).min(waits.write);
+            let deadlines = [
+                self.is(Self::HEAD).then(|| left(&self.since, waits.header)),
+                self.is(Self::IDLE).then(|| left(&self.since, waits.idle)),
+                (self.stalled.load(Ordering::Relaxed) > 0).then(|| left(&self.stalled, waits.write)),
+            ];
+            for left in deadlines.into_iter().flatten() {
+                if left == 0 {
+                    return;
+                }
+                sleep = sleep.min(Duration::from_millis(left));
+            }
+            tokio::time::sleep(sleep).await;
+        }
     }
 }
 
-/// A stream whose patience ends.
+#[expect(clippy::disallowed_methods, reason = "a wait for a client is measured by the runtime's own clock")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// A stream that notes what its connection is waiting for, and puts the envelope around bare refusals.
 struct Patient {
     stream: TcpStream,
-    phase: Arc<Phase>,
-    waits: Waits,
+    waiting: Arc<Waiting>,
     enveloped: Enveloped,
-    /// What is waited for, and until when; none while there is nothing to wait for.
-    waiting: Option<(u8, Instant)>,
-    read_timer: Pin<Box<Sleep>>,
-    write_timer: Option<Pin<Box<Sleep>>>,
     /// Bytes of ours that go out in place of the library's.
     instead: Vec<u8>,
 }
 
 impl Patient {
-    #[expect(clippy::disallowed_methods, reason = "a wait for a client is measured by the runtime's own clock")]
-    fn now() -> Instant {
-        Instant::now()
-    }
-
-    fn new(stream: TcpStream, phase: Arc<Phase>, waits: Waits, enveloped: Enveloped) -> Self {
-        let read_timer = Box::pin(tokio::time::sleep(waits.header));
-        let waiting = Some((Phase::HEAD, Self::now() + waits.header));
-        Self { stream, phase, waits, enveloped, waiting, read_timer, write_timer: None, instead: Vec::new() }
-    }
-
-    /// Whether the wait for the client's bytes has lasted too long.
-    fn out_of_patience(&mut self, context: &mut Context<'_>) -> bool {
-        let phase = self.phase.get();
-        let patience = match phase {
-            Phase::HEAD => self.waits.header,
-            Phase::IDLE => self.waits.idle,
-            _ => {
-                self.waiting = None;
-                return false;
-            }
-        };
-        let deadline = match self.waiting {
-            Some((waiting, deadline)) if waiting == phase => deadline,
-            _ => {
-                let deadline = Self::now() + patience;
-                self.waiting = Some((phase, deadline));
-                deadline
-            }
-        };
-        // Deadlines mostly move on: the timer is left as it is, and set again when it goes off too early.
-        if self.read_timer.deadline() > deadline {
-            self.read_timer.as_mut().reset(deadline);
-        }
-        while self.read_timer.as_mut().poll(context).is_ready() {
-            if Self::now() >= deadline {
-                return true;
-            }
-            self.read_timer.as_mut().reset(deadline);
-        }
-        false
-    }
-
-    /// Polls a write and limits how long it may stand still.
+    /// Polls a write and notes whether it stands still.
     fn writing(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match Pin::new(&mut self.stream).poll_write(context, bytes) {
-            Poll::Ready(result) => {
-                self.write_timer = None;
-                // A client that reads a long answer is not idle.
-                self.waiting = None;
-                Poll::Ready(result)
-            }
-            Poll::Pending => {
-                let timer = self.write_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.waits.write)));
-                timer.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        let waiting = &self.waiting;
+        if written.is_pending() {
+            let _ = waiting.stalled.compare_exchange(0, waiting.millis().max(1), Ordering::Relaxed, Ordering::Relaxed);
+        } else {
+            waiting.stalled.store(0, Ordering::Relaxed);
+            // A client that reads a long answer is not idle.
+            if waiting.is(Waiting::IDLE) {
+                waiting.set(Waiting::IDLE);
             }
         }
+        written
     }
 
     fn write_instead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -232,18 +237,12 @@ impl rt::Read for Patient {
         let mut chunk = [0; 8 * 1024];
         let most = cursor.remaining().min(chunk.len());
         let mut buffer = ReadBuf::new(&mut chunk[..most]);
-        match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
-            Poll::Ready(Ok(())) => {
-                if self.phase.get() == Phase::IDLE && !buffer.filled().is_empty() {
-                    self.phase.set(Phase::HEAD);
-                }
-                cursor.put_slice(buffer.filled());
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
-            Poll::Pending if self.out_of_patience(context) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
+        let read = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
+        if read.is_ready() && self.waiting.is(Waiting::IDLE) && !buffer.filled().is_empty() {
+            self.waiting.set(Waiting::HEAD);
         }
+        cursor.put_slice(buffer.filled());
+        read
     }
 }
 

@@ -1,10 +1,12 @@
 //! What the two dialects' creates share: the `Idempotency-Key`, the reading of `{name, permissions}`, the 201.
 
-use axum::response::Response;
+use std::time::Duration;
+
+use axum::{body::Body, response::Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{
-    body::Json,
+    body::{self, Json},
     envelope::{self, Refusal},
 };
 use crate::{
@@ -15,15 +17,28 @@ use crate::{
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The optional header that lets a create be repeated.
-pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Refusal> {
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Invalid> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let parsed = match values.next() {
-        None => IdempotencyKey::parse(value.as_bytes()),
+    match values.next() {
+        None => IdempotencyKey::parse(value.as_bytes()).map(Some),
         Some(_) => Err(Invalid::one("Idempotency-Key", "unique", "must be given once")),
-    };
-    // The body is not read any more.
-    parsed.map(Some).map_err(|invalid| Refusal::invalid(&invalid).closing())
+    }
+}
+
+/// Reads a create: what to create, and the key to repeat it by; all that is wrong with either at once.
+pub(super) async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    timeout: Duration,
+    new_token: fn(&Json) -> Result<NewToken, Invalid>,
+) -> Result<(NewToken, Option<IdempotencyKey>), Refusal> {
+    let json = body::read_json(headers, body, timeout).await?;
+    let mut invalid = Invalid::default();
+    match (invalid.take(idempotency_key(headers)), invalid.take(new_token(&json))) {
+        (Some(key), Some(new)) => Ok((new, key)),
+        _ => Err(Refusal::invalid(&invalid)),
+    }
 }
 
 /// Reads `{name, permissions}`, where `parse` knows the dialect's names of permissions.

@@ -133,7 +133,8 @@ pub struct Listeners {
     pub admin: TcpListener,
 }
 
-/// Serves both listeners until `ending` says so, then lets requests under way finish.
+/// Serves both listeners until `ending` says so, then lets requests under way finish; the admin listener answers until
+/// they have.
 pub async fn serve(app: App, listeners: Listeners, config: &Config, ending: watch::Receiver<bool>) {
     let waits = Waits {
         header: config.header_timeout,
@@ -141,12 +142,17 @@ pub async fn serve(app: App, listeners: Listeners, config: &Config, ending: watc
         write: config.write_timeout,
         max_connections: config.max_connections,
     };
-    let listen = |listener, router: Router| {
-        let (app, ending) = (app.clone(), ending.clone());
+    let listen = |listener, router: Router, ending| {
+        let app = app.clone();
         let ids = app.clone();
         let enveloped = Arc::new(move |theirs: &[u8]| answer::refused_head(theirs, &ids.new_request_id()));
         let service = move |request, peer| answer::answer(app.clone(), router.clone(), request, peer);
         connection::serve(listener, waits.clone(), service, enveloped, ending, config.drain_timeout)
     };
-    tokio::join!(listen(listeners.api, app.api()), listen(listeners.admin, app.admin()));
+    let (drained, admin_ending) = watch::channel(false);
+    let api = async {
+        listen(listeners.api, app.api(), ending).await;
+        let _ = drained.send(true);
+    };
+    tokio::join!(api, listen(listeners.admin, app.admin(), admin_ending));
 }

@@ -45,6 +45,8 @@ impl std::error::Error for Error {}
 pub(crate) struct Location {
     /// The data directory: the SQLite database, and what else a process needs beside it.
     pub(crate) data: PathBuf,
+    /// Whether to make a database where there is none.
+    pub(crate) create: bool,
     /// The name under which this process writes audit entries.
     pub(crate) node: String,
 }

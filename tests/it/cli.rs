@@ -240,3 +240,76 @@ fn s_10_no_core_and_no_secret_in_the_environment() {
     let log = server.logged().join("\n");
     assert!(!log.contains("cannot switch off core files"), "{log}");
 }
+
+/// Nobody reads what it logs, or nobody can any more: it serves all the same, and ends when it is told to.
+#[test]
+fn f_05_a_log_that_goes_nowhere_is_in_nobodys_way() {
+    let data = tempfile::tempdir().unwrap();
+    let (_, [root, _]) = create_platform(data.path(), "Acme");
+    for gone in [false, true] {
+        let mut command = program();
+        command.arg("serve").arg("--data").arg(data.path()).args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = std::io::BufReader::with_capacity(1, child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.starts_with("listening on http://") {
+            line.clear();
+            std::io::BufRead::read_line(&mut stderr, &mut line).unwrap();
+        }
+        let api = line.trim().rsplit('/').next().unwrap().parse().unwrap();
+        let kept = if gone { None } else { Some(stderr) };
+        let one = format!("GET {GRID}?limit=1 HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\n\r\n", root.basic());
+        let last = one.replace("Host: x", "Host: x\r\nConnection: close");
+        // More lines than a pipe holds.
+        let answers = crate::support::program::exchange(api, format!("{}{last}", one.repeat(1500)).as_bytes());
+        assert_eq!(String::from_utf8_lossy(&answers).matches("HTTP/1.1 200").count(), 1501);
+        assert!(std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        drop(kept);
+    }
+}
+
+#[test]
+fn o_09_a_second_signal_ends_it_at_once() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start_with(data.path(), &["--drain-delay", "1h"]);
+    server.signal("-TERM");
+    while server.admin("/readyz").0 == 200 {}
+    server.signal("-INT");
+    let (code, log) = server.wait();
+    assert_eq!(code, Some(2), "{log:?}");
+}
+
+#[test]
+fn what_can_not_be_printed_is_not_lost_silently() {
+    let data = tempfile::tempdir().unwrap();
+    let full = || Stdio::from(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    let mut command = program();
+    command.args(["platform", "create", "--name", "Acme", "--data"]).arg(data.path());
+    let (_, stderr, code) = text(&command.stdout(full()).output().unwrap());
+    assert!(code == 2 && stderr.contains("standard output"), "{stderr}");
+    // And where nothing can be printed at all, nothing panics.
+    assert_eq!(program().arg("nonsense").stdout(full()).stderr(full()).output().unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn a_mistyped_directory_is_not_an_empty_one() {
+    let data = tempfile::tempdir().unwrap();
+    for arguments in [vec!["platform", "list"], vec!["token", "list"], vec!["audit", "list"], vec!["check"]] {
+        let (_, stderr, code) = text(&run(data.path(), &arguments));
+        assert!(code == 2 && stderr.contains("there is no database"), "{arguments:?}: {stderr}");
+    }
+    assert_eq!(std::fs::read_dir(data.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn commands_end_cleanly() {
+    let data = tempfile::tempdir().unwrap();
+    let (platform, _) = create_platform(data.path(), "Acme");
+    for _ in 0..10 {
+        for command in ["disable", "enable"] {
+            let (_, stderr, code) = text(&run(data.path(), &["platform", command, &platform]));
+            assert_eq!((stderr.as_str(), code), ("", 0));
+        }
+    }
+}

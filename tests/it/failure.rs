@@ -48,7 +48,7 @@ impl Drop for SmallDisk {
 #[test]
 fn f_04_a_full_disk_keeps_nobody_from_ending_tokens() {
     let Some(disk) = SmallDisk::mount() else {
-        eprintln!("f_04 needs to mount a small file system, and may not here: skipped");
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), b"f_04 may not mount a small file system here: skipped\n");
         return;
     };
     let data = disk.0.path().join("data");

@@ -127,3 +127,44 @@ async fn u_03_a_database_of_a_newer_version_is_refused() {
     let refused = app.try_restart().await.err().unwrap();
     assert!(refused.contains("newer countersign"), "{refused}");
 }
+
+/// Ending an edited row must not make what was forged genuine.
+#[tokio::test]
+async fn z_11_an_edited_row_is_not_sealed_again() {
+    let app = TestApp::new().await;
+    let target = app.token("target", &["VIEW"]).await;
+    edit(&app, "UPDATE token SET permissions = 'VIEW,TRANSACT,MANAGE', name = 'evil' WHERE name = 'target'");
+    edit(&app, "UPDATE token SET revocable = 1 WHERE revocable = 0 AND environment = 'sandbox'");
+    app.delete(&format!("{GRID}/{}", target.id)).send().await.refused(404, "TOKEN_NOT_FOUND");
+    app.post(&format!("{BLIPS}/{}/revoke", app.sandbox.id)).send().await.refused(404, "TOKEN_NOT_FOUND");
+    let id = countersign::domain::TokenId::parse(&target.id).unwrap();
+    let by = app.authority.locate_token(&operator(), id).await.unwrap().may_manage().unwrap();
+    let refused = app.authority.revoke_token(&by, id).await.unwrap_err();
+    assert!(matches!(refused, countersign::authority::Error::Tampered), "{refused:?}");
+    assert_eq!(app.authority.figures().tampered, 2);
+    app.get(GRID).auth(&target).send().await.refused(401, "UNAUTHORIZED");
+    let app = app.restart().await;
+    app.get(GRID).auth(&target).send().await.refused(401, "UNAUTHORIZED");
+    assert_eq!(app.authority.figures().tampered, 2);
+
+    edit(&app, "UPDATE platform SET name = 'evil'");
+    let refused = app.authority.set_platform_disabled(&operator(), app.platform.id, true).await.unwrap_err();
+    assert!(matches!(refused, countersign::authority::Error::Tampered), "{refused:?}");
+}
+
+/// What is not sealed can be edited, but then only itself is wrong.
+#[tokio::test]
+async fn z_11_an_edited_count_or_replay_opens_and_blocks_nothing() {
+    let app = TestApp::new().await;
+    let (_, [other, _]) = app.another_platform("Other").await;
+    let foreign = app.token_by(&other, "foreign", &["VIEW"]).await;
+    let body = serde_json::json!({ "name": "mine", "permissions": ["VIEW"] });
+    let mine = app.post(GRID).header("idempotency-key", "k").json(&body).send().await.expect(201).pair();
+    edit(&app, "UPDATE replay SET token_id = (SELECT id FROM token WHERE name = 'foreign')");
+    let answer = app.post(GRID).header("idempotency-key", "k").json(&body).send().await.refused(409, "CONFLICT");
+    assert!(!String::from_utf8_lossy(&answer.body).contains(&foreign.id[6..]));
+    let database = rusqlite::Connection::open(app.directory.path().join("countersign.db")).unwrap();
+    database.execute("UPDATE live_count SET live = 0", []).unwrap();
+    app.delete(&format!("{GRID}/{}", mine.id)).send().await.expect(204);
+    app.get(GRID).auth(&mine).send().await.refused(401, "UNAUTHORIZED");
+}

@@ -229,3 +229,47 @@ async fn c_06_a_cursor_outlives_a_restart_and_needs_no_encoding() {
     assert_eq!(page["data"][0]["name"], "Root token");
     let _ = operator();
 }
+
+/// L3: a name that very many tokens have gets counters of its own, and they stay right.
+#[tokio::test]
+async fn totals_of_a_name_that_very_many_have() {
+    let app = TestApp::new().await;
+    let by = caller(&app, &app.sandbox).await.may_manage().unwrap();
+    let reads = reader(&app, &app.sandbox).await;
+    let mut model = Vec::new();
+    let grow = async |count: usize, model: &mut Vec<Token>| {
+        for n in 0..count {
+            app.clock.advance(Duration::from_millis([0, 30, 5_000, 400_000][n % 4]));
+            let token = create(&app, &by, if n % 10 == 0 { "rare" } else { "many" }).await;
+            if n % 9 == 0 {
+                app.authority.revoke_token(&by, token.id).await.unwrap();
+            } else {
+                model.push(token);
+            }
+        }
+    };
+    // Before there are counters, when they are made, and as tokens come and go behind them.
+    for count in [100, 2_500, 300] {
+        grow(count, &mut model).await;
+        for name in ["many", "rare"] {
+            for (from, until) in [(0, usize::MAX), (7, usize::MAX), (0, model.len() / 2), (40, model.len() - 3), (50, 50)] {
+                let at = |i: usize, none: Timestamp| model.get(i).map_or(none, |token| token.created_at);
+                let name = TokenName::parse("name", name).unwrap();
+                let filter = TokenFilter { name: Some(name.clone()), from: at(from, Timestamp::MIN), until: at(until, Timestamp::MAX) };
+                let expected =
+                    model.iter().filter(|t| t.name == name && t.created_at >= filter.from && t.created_at <= filter.until).count();
+                let page = app.authority.list_tokens(&reads, list(filter, None, 1)).await.unwrap();
+                assert_eq!(page.total, Some(expected as u64), "{name} {from} {until}");
+            }
+        }
+    }
+    let database = rusqlite::Connection::open(app.directory.path().join("countersign.db")).unwrap();
+    let counted: Vec<String> = database
+        .prepare("SELECT name FROM counted_name")
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    assert_eq!(counted, ["many"]);
+}

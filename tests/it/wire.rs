@@ -206,3 +206,68 @@ fn one_log_line_a_request_with_its_id_and_no_path() {
     assert_eq!(lines[0]["caller"], root.id);
     assert!(!log.iter().any(|line| line.contains(&secret[11..])));
 }
+
+/// Each of many: what a connection waits for changes while nothing is read from it.
+#[test]
+fn o_02_idle_connections_are_closed_and_make_room() {
+    let fixture = Fixture::new(&["--header-timeout", "300ms", "--idle-timeout", "300ms", "--max-connections", "20"]);
+    let idle: Vec<_> = (0..20)
+        .map(|n| {
+            let path = if n % 2 == 0 { GRID } else { "/nowhere" };
+            let mut stream = TcpStream::connect(fixture.server.api).unwrap();
+            stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    // There is no room for this one until some of those are gone.
+    fixture.alive();
+    for mut stream in idle {
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("an idle connection stays open");
+        assert!(answer.starts_with(b"HTTP/1.1 4"));
+    }
+}
+
+#[test]
+fn i_01_h113_h116_heads_that_could_be_read_in_two_ways() {
+    let fixture = Fixture::new(&[]);
+    let auth = format!("Authorization: {}\r\nContent-Type: application/json\r\n", fixture.root.basic());
+    let chunked = "23\r\n{\"name\":\"a\",\"permissions\":[\"VIEW\"]}\r\n0\r\n\r\n";
+    for codings in [
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked, chunked",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: ,chunked",
+    ] {
+        let bytes = format!("POST {GRID} HTTP/1.1\r\nHost: x\r\n{auth}{codings}\r\n\r\n{chunked}");
+        assert_eq!(fixture.answers(bytes.as_bytes()), [400], "{codings}");
+    }
+    let good = format!("POST {GRID} HTTP/1.1\r\nHost: x\r\n{auth}Transfer-Encoding: Chunked\r\nConnection: close\r\n\r\n{chunked}");
+    assert_eq!(fixture.answers(good.as_bytes()), [201]);
+    for (head, status) in [
+        (format!("GET {GRID} HTTP/1.1"), 400),
+        (format!("GET {GRID} HTTP/1.1\r\nHost: x\r\nHost: y"), 400),
+        (format!("GET {GRID} HTTP/1.1\r\nHost: a b"), 400),
+        (format!("GET {GRID} HTTP/1.1\r\nHost: a/b?c"), 400),
+        (format!("GET ftp://y{GRID} HTTP/1.1\r\nHost: y"), 400),
+        (format!("GET http://y{GRID} HTTP/1.1\r\nHost: y:80"), 200),
+    ] {
+        assert_eq!(fixture.answers(format!("{head}\r\n{auth}Connection: close\r\n\r\n").as_bytes()), [status], "{head}");
+    }
+    let old = exchange(fixture.server.api, format!("GET {GRID} HTTP/1.0\r\n{auth}\r\n").as_bytes());
+    assert!(old.starts_with(b"HTTP/1.0 200"), "{}", String::from_utf8_lossy(&old));
+}
+
+#[test]
+fn a_body_that_is_too_long_is_refused_before_it_is_sent() {
+    let fixture = Fixture::new(&[]);
+    for length in ["65537", "1099511627776", "9223372036854775807"] {
+        let head = format!(
+            "POST {GRID} HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n",
+            fixture.root.basic()
+        );
+        let answer = String::from_utf8(exchange(fixture.server.api, head.as_bytes())).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    }
+}

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use super::{
     App,
     auth::{Manages, Reads},
-    body, create, envelope,
+    create, envelope,
     envelope::Refusal,
     path,
     query::Query,
@@ -42,9 +42,7 @@ pub(super) fn routes() -> Router<App> {
 }
 
 async fn create_token(State(app): State<App>, Manages(by): Manages, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
-    let key = create::idempotency_key(&headers)?;
-    let json = body::read_json(&headers, body, app.limits.body_timeout).await?;
-    let new = wire::new_token(&json).map_err(|invalid| Refusal::invalid(&invalid))?;
+    let (new, key) = create::read(&headers, body, app.limits.body_timeout, wire::new_token).await?;
     let issued = app.authority.create_token(&by, new, key).await.map_err(error::refusal)?;
     Ok(create::answer(&issued, &wire::IssuedToken::from(&issued)))
 }

@@ -15,7 +15,7 @@ pub(super) fn refusal(error: Error) -> Refusal {
     match error {
         Error::CallerEnded => Refusal::unauthorized(),
         Error::Forbidden(required) => Refusal::forbidden(required),
-        Error::NotFound => not_found(),
+        Error::NotFound | Error::Tampered => not_found(),
         Error::Invalid(invalid) => Refusal::invalid(&invalid),
         Error::NotRevocable => Refusal::client(ClientCode::InvalidInput, "Only the operator of this service can end this API token.")
             .with_detail("reason", "not_revocable".into()),

@@ -6,6 +6,7 @@
 mod ballast;
 mod presence;
 mod sql;
+mod totals;
 mod writer;
 
 use std::{
@@ -25,7 +26,7 @@ use self::{
     writer::{Batch, Urgency, Writer},
 };
 use super::{Changes, Decision, Error, Insert, Inserted, Loaded, Location, PlatformRecord, Record, Records};
-use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenQuery};
+use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenName, TokenQuery};
 
 /// The database's file in the data directory.
 const FILE: &str = "countersign.db";
@@ -114,11 +115,13 @@ fn check_settings(connection: &Connection) -> Result<(), Error> {
 fn migrate(connection: &mut Connection) -> Result<(), Error> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
     transaction.execute_batch("CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT")?;
-    let done: Vec<String> =
-        transaction.prepare("SELECT name FROM migration ORDER BY number")?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    let known = done.iter().zip(MIGRATIONS).all(|(done, (name, _))| done == name);
+    let done: Vec<(usize, String)> = transaction
+        .prepare("SELECT number, name FROM migration ORDER BY number")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    let known = done.iter().zip(MIGRATIONS.iter().enumerate()).all(|((number, done), (i, (name, _)))| *number == i + 1 && done == name);
     if done.len() > MIGRATIONS.len() || !known {
-        let last = done.last().map_or("", String::as_str);
+        let last = done.last().map_or("", |(_, name)| name.as_str());
         return Err(Error::Unfit(format!(
             "the database was written by a newer countersign (its last migration is {last}): run that version, or restore a backup made by this one"
         )));
@@ -132,6 +135,12 @@ fn migrate(connection: &mut Connection) -> Result<(), Error> {
 
 impl Sqlite {
     pub(super) fn open(location: &Location) -> Result<Self, Error> {
+        if !location.create && !location.data.join(FILE).exists() {
+            let data = location.data.display();
+            return Err(Error::Unfit(format!(
+                "there is no database in {data}; say where it is with --data, or make one with countersign platform create"
+            )));
+        }
         let io = |e: std::io::Error| Error::Unfit(format!("cannot use the data directory {}: {e}", location.data.display()));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&location.data).map_err(io)?;
         let file = location.data.join(FILE);
@@ -193,7 +202,20 @@ impl Sqlite {
     }
 
     pub(super) async fn list_tokens(&self, query: TokenQuery) -> Result<Records, Error> {
+        if let (true, Some(name)) = (query.count, &query.filter.name) {
+            self.count_name(query.scope, name).await?;
+        }
         self.read(move |c| snapshot(c, || sql::list_tokens(c, &query))).await
+    }
+
+    /// Sees to it that the tokens of a name can be counted quickly.
+    async fn count_name(&self, scope: Scope, name: &TokenName) -> Result<(), Error> {
+        let (asked, given) = (name.clone(), name.clone());
+        if self.read(move |c| totals::wants_buckets(c, scope, &asked)).await? {
+            // Where this can't be written now, they are counted row by row.
+            let _ = self.write(move |batch| totals::give_buckets(batch.connection, &mut batch.counts, scope, &given)).await;
+        }
+        Ok(())
     }
 
     pub(super) async fn insert_token(&self, insert: Insert) -> Result<Inserted, Error> {
@@ -236,7 +258,7 @@ impl Sqlite {
                 Decision::Write(after, entry) => {
                     sql::update_token(c, &after)?;
                     if before.token.revoked_at.is_none() && after.token.revoked_at.is_some() {
-                        sql::count(&mut batch.counts, scope, after.token.created_at, -1);
+                        totals::note(c, &mut batch.counts, scope, &after.token.name, after.token.created_at, -1)?;
                     }
                     let seq = sql::insert_audit_entry(c, &node, &entry)?;
                     Ok(Some((after, Some(seq))))
@@ -340,7 +362,8 @@ impl Sqlite {
         let presence = Presence::announce(&self.directory, &self.node, lease)
             .map_err(|e| Error::Unfit(format!("cannot write to {}: {e}", self.directory.display())))?;
         *self.presence.lock().unwrap_or_else(PoisonError::into_inner) = Some(presence);
-        Ok(())
+        // Looking removes what processes that were killed have left.
+        self.longest_lease_elsewhere().map(drop)
     }
 
     pub(super) fn longest_lease_elsewhere(&self) -> Result<Option<Duration>, Error> {
@@ -368,8 +391,8 @@ impl Sqlite {
 fn insert_token(batch: &mut Batch<'_>, node: &str, record: &Record, entry: &AuditEntry) -> Result<(), Error> {
     sql::insert_token(batch.connection, record)?;
     sql::insert_audit_entry(batch.connection, node, entry)?;
-    sql::count(&mut batch.counts, record.token.scope, record.token.created_at, 1);
-    Ok(())
+    let token = &record.token;
+    totals::note(batch.connection, &mut batch.counts, token.scope, &token.name, token.created_at, 1)
 }
 
 /// Runs several reads on one state of the database.
@@ -387,7 +410,10 @@ impl Readers {
         let result = run(&connection);
         // One that failed in the middle of something is not used again.
         if connection.is_autocommit() {
-            self.free.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+            if free.len() < READERS {
+                free.push(connection);
+            }
         }
         result
     }

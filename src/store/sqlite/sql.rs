@@ -1,6 +1,5 @@
-//! Every statement of the SQLite store, one function each, over a connection that somebody else chose.
-
-use std::collections::HashMap;
+//! The statements of the SQLite store, one function each, over a connection that somebody else chose. (Those of totals are
+//! in `totals.rs`.)
 
 use rusqlite::{
     CachedStatement, Connection, OptionalExtension as _, Row, named_params, params, params_from_iter,
@@ -8,11 +7,11 @@ use rusqlite::{
 };
 use uuid::Uuid;
 
-use super::Error;
+use super::{Error, totals};
 use crate::{
     domain::{
         Action, Actor, AuditEntry, AuditQuery, ClientId, Environment, Issuer, Liveness, Order, Permissions, Platform, PlatformId,
-        RecordedEntry, RequestInfo, Scope, SecretDigest, Timestamp, Token, TokenFilter, TokenId, TokenName, TokenQuery,
+        RecordedEntry, RequestInfo, Scope, SecretDigest, Timestamp, Token, TokenId, TokenName, TokenQuery,
     },
     store::{PlatformRecord, Record, Records, Replay, Seal},
 };
@@ -22,7 +21,7 @@ const TOKEN: &str = "t.id, t.platform_id, t.environment, t.name, t.permissions, 
 const PLATFORM: &str = "p.id, p.name, p.created_at, p.disabled_at, p.version, p.key_id, p.seal";
 const PLATFORM_COLUMNS: usize = 7;
 
-fn prepare<'c>(connection: &'c Connection, sql: &str) -> Result<CachedStatement<'c>, Error> {
+pub(super) fn prepare<'c>(connection: &'c Connection, sql: &str) -> Result<CachedStatement<'c>, Error> {
     Ok(connection.prepare_cached(sql)?)
 }
 
@@ -213,103 +212,8 @@ pub(super) fn list_tokens(c: &Connection, query: &TokenQuery) -> Result<Records,
     }
     let has_more = records.len() > query.limit;
     records.truncate(query.limit);
-    let total = query.count.then(|| count_live(c, query.scope, &query.filter)).transpose()?;
+    let total = query.count.then(|| totals::count(c, query.scope, &query.filter)).transpose()?;
     Ok(Records { records, has_more, total })
-}
-
-// ---- totals --------------------------------------------------------------------------------------------------------
-
-/// Widths of the buckets, as powers of two of milliseconds: 64 ms, 4 s, 4 min, 5 h, 12 days, everything.
-const SHIFTS: [u32; 6] = [6, 12, 18, 24, 30, 63];
-const EVERYTHING: u32 = 63;
-
-/// One counted bucket: (platform, environment, shift, bucket).
-type Bucket = ([u8; 16], Environment, u32, i64);
-
-/// Changes of live counts, gathered over a batch so that a bucket is written once.
-pub(super) type Counts = HashMap<Bucket, i64>;
-
-/// Notes that one live token more, or less, was created at a moment.
-pub(super) fn count(counts: &mut Counts, scope: Scope, created_at: Timestamp, change: i64) {
-    for shift in SHIFTS {
-        let bucket = (*scope.platform.0.as_bytes(), scope.environment, shift, created_at.millis() >> shift);
-        *counts.entry(bucket).or_default() += change;
-    }
-}
-
-pub(super) fn apply_counts(c: &Connection, counts: &Counts) -> Result<(), Error> {
-    let sql = "INSERT INTO live_count (platform_id, environment, shift, bucket, live) VALUES (?1, ?2, ?3, ?4, ?5) \
-               ON CONFLICT DO UPDATE SET live = live + ?5";
-    let insert = "UPDATE live_count SET live = live + ?5 WHERE platform_id = ?1 AND environment = ?2 AND shift = ?3 AND bucket = ?4";
-    for ((platform, environment, shift, bucket), change) in counts {
-        if *change != 0 {
-            // Not an upsert when it lowers: its first half would break the check that no bucket is negative.
-            let sql = if *change > 0 { sql } else { insert };
-            prepare(c, sql)?.execute(params![platform, environment.name(), shift, bucket, change])?;
-        }
-    }
-    Ok(())
-}
-
-fn count_live(c: &Connection, scope: Scope, filter: &TokenFilter) -> Result<u64, Error> {
-    let (from, until) = (filter.from.millis(), filter.until.millis());
-    if from > until {
-        return Ok(0);
-    }
-    if let Some(name) = &filter.name {
-        let sql = "SELECT count(*) FROM token WHERE platform_id = ?1 AND environment = ?2 AND name = ?3 AND id BETWEEN ?4 AND ?5 \
-                   AND revoked_at IS NULL";
-        let (low, high) = (TokenId::first_of(filter.from), TokenId::last_of(filter.until));
-        let span = params![scope.platform.0.as_bytes(), scope.environment.name(), name.as_str(), low.0.as_bytes(), high.0.as_bytes()];
-        return Ok(prepare(c, sql)?.query_row(span, |row| row.get(0))?);
-    }
-    if filter.from == Timestamp::MIN && filter.until == Timestamp::MAX {
-        return count_buckets(c, scope, EVERYTHING, 0, 1);
-    }
-    // The span is cut at the borders of ever wider buckets: what sticks out on either side is counted in the narrower
-    // ones (the outermost ends row by row, at most 64 ms of them), what is left in the widest.
-    let (mut low, mut high) = (from, until + 1);
-    let finest = SHIFTS[0];
-    let (inner_low, inner_high) = (round_up(low, finest), high >> finest);
-    if inner_low >= inner_high {
-        return count_rows(c, scope, low, high);
-    }
-    let mut total = count_rows(c, scope, low, inner_low << finest)? + count_rows(c, scope, inner_high << finest, high)?;
-    (low, high) = (inner_low, inner_high);
-    for (shift, wider) in SHIFTS.into_iter().zip(SHIFTS.into_iter().skip(1)) {
-        let step = wider - shift;
-        let (inner_low, inner_high) = (round_up(low, step), high >> step);
-        if wider == EVERYTHING || inner_low >= inner_high {
-            return Ok(total + count_buckets(c, scope, shift, low, high)?);
-        }
-        total += count_buckets(c, scope, shift, low, inner_low << step)? + count_buckets(c, scope, shift, inner_high << step, high)?;
-        (low, high) = (inner_low, inner_high);
-    }
-    Ok(total)
-}
-
-const fn round_up(value: i64, shift: u32) -> i64 {
-    (value + (1 << shift) - 1) >> shift
-}
-
-fn count_rows(c: &Connection, scope: Scope, low: i64, high: i64) -> Result<u64, Error> {
-    if low >= high {
-        return Ok(0);
-    }
-    let sql = "SELECT count(*) FROM token WHERE platform_id = ?1 AND environment = ?2 AND id BETWEEN ?3 AND ?4 AND revoked_at IS NULL";
-    let (low, high) = (TokenId::first_of(Timestamp::from_millis(low)), TokenId::last_of(Timestamp::from_millis(high - 1)));
-    let span = params![scope.platform.0.as_bytes(), scope.environment.name(), low.0.as_bytes(), high.0.as_bytes()];
-    Ok(prepare(c, sql)?.query_row(span, |row| row.get(0))?)
-}
-
-fn count_buckets(c: &Connection, scope: Scope, shift: u32, low: i64, high: i64) -> Result<u64, Error> {
-    if low >= high {
-        return Ok(0);
-    }
-    let sql = "SELECT coalesce(sum(live), 0) FROM live_count WHERE platform_id = ?1 AND environment = ?2 AND shift = ?3 \
-               AND bucket >= ?4 AND bucket < ?5";
-    let span = params![scope.platform.0.as_bytes(), scope.environment.name(), shift, low, high];
-    Ok(prepare(c, sql)?.query_row(span, |row| row.get(0))?)
 }
 
 // ---- platforms -----------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@ use super::*;
 use crate::domain::{Liveness, Order};
 
 fn location(directory: &tempfile::TempDir) -> Location {
-    Location { data: directory.path().to_owned(), node: "0000000000000000".to_owned() }
+    Location { data: directory.path().to_owned(), create: true, node: "0000000000000000".to_owned() }
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn only_the_owner_reads_the_files() {
     use std::os::unix::fs::PermissionsExt as _;
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("made/here");
-    drop(Sqlite::open(&Location { data: data.clone(), node: "n".to_owned() }).unwrap());
+    drop(Sqlite::open(&Location { data: data.clone(), create: true, node: "n".to_owned() }).unwrap());
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&data), mode(&data.join(FILE))), (0o700, 0o600));
 }

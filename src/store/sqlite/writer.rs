@@ -14,7 +14,7 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::{Error, ballast::Ballast, sql};
+use super::{Error, ballast::Ballast, totals};
 
 /// Jobs in one transaction at the most: keeps a commit short.
 const BATCH: usize = 256;
@@ -24,7 +24,7 @@ const QUEUE: usize = 4096;
 /// The transaction that a job runs in.
 pub(super) struct Batch<'c> {
     pub(super) connection: &'c Connection,
-    pub(super) counts: sql::Counts,
+    pub(super) counts: totals::Counts,
 }
 
 /// What a job is to the queue.
@@ -194,12 +194,12 @@ fn commit(connection: &Connection, ballast: &mut Ballast, mut jobs: Vec<Box<dyn 
 fn transaction(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Result<(), Error> {
     let attempt = || -> Result<(), Error> {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let mut batch = Batch { connection, counts: sql::Counts::new() };
+        let mut batch = Batch { connection, counts: totals::Counts::new() };
         for job in jobs {
             catch_unwind(AssertUnwindSafe(|| job.run(&mut batch)))
                 .unwrap_or_else(|_| Err(Error::Unavailable("a write panicked".to_owned())))?;
         }
-        sql::apply_counts(connection, &batch.counts)?;
+        totals::apply(connection, &batch.counts)?;
         connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
     };

@@ -225,7 +225,8 @@ fn capture_log() {
 }
 
 pub(crate) async fn open(directory: &Path, clock: &Arc<ManualClock>, entropy: &Arc<SeededEntropy>) -> Result<Arc<Authority>, String> {
-    let options = Options { data: directory.to_owned(), key_file: directory.join("keys.json"), lease: Some(Duration::from_secs(1)) };
+    let options =
+        Options { data: directory.to_owned(), key_file: directory.join("keys.json"), create: true, lease: Some(Duration::from_secs(1)) };
     Authority::open(options, Arc::clone(clock) as _, Arc::clone(entropy) as _).await.map(Arc::new)
 }
 
