@@ -44,9 +44,8 @@ pub(crate) fn in_process(args: &Args) -> Outcome {
     let authority = runtime.block_on(dataset::open(&ours, Arc::new(SystemClock), Some(LEASE)))?;
     let manager = runtime.block_on(async {
         let root = dataset::make_platform(&authority).await?;
-        caller(&authority, &root).await?.may_manage().map_err(|_| "a root token may do everything".into())
-    });
-    let manager: MayManage = manager.map_err(|e: Box<dyn std::error::Error + Send + Sync>| e)?;
+        Outcome::Ok(caller(&authority, &root).await?.may_manage().map_err(|_| "a root token may do everything")?)
+    })?;
     let mut connection = open_limit(&limit)?;
 
     let series = take_turns(args.rounds, &mut [true, false], |ours| {

@@ -28,7 +28,7 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Measures the rows that are named
 #[derive(Debug, Parser)]
-#[command(name = "figures", arg_required_else_help = false)]
+#[command(name = "figures")]
 struct Args {
     /// Which rows
     #[arg(value_enum)]
