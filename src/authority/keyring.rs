@@ -69,12 +69,16 @@ fn mac(key: &HmacSha256, parts: &[&[u8]]) -> [u8; 32] {
 }
 
 /// Values behind one another, each with its length: no two different sequences give the same bytes.
-struct Canonical(HmacSha256);
+struct Canonical(Vec<u8>);
 
 impl Canonical {
+    fn new() -> Self {
+        Self(Vec::with_capacity(512))
+    }
+
     fn bytes(mut self, value: &[u8]) -> Self {
-        self.0.update(&(value.len() as u64).to_be_bytes());
-        self.0.update(value);
+        self.0.extend_from_slice(&(value.len() as u64).to_be_bytes());
+        self.0.extend_from_slice(value);
         self
     }
 
@@ -89,8 +93,8 @@ impl Canonical {
         }
     }
 
-    fn finish(self) -> [u8; 32] {
-        self.0.finalize().into_bytes().into()
+    fn mac(self, key: &HmacSha256) -> [u8; 32] {
+        mac(key, &[&self.0])
     }
 }
 
@@ -172,17 +176,13 @@ impl Keyring {
     /// Authenticates a cursor's contents: the id of the key, and the code.
     pub(crate) fn cursor_mac(&self, key: Option<u32>, parts: &[&[u8]]) -> Option<(u32, [u8; 16])> {
         let key = key.map_or(Some(self.active()), |id| self.get(id))?;
-        let mut canonical = Canonical(key.cursor.clone());
-        for part in parts {
-            canonical = canonical.bytes(part);
-        }
-        let code = canonical.finish();
+        let code = parts.iter().fold(Canonical::new(), |canonical, part| canonical.bytes(part)).mac(&key.cursor);
         Some((key.id, std::array::from_fn(|i| code[i])))
     }
 
     /// The keyed digest of something about a repeatable create.
     pub(crate) fn replay_digest(&self, parts: &[&[u8]]) -> [u8; 32] {
-        parts.iter().fold(Canonical(self.active().replay.clone()), |canonical, part| canonical.bytes(part)).finish()
+        parts.iter().fold(Canonical::new(), |canonical, part| canonical.bytes(part)).mac(&self.active().replay)
     }
 
     /// Seals a secret so that it opens with the server key and the `Idempotency-Key` together, never with either alone.
@@ -206,7 +206,7 @@ fn tag(key: &Key, environment: Environment, token: TokenId) -> ClientTag {
 }
 
 fn token_seal(key: &Key, token: &Token, digest: &SecretDigest, version: u32) -> [u8; 32] {
-    Canonical(key.seal.clone())
+    Canonical::new()
         .bytes(b"token")
         .bytes(token.id.0.as_bytes())
         .bytes(token.scope.platform.0.as_bytes())
@@ -223,18 +223,18 @@ fn token_seal(key: &Key, token: &Token, digest: &SecretDigest, version: u32) -> 
         .time(token.revoked_at)
         .bytes(&digest.0)
         .number(i64::from(version))
-        .finish()
+        .mac(&key.seal)
 }
 
 fn platform_seal(key: &Key, platform: &Platform, version: u32) -> [u8; 32] {
-    Canonical(key.seal.clone())
+    Canonical::new()
         .bytes(b"platform")
         .bytes(platform.id.0.as_bytes())
         .bytes(platform.name.as_str().as_bytes())
         .time(Some(platform.created_at))
         .time(platform.disabled_at)
         .number(i64::from(version))
-        .finish()
+        .mac(&key.seal)
 }
 
 fn replay_cipher(key: &Key, token: TokenId, idempotency_key: &str) -> Option<ChaCha20Poly1305> {

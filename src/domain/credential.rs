@@ -42,6 +42,8 @@ const fn secret_prefix(environment: Environment) -> &'static str {
     }
 }
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 /// The part of a clientId that only a holder of the server key can make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientTag(pub [u8; 4]);
@@ -85,8 +87,13 @@ const fn hex(digit: u8) -> Option<u8> {
 
 impl fmt::Display for ClientId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tag = u32::from_be_bytes(self.tag.0);
-        write!(f, "{}{}{tag:08x}", client_id_prefix(self.environment), self.token.simple())
+        let mut text = [0; CLIENT_ID_LEN];
+        let (prefix, digits) = text.split_at_mut(CLIENT_ID_PREFIX_LEN);
+        prefix.copy_from_slice(client_id_prefix(self.environment).as_bytes());
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.token.0.as_bytes().iter().chain(&self.tag.0)) {
+            pair.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        }
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -52,7 +52,9 @@ impl TokenId {
 /// Grid's form, which is also ours in logs, audit and on the command line: `Token:<uuid>`.
 impl fmt::Display for TokenId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Token:{}", self.0.hyphenated())
+        let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+        f.write_str("Token:")?;
+        f.write_str(self.0.hyphenated().encode_lower(&mut text))
     }
 }
 

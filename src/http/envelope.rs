@@ -2,12 +2,14 @@
 //!
 //! A refusal is the caller's doing or ours, and the two are made differently: no input can choose a 5xx.
 
+use std::fmt::Display;
+
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::domain::{Invalid, Permissions};
@@ -157,10 +159,17 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// A member that is shown as its text, written straight into the body.
+pub(super) fn shown<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
 /// A body of JSON.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    match serde_json::to_vec(body) {
-        Ok(bytes) => (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response(),
+    // A page of a hundred tokens is some 30 KiB; most answers are far smaller.
+    let mut bytes = Vec::with_capacity(1024);
+    match serde_json::to_writer(&mut bytes, body) {
+        Ok(()) => (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response(),
         Err(_) => Refusal::internal().into_response(),
     }
 }

@@ -1,11 +1,11 @@
 //! Blips' JSON shapes, and its projection of permissions.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::{
     authority::{self, Issued},
-    domain::{Invalid, NewToken, Permission, Permissions, Token},
-    http::{body::Json, create},
+    domain::{ClientId, Invalid, NewToken, Permission, Permissions, Timestamp, Token, TokenId},
+    http::{body::Json, create, envelope::shown},
 };
 
 /// Blips' name of a permission; it has none for TRANSACT.
@@ -24,34 +24,55 @@ fn access_level(permissions: Permissions) -> &'static str {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ApiToken<'t> {
-    id: String,
+    #[serde(serialize_with = "id")]
+    id: TokenId,
     name: &'t str,
-    permissions: Vec<&'static str>,
+    #[serde(serialize_with = "names")]
+    permissions: Permissions,
     access_level: &'static str,
     issuer_type: &'static str,
     status: &'static str,
     revocable: bool,
-    client_id: String,
-    created_at: String,
-    updated_at: String,
-    revoked_at: Option<String>,
+    #[serde(serialize_with = "shown")]
+    client_id: ClientId,
+    #[serde(serialize_with = "shown")]
+    created_at: Timestamp,
+    #[serde(serialize_with = "shown")]
+    updated_at: Timestamp,
+    #[serde(serialize_with = "revoked_at")]
+    revoked_at: Option<Timestamp>,
 }
 
 impl<'t> From<&'t Token> for ApiToken<'t> {
     fn from(token: &'t Token) -> Self {
         Self {
-            id: format!("Token:tok_{}", token.id.simple()),
+            id: token.id,
             name: token.name.as_str(),
-            permissions: token.permissions.iter().filter_map(name).collect(),
+            permissions: token.permissions,
             access_level: access_level(token.permissions),
             issuer_type: token.issuer.name(),
             status: if token.revoked_at.is_some() { "REVOKED" } else { "ACTIVE" },
             revocable: token.revocable,
-            client_id: token.client_id.to_string(),
-            created_at: token.created_at.to_string(),
-            updated_at: token.updated_at.to_string(),
-            revoked_at: token.revoked_at.map(|at| at.to_string()),
+            client_id: token.client_id,
+            created_at: token.created_at,
+            updated_at: token.updated_at,
+            revoked_at: token.revoked_at,
         }
+    }
+}
+
+fn id<S: Serializer>(id: &TokenId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("Token:tok_{}", id.simple()))
+}
+
+fn names<S: Serializer>(permissions: &Permissions, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(permissions.iter().filter_map(name))
+}
+
+fn revoked_at<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => shown(at, serializer),
+        None => serializer.serialize_none(),
     }
 }
 

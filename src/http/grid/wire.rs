@@ -1,35 +1,44 @@
 //! Grid's JSON shapes.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::{
     authority::{Issued, TokenPage},
-    domain::{Invalid, NewToken, Permission, Token},
-    http::{body::Json, create},
+    domain::{ClientId, Invalid, NewToken, Permission, Permissions, Timestamp, Token, TokenId},
+    http::{body::Json, create, envelope::shown},
 };
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ApiToken<'t> {
-    id: String,
+    #[serde(serialize_with = "shown")]
+    id: TokenId,
     name: &'t str,
-    permissions: Vec<&'static str>,
-    client_id: String,
-    created_at: String,
-    updated_at: String,
+    #[serde(serialize_with = "names")]
+    permissions: Permissions,
+    #[serde(serialize_with = "shown")]
+    client_id: ClientId,
+    #[serde(serialize_with = "shown")]
+    created_at: Timestamp,
+    #[serde(serialize_with = "shown")]
+    updated_at: Timestamp,
 }
 
 impl<'t> From<&'t Token> for ApiToken<'t> {
     fn from(token: &'t Token) -> Self {
         Self {
-            id: token.id.to_string(),
+            id: token.id,
             name: token.name.as_str(),
-            permissions: token.permissions.iter().map(Permission::name).collect(),
-            client_id: token.client_id.to_string(),
-            created_at: token.created_at.to_string(),
-            updated_at: token.updated_at.to_string(),
+            permissions: token.permissions,
+            client_id: token.client_id,
+            created_at: token.created_at,
+            updated_at: token.updated_at,
         }
     }
+}
+
+fn names<S: Serializer>(permissions: &Permissions, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(permissions.iter().map(Permission::name))
 }
 
 /// The answer to create, the only one with a secret.
