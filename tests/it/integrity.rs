@@ -123,9 +123,14 @@ async fn a_second_key_may_join_and_old_tokens_still_verify() {
 #[tokio::test]
 async fn u_03_a_database_of_a_newer_version_is_refused() {
     let app = TestApp::new().await;
-    edit(&app, "INSERT INTO migration (number, name) VALUES (99, '0099_tomorrow')");
+    edit(&app, "INSERT INTO migration (number, name, checksum) VALUES (99, '0099_tomorrow', 0)");
     let refused = app.try_restart().await.err().unwrap();
     assert!(refused.contains("newer countersign"), "{refused}");
+
+    let app = TestApp::new().await;
+    edit(&app, "UPDATE migration SET checksum = 1");
+    let refused = app.try_restart().await.err().unwrap();
+    assert!(refused.contains("another, newer countersign"), "{refused}");
 }
 
 /// Ending an edited row must not make what was forged genuine.

@@ -116,21 +116,24 @@ fn check_settings(connection: &Connection) -> Result<(), Error> {
 
 fn migrate(connection: &mut Connection) -> Result<(), Error> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
-    transaction.execute_batch("CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT")?;
-    let done: Vec<(usize, String)> = transaction
-        .prepare("SELECT number, name FROM migration ORDER BY number")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+    transaction.execute_batch(
+        "CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum INTEGER NOT NULL) STRICT",
+    )?;
+    let known =
+        MIGRATIONS.iter().enumerate().map(|(i, (name, statements))| (i + 1, (*name).to_owned(), crc32fast::hash(statements.as_bytes())));
+    let done: Vec<(usize, String, u32)> = transaction
+        .prepare("SELECT number, name, checksum FROM migration ORDER BY number")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
         .collect::<Result<_, _>>()?;
-    let known = done.iter().zip(MIGRATIONS.iter().enumerate()).all(|((number, done), (i, (name, _)))| *number == i + 1 && done == name);
-    if done.len() > MIGRATIONS.len() || !known {
-        let last = done.last().map_or("", |(_, name)| name.as_str());
+    if done.len() > MIGRATIONS.len() || !known.clone().zip(&done).all(|(known, done)| known == *done) {
+        let last = done.last().map_or("", |(_, name, _)| name.as_str());
         return Err(Error::Unfit(format!(
-            "the database was written by a newer countersign (its last migration is {last}): run that version, or restore a backup made by this one"
+            "the database was written by another, newer countersign (its last migration is {last}): run that version, or restore a backup made by this one"
         )));
     }
-    for (number, (name, statements)) in MIGRATIONS.iter().enumerate().skip(done.len()) {
+    for ((number, name, checksum), (_, statements)) in known.zip(&MIGRATIONS).skip(done.len()) {
         transaction.execute_batch(statements)?;
-        transaction.execute("INSERT INTO migration (number, name) VALUES (?1, ?2)", (number + 1, name))?;
+        transaction.execute("INSERT INTO migration (number, name, checksum) VALUES (?1, ?2, ?3)", (number, name, checksum))?;
     }
     Ok(transaction.commit()?)
 }
