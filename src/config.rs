@@ -218,7 +218,11 @@ impl Config {
     /// All [`Problems`] at once.
     pub fn of_process(flags: &BTreeMap<String, String>, file: Option<&Path>) -> Result<Self, Problems> {
         #[expect(clippy::disallowed_methods, reason = "this is the configuration")]
-        let environment = std::env::vars().filter(|(name, _)| name.starts_with(PREFIX));
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            let name = name.into_string().ok().filter(|name| name.starts_with(PREFIX))?;
+            // What is not text is no setting's value; it is refused as one, by name.
+            Some((name, value.into_string().unwrap_or_else(|_| "\u{fffd}".to_owned())))
+        });
         Self::layered(flags, environment, file)
     }
 
@@ -239,6 +243,8 @@ impl Config {
         let mut from_environment = Vec::new();
         for (variable, value) in environment {
             match variable.strip_prefix(PREFIX).map(str::to_ascii_lowercase).as_deref() {
+                // What Kubernetes sets for a service of our name.
+                Some(name) if name == "port" || name.starts_with("port_") || name.starts_with("service_") => {}
                 Some("config") => drop(file.get_or_insert_with(|| value.into())),
                 Some(name) => from_environment.push((name.to_owned(), value, variable.clone())),
                 None => {}

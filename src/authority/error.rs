@@ -27,8 +27,8 @@ pub enum Error {
     KeyReused,
     /// The first request with this `Idempotency-Key` is not answered yet.
     InProgress,
-    /// The database, or the random generator, could not serve. Whether a change was made is then unknown, but a repeat
-    /// is safe.
+    /// The database, or the random generator, could not serve. Whether a change was made is then unknown: ending again is
+    /// safe, creating again may make a second one.
     Unavailable(String),
 }
 
@@ -38,9 +38,9 @@ impl fmt::Display for Error {
             Self::CallerEnded => f.write_str("the caller's token has ended"),
             Self::Forbidden(required) => write!(f, "the caller lacks {required}"),
             Self::NotFound => f.write_str("not found"),
-            Self::Tampered => {
-                f.write_str("its row was edited in the database, so it is refused everywhere; put the row back from a backup")
-            }
+            Self::Tampered => f.write_str(
+                "its row was edited in the database, so it is refused everywhere; put the row back from a backup and restart the servers",
+            ),
             Self::Invalid(invalid) => {
                 let mut separator = "";
                 for problem in invalid.problems() {

@@ -8,7 +8,7 @@ use std::{
 
 use super::{Authority, Error};
 use crate::{
-    domain::{Action, TokenId},
+    domain::{Action, PlatformId, TokenId},
     store::{self, Loaded, PlatformRecord, Record},
 };
 
@@ -54,9 +54,6 @@ impl Authority {
     pub(super) fn put_token(&self, record: &Record) {
         if self.is_intact(record) {
             self.index.insert(record);
-        } else {
-            // Whatever was edited, the token that the index may still hold is no longer the one in the database.
-            self.index.end(record);
         }
     }
 
@@ -65,9 +62,7 @@ impl Authority {
             self.index.put_platform(record, seq);
         } else {
             self.note_tampered(record.platform.id.to_string());
-            let mut refused = record.clone();
-            refused.platform.disabled_at = Some(self.clock.wall());
-            self.index.put_platform(&refused, seq);
+            self.index.refuse_platform(record.platform.id);
         }
     }
 
@@ -76,6 +71,8 @@ impl Authority {
         let intact = self.keyring.is_intact(record);
         if !intact {
             self.note_tampered(record.token.id.to_string());
+            // Whatever was edited, its digest even: what the index may still hold is no longer what the database says.
+            self.index.end_id(record.token.id);
         }
         intact
     }
@@ -92,21 +89,31 @@ impl Authority {
         }
     }
 
-    /// Writes audit entries for rows found to be edited, each once in the life of this process.
+    /// Writes audit entries for rows found to be edited, each once in the life of this process. Through them, other
+    /// processes look at the rows too.
     pub(super) async fn record_tampering(&self) -> Result<(), Error> {
+        for id in self.store.take_unreadable() {
+            self.note_tampered(id.to_string());
+            self.index.end_id(id);
+        }
         let rows: Vec<String> = {
-            let mut recorded = self.tampering_recorded.lock().unwrap_or_else(PoisonError::into_inner);
-            let tampered = self.tampered();
-            let new: Vec<_> = tampered.iter().filter(|row| !recorded.contains(*row)).take(TAMPER_ENTRIES).cloned().collect();
-            recorded.extend(new.iter().cloned());
-            new
+            let recorded = self.tampering_recorded.lock().unwrap_or_else(PoisonError::into_inner);
+            self.tampered().iter().filter(|row| !recorded.contains(*row)).take(TAMPER_ENTRIES).cloned().collect()
         };
         for row in rows {
             let detail = [("row".to_owned(), row.clone().into())].into_iter().collect();
-            let entry = self.system_entry(Action::Tampered, TokenId::parse(&row), detail);
+            let mut entry = self.system_entry(Action::Tampered, TokenId::parse(&row), detail);
+            entry.platform = PlatformId::parse(&row).filter(|_| entry.token.is_none());
             self.store.insert_audit_entry(entry).await?;
+            self.tampering_recorded.lock().unwrap_or_else(PoisonError::into_inner).insert(row);
         }
         Ok(())
+    }
+
+    /// Makes sure that an edited row that was just noted is refused everywhere when this returns.
+    pub(super) async fn refuse_tampered(&self) -> Result<(), Error> {
+        self.record_tampering().await?;
+        self.settle().await
     }
 
     /// Returns once no other process can still act on what was true before a change that is committed now.

@@ -217,16 +217,31 @@ impl Index {
         self.put(&mut changing, record, true);
     }
 
+    /// Ends whatever has this id, whatever its digest.
+    pub(crate) fn end_id(&self, id: TokenId) {
+        let _changing = self.change();
+        let (low, table) = (low(id), self.table.load());
+        for slot in table.probe(low) {
+            match slot.low.load(Ordering::Acquire) {
+                0 => break,
+                found if found == low => self.end_slot(slot),
+                _ => {}
+            }
+        }
+    }
+
+    fn end_slot(&self, slot: &Slot) {
+        if slot.state.fetch_or(ENDED, Ordering::SeqCst) & ENDED == 0 {
+            self.live.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     fn put(&self, changing: &mut Changing, record: &Record, ended: bool) {
         let token = &record.token;
         let (low, digest) = (low(token.id), words(record.short_digest()));
         let table = self.table.load();
         match table.find(low, digest) {
-            Ok(slot) if ended => {
-                if slot.state.fetch_or(ENDED, Ordering::SeqCst) & ENDED == 0 {
-                    self.live.fetch_sub(1, Ordering::Relaxed);
-                }
-            }
+            Ok(slot) if ended => self.end_slot(slot),
             Ok(_) => {}
             Err(empty) => {
                 let platform = self.platform_place(changing, token.scope.platform);
@@ -264,6 +279,13 @@ impl Index {
         let place = self.platform_place(&mut changing, record.platform.id);
         let state = seq << 1 | u64::from(record.platform.disabled_at.is_some());
         self.platforms.load()[place].state.fetch_max(state, Ordering::SeqCst);
+    }
+
+    /// Disables a platform until the next start, whatever its row says later.
+    pub(crate) fn refuse_platform(&self, id: PlatformId) {
+        let mut changing = self.change();
+        let place = self.platform_place(&mut changing, id);
+        self.platforms.load()[place].state.fetch_max(u64::MAX, Ordering::SeqCst);
     }
 
     /// The place of a platform in the list, at its end if it is new.

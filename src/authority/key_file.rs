@@ -13,6 +13,9 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::entropy::Entropy;
 
+/// The greatest id: the index keeps 24 bits of it.
+const MAX_ID: u32 = 0xFF_FFFF;
+
 /// The keys of one installation. More than one while they are being changed.
 pub(crate) struct KeyFile {
     pub(crate) keys: Vec<KeyEntry>,
@@ -100,6 +103,9 @@ impl KeyFile {
                 return Err(format!("key {} has {} bytes, not 32", key.id, decoded.len()));
             }
             root.0.copy_from_slice(&decoded);
+            if key.id > MAX_ID {
+                return Err(format!("key {} has an id above {MAX_ID}", key.id));
+            }
             keys.push(KeyEntry { id: key.id, state: key.state, root });
         }
         let active = keys.iter().filter(|key| key.state == KeyState::Active).count();
@@ -134,6 +140,8 @@ impl KeyFile {
             linked => linked,
         });
         fs::remove_file(&aside).map_err(in_file)?;
-        linked.and_then(|()| File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()).map_err(in_file)
+        linked
+            .and_then(|()| File::open(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all())
+            .map_err(in_file)
     }
 }

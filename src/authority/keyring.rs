@@ -14,7 +14,8 @@ use zeroize::Zeroizing;
 use super::key_file::{KeyFile, KeyState};
 use crate::{
     domain::{
-        ClientId, ClientSecret, ClientTag, Environment, Permissions, Platform, SECRET_BODY_LEN, SecretDigest, Timestamp, Token, TokenId,
+        ClientId, ClientSecret, ClientTag, Environment, Issuer, Permissions, Platform, SECRET_BODY_LEN, SecretDigest, Timestamp, Token,
+        TokenId, TokenName,
     },
     store::{PlatformRecord, Record, Seal},
 };
@@ -69,31 +70,42 @@ fn mac(key: &HmacSha256, parts: &[&[u8]]) -> [u8; 32] {
 }
 
 /// Values behind one another, each with its length: no two different sequences give the same bytes.
-struct Canonical(Vec<u8>);
+fn mac_of_all(key: &HmacSha256, values: &[&[u8]]) -> [u8; 32] {
+    let mut bytes = Vec::with_capacity(256);
+    for value in values {
+        bytes.extend_from_slice(&(value.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(value);
+    }
+    mac(key, &[&bytes])
+}
 
-impl Canonical {
-    fn new() -> Self {
-        Self(Vec::with_capacity(512))
+/// What a seal covers, in a fixed layout: every value has its place, and the name, the only one that varies, is last.
+struct Sealed(Vec<u8>);
+
+impl Sealed {
+    fn of(kind: u8, version: u32) -> Self {
+        let mut bytes = Vec::with_capacity(256);
+        bytes.push(kind);
+        bytes.extend_from_slice(&version.to_be_bytes());
+        Self(bytes)
     }
 
-    fn bytes(mut self, value: &[u8]) -> Self {
-        self.0.extend_from_slice(&(value.len() as u64).to_be_bytes());
+    fn fixed<const N: usize>(mut self, value: &[u8; N]) -> Self {
         self.0.extend_from_slice(value);
         self
     }
 
-    fn number(self, value: i64) -> Self {
-        self.bytes(&value.to_be_bytes())
+    fn time(self, at: Timestamp) -> Self {
+        self.fixed(&at.millis().to_be_bytes())
     }
 
-    fn time(self, value: Option<Timestamp>) -> Self {
-        match value {
-            Some(at) => self.number(at.millis()),
-            None => self.bytes(b""),
-        }
+    /// No moment is negative, so -1 is none.
+    fn optional_time(self, at: Option<Timestamp>) -> Self {
+        self.fixed(&at.map_or(-1, Timestamp::millis).to_be_bytes())
     }
 
-    fn mac(self, key: &HmacSha256) -> [u8; 32] {
+    fn named(mut self, key: &HmacSha256, name: &TokenName) -> [u8; 32] {
+        self.0.extend_from_slice(name.as_str().as_bytes());
         mac(key, &[&self.0])
     }
 }
@@ -176,13 +188,13 @@ impl Keyring {
     /// Authenticates a cursor's contents: the id of the key, and the code.
     pub(crate) fn cursor_mac(&self, key: Option<u32>, parts: &[&[u8]]) -> Option<(u32, [u8; 16])> {
         let key = key.map_or(Some(self.active()), |id| self.get(id))?;
-        let code = parts.iter().fold(Canonical::new(), |canonical, part| canonical.bytes(part)).mac(&key.cursor);
+        let code = mac_of_all(&key.cursor, parts);
         Some((key.id, std::array::from_fn(|i| code[i])))
     }
 
     /// The keyed digest of something about a repeatable create.
     pub(crate) fn replay_digest(&self, parts: &[&[u8]]) -> [u8; 32] {
-        parts.iter().fold(Canonical::new(), |canonical, part| canonical.bytes(part)).mac(&self.active().replay)
+        mac_of_all(&self.active().replay, parts)
     }
 
     /// Seals a secret so that it opens with the server key and the `Idempotency-Key` together, never with either alone.
@@ -206,35 +218,33 @@ fn tag(key: &Key, environment: Environment, token: TokenId) -> ClientTag {
 }
 
 fn token_seal(key: &Key, token: &Token, digest: &SecretDigest, version: u32) -> [u8; 32] {
-    Canonical::new()
-        .bytes(b"token")
-        .bytes(token.id.0.as_bytes())
-        .bytes(token.scope.platform.0.as_bytes())
-        .bytes(token.scope.environment.name().as_bytes())
-        .bytes(token.name.as_str().as_bytes())
-        .bytes(&[Permissions::bits(token.permissions)])
-        .bytes(token.client_id.token.0.as_bytes())
-        .bytes(&token.client_id.tag.0)
-        .bytes(token.client_id.environment.name().as_bytes())
-        .bytes(token.issuer.name().as_bytes())
-        .number(i64::from(token.revocable))
-        .time(Some(token.created_at))
-        .time(Some(token.updated_at))
-        .time(token.revoked_at)
-        .bytes(&digest.0)
-        .number(i64::from(version))
-        .mac(&key.seal)
+    let production = |environment| u8::from(environment == Environment::Production);
+    let flags = [
+        production(token.scope.environment),
+        production(token.client_id.environment),
+        Permissions::bits(token.permissions),
+        u8::from(token.issuer == Issuer::Operator),
+        u8::from(token.revocable),
+    ];
+    Sealed::of(b'T', version)
+        .fixed(token.id.0.as_bytes())
+        .fixed(token.scope.platform.0.as_bytes())
+        .fixed(token.client_id.token.0.as_bytes())
+        .fixed(&token.client_id.tag.0)
+        .fixed(&flags)
+        .time(token.created_at)
+        .time(token.updated_at)
+        .optional_time(token.revoked_at)
+        .fixed(&digest.0)
+        .named(&key.seal, &token.name)
 }
 
 fn platform_seal(key: &Key, platform: &Platform, version: u32) -> [u8; 32] {
-    Canonical::new()
-        .bytes(b"platform")
-        .bytes(platform.id.0.as_bytes())
-        .bytes(platform.name.as_str().as_bytes())
-        .time(Some(platform.created_at))
-        .time(platform.disabled_at)
-        .number(i64::from(version))
-        .mac(&key.seal)
+    Sealed::of(b'P', version)
+        .fixed(platform.id.0.as_bytes())
+        .time(platform.created_at)
+        .optional_time(platform.disabled_at)
+        .named(&key.seal, &platform.name)
 }
 
 fn replay_cipher(key: &Key, token: TokenId, idempotency_key: &str) -> Option<ChaCha20Poly1305> {

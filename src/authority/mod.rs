@@ -53,6 +53,9 @@ const REPLAY_SECRET: i64 = 10 * 60 * 1000;
 /// For how long a create can be repeated.
 const REPLAY: i64 = 24 * 60 * 60 * 1000;
 
+/// Uses written in one transaction.
+const USES: usize = 2000;
+
 /// How to open an [`Authority`].
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -128,7 +131,10 @@ impl Authority {
             latest: AtomicI64::new(at.millis()),
         };
         authority.load().map_err(|e| e.to_string())?;
-        authority.record_tampering().await.map_err(|e| e.to_string())?;
+        if let Err(e) = authority.record_tampering().await {
+            // On a full disk, say: the rows are refused all the same, and the next flush tries again.
+            tracing::error!(cause = %e, "edited rows could not be entered in the audit log");
+        }
         Ok(authority)
     }
 
@@ -151,11 +157,12 @@ impl Authority {
     /// What could not be written of the uses is noted again.
     pub async fn flush(&self) -> Result<(), Error> {
         let uses = self.uses.take();
-        if !uses.is_empty()
-            && let Err(e) = self.store.note_uses(uses.clone()).await
-        {
-            uses.into_iter().for_each(|(id, at)| self.uses.note(id, at));
-            return Err(e.into());
+        // A few at a time: a revoke must not wait for a million of them.
+        for (n, chunk) in uses.chunks(USES).enumerate() {
+            if let Err(e) = self.store.note_uses(chunk.to_vec()).await {
+                uses[n * USES..].iter().for_each(|(id, at)| self.uses.note(*id, *at));
+                return Err(e.into());
+            }
         }
         self.record_tampering().await?;
         let now = self.now();

@@ -17,6 +17,12 @@ impl Authority {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn create_platform(self: &Arc<Self>, by: &Operator, name: TokenName) -> Result<(Platform, Vec<Issued>), Error> {
+        let (authority, by) = (Arc::clone(self), by.clone());
+        // Apart from the caller, as a token's create is.
+        tokio::spawn(async move { authority.make_platform(&by, name).await }).await.map_err(|e| Error::Unavailable(e.to_string()))?
+    }
+
+    async fn make_platform(&self, by: &Operator, name: TokenName) -> Result<(Platform, Vec<Issued>), Error> {
         let now = self.now();
         // A platform's id is made as a token's is: in the order of creation.
         let id = PlatformId(TokenId::new(now, self.random()?).0);
@@ -62,7 +68,14 @@ impl Authority {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Tampered`], [`Error::Unavailable`].
     pub async fn set_platform_disabled(self: &Arc<Self>, by: &Operator, id: PlatformId, disabled: bool) -> Result<Platform, Error> {
-        let (keyring, by, now) = (Arc::clone(&self.keyring), by.clone(), self.now());
+        let (authority, by) = (Arc::clone(self), by.clone());
+        tokio::spawn(async move { authority.change_platform(by, id, disabled).await })
+            .await
+            .map_err(|e| Error::Unavailable(e.to_string()))?
+    }
+
+    async fn change_platform(&self, by: Operator, id: PlatformId, disabled: bool) -> Result<Platform, Error> {
+        let (keyring, now) = (Arc::clone(&self.keyring), self.now());
         let action = if disabled { Action::PlatformDisable } else { Action::PlatformEnable };
         let decide = move |before: &PlatformRecord| {
             if before.platform.disabled_at.is_some() == disabled || !keyring.is_platform_intact(before) {
@@ -75,6 +88,8 @@ impl Authority {
         };
         let (record, seq) = self.store.change_platform(id, decide).await?.ok_or(Error::NotFound)?;
         if !self.keyring.is_platform_intact(&record) {
+            self.put_platform(&record, 0);
+            self.refuse_tampered().await?;
             return Err(Error::Tampered);
         }
         if let Some(seq) = seq {

@@ -219,9 +219,7 @@ impl Authority {
         let after = cursor.map(|text| place.parse(&self.keyring, &text)).transpose()?;
         let query = TokenQuery { scope, liveness, filter: filter.clone(), order, after, limit: limit.get(), count };
         let found = self.store.list_tokens(query).await?;
-        // Taken before edited rows are left out: the walk goes on behind them.
-        let last = found.records.last().map(|record| record.token.id).filter(|_| found.has_more);
-        let next = last.and_then(|last| place.cursor(&self.keyring, last));
+        let next = found.next.and_then(|last| place.cursor(&self.keyring, last));
         Ok(TokenPage { tokens: self.intact(found.records), next, total: found.total })
     }
 
@@ -229,8 +227,14 @@ impl Authority {
     /// more. For walking a whole list in bounded memory.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
+    /// [`Error::CallerEnded`] if the caller's token has ended since the walk began, [`Error::Unavailable`].
     pub async fn walk_tokens(&self, by: &MayRead, after: Option<TokenId>, limit: usize) -> Result<(Vec<Token>, Option<TokenId>), Error> {
+        // Behind the first chunk a while has passed, as long as the client liked.
+        if let (Some(_), Actor::Token(id)) = (after, &by.caller().actor)
+            && !self.store.is_live(*id).await?
+        {
+            return Err(Error::CallerEnded);
+        }
         let query = TokenQuery {
             scope: by.caller().scope,
             liveness: Liveness::All,
@@ -241,8 +245,7 @@ impl Authority {
             count: false,
         };
         let found = self.store.list_tokens(query).await?;
-        let last = found.records.last().map(|record| record.token.id).filter(|_| found.has_more);
-        Ok((self.intact(found.records), last))
+        Ok((self.intact(found.records), found.next))
     }
 
     fn intact(&self, records: Vec<Record>) -> Vec<Token> {
@@ -291,8 +294,7 @@ impl Authority {
         };
         let (record, seq) = self.store.change_token(scope, id, decide).await?.ok_or(Error::NotFound)?;
         if !self.is_intact(&record) {
-            self.index.end(&record);
-            self.record_tampering().await?;
+            self.refuse_tampered().await?;
             return Err(Error::Tampered);
         }
         if record.token.revoked_at.is_none() {

@@ -65,7 +65,7 @@ enum Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
-            Error::Unavailable(cause) => Self::CouldNotRun(format!("{cause}; nothing more was done, run the command again")),
+            Error::Unavailable(cause) => Self::CouldNotRun(format!("{cause}; look whether it was done before you run it again")),
             other => Self::Refused(other.to_string()),
         }
     }

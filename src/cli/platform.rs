@@ -55,8 +55,7 @@ pub(super) struct One {
 
 /// Reads a platform's id.
 pub(super) fn parse_id(text: &str) -> Result<PlatformId, Failure> {
-    PlatformId::parse(text)
-        .ok_or_else(|| Failure::Refused(format!("{:?} is no platform id; see countersign platform list", harmless(text))))
+    PlatformId::parse(text).ok_or_else(|| Failure::Refused("that is no platform id; see countersign platform list".to_owned()))
 }
 
 impl PlatformCommand {

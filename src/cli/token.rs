@@ -89,7 +89,7 @@ fn permissions(text: &str) -> Result<Permissions, String> {
 
 /// Reads a token's id.
 pub(super) fn parse_id(text: &str) -> Result<TokenId, Failure> {
-    TokenId::parse(text).ok_or_else(|| Failure::Refused(format!("{:?} is no token id; see countersign token list", harmless(text))))
+    TokenId::parse(text).ok_or_else(|| Failure::Refused("that is no token id; see countersign token list".to_owned()))
 }
 
 fn unknown(error: Error) -> Failure {

@@ -70,8 +70,8 @@ impl Actor {
     pub fn parse(text: &str) -> Option<Self> {
         match text.split_once(':') {
             Some(("operator", name)) => Some(Self::Operator(name.to_owned())),
-            Some(_) => TokenId::parse(text).map(Self::Token),
-            None => (text == "system").then_some(Self::System),
+            _ if text == "system" => Some(Self::System),
+            _ => TokenId::parse(text).map(Self::Token),
         }
     }
 }

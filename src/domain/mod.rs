@@ -18,6 +18,6 @@ pub use credential::{ClientId, ClientSecret, ClientTag, Presented, SECRET_BODY_L
 pub use invalid::{Invalid, Problem};
 pub use permission::{Permission, Permissions};
 pub use platform::{Environment, Platform, PlatformId, Scope};
-pub use query::{Liveness, Order, Page, PageLimit, TokenFilter, TokenQuery};
+pub use query::{Liveness, Order, PageLimit, TokenFilter, TokenQuery};
 pub use time::Timestamp;
 pub use token::{Issuer, NewToken, Token, TokenId, TokenName};

@@ -1,6 +1,6 @@
 //! Which tokens to list, in which order, from where.
 
-use super::{Scope, Timestamp, Token, TokenId, TokenName};
+use super::{Scope, Timestamp, TokenId, TokenName};
 
 /// How many on a page: 1 to 100.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,15 +99,4 @@ impl TokenQuery {
         }
         (low, high)
     }
-}
-
-/// A page of a list.
-#[derive(Debug, Clone)]
-pub struct Page {
-    /// The tokens.
-    pub tokens: Vec<Token>,
-    /// Whether there are more behind them.
-    pub has_more: bool,
-    /// How many match in all, if it was asked.
-    pub total: Option<u64>,
 }

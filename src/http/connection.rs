@@ -18,6 +18,7 @@ use std::{
 };
 
 use axum::{body::Body, extract::Request, response::Response};
+use http_body::Body as _;
 use hyper::{body::Incoming, rt, service::service_fn};
 use hyper_util::rt::TokioTimer;
 use tokio::{
@@ -74,9 +75,15 @@ pub(super) async fn serve<S, F>(
                     waiting.set(Waiting::BUSY);
                     let (answer, waiting) = (service(request, peer), Arc::clone(&waiting));
                     async move {
-                        let response = answer.await;
-                        waiting.set(Waiting::IDLE);
-                        Ok::<_, std::convert::Infallible>(response)
+                        let (parts, body) = answer.await.into_parts();
+                        let body = if body.size_hint().exact().is_some() {
+                            waiting.set(Waiting::IDLE);
+                            body
+                        } else {
+                            // Streamed: what the client sends meanwhile is no head yet.
+                            Body::new(Streamed { body, waiting })
+                        };
+                        Ok::<_, std::convert::Infallible>(Response::from_parts(parts, body))
                     }
                 })
             };
@@ -186,6 +193,27 @@ impl Waiting {
     }
 }
 
+/// A body that is made while it is sent; the connection waits for the next request when it is over.
+struct Streamed {
+    body: Body,
+    waiting: Arc<Waiting>,
+}
+
+impl http_body::Body for Streamed {
+    type Data = bytes::Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        self.waiting.set(Waiting::IDLE);
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "a wait for a client is measured by the runtime's own clock")]
 fn now() -> Instant {
     Instant::now()
@@ -284,5 +312,9 @@ fn bare_refusal(bytes: &[u8]) -> Option<usize> {
     let head = bytes.windows(9).rposition(|window| window == b"HTTP/1.1 ")?;
     let ours = bytes[head..].windows(14).any(|window| window.eq_ignore_ascii_case(b"\r\nx-request-id"));
     let refusal = matches!(bytes.get(head + 9), Some(b'4' | b'5'));
-    (refusal && !ours).then_some(head)
+    // A body may end like this, and hold anything but a line end: theirs is one head with no body at all.
+    let tail = &bytes[head..];
+    let bodyless = tail.windows(21).any(|window| window.eq_ignore_ascii_case(b"\r\ncontent-length: 0\r\n"));
+    let only_a_head = tail.windows(4).position(|window| window == b"\r\n\r\n") == Some(tail.len() - 4);
+    (refusal && !ours && bodyless && only_a_head).then_some(head)
 }

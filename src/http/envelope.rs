@@ -164,10 +164,14 @@ pub(super) fn shown<S: Serializer>(value: &impl Display, serializer: S) -> Resul
     serializer.collect_str(value)
 }
 
-/// A body of JSON.
+/// A body of JSON, usually small.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    // A page of a hundred tokens is some 30 KiB; most answers are far smaller.
-    let mut bytes = Vec::with_capacity(1024);
+    json_of(status, 512, body)
+}
+
+/// A body of JSON of about the expected bytes.
+pub(super) fn json_of(status: StatusCode, expected: usize, body: &impl Serialize) -> Response {
+    let mut bytes = Vec::with_capacity(expected);
     match serde_json::to_writer(&mut bytes, body) {
         Ok(()) => (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response(),
         Err(_) => Refusal::internal().into_response(),

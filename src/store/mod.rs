@@ -40,6 +40,18 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+impl Error {
+    /// The same, for another who waited for the same thing.
+    fn copy(&self) -> Self {
+        match self {
+            Self::Unavailable(cause) => Self::Unavailable(cause.clone()),
+            Self::Full => Self::Full,
+            Self::Corrupt(what) => Self::Corrupt(what.clone()),
+            Self::Unfit(why) => Self::Unfit(why.clone()),
+        }
+    }
+}
+
 /// Where the records are.
 #[derive(Debug, Clone)]
 pub(crate) struct Location {
@@ -106,8 +118,8 @@ pub(crate) enum Decision<R> {
 pub(crate) struct Records {
     /// The records.
     pub(crate) records: Vec<Record>,
-    /// Whether there are more behind them.
-    pub(crate) has_more: bool,
+    /// The last row of the page, if there are more behind it.
+    pub(crate) next: Option<TokenId>,
     /// How many match in all, if it was asked.
     pub(crate) total: Option<u64>,
 }
@@ -178,6 +190,16 @@ impl Store {
     /// One record, if it is in the scope.
     pub(crate) async fn find_token_in(&self, scope: Scope, id: TokenId) -> Result<Option<Record>, Error> {
         on!(self, s => s.find_token_in(scope, id).await)
+    }
+
+    /// Whether a token is live, and so is its platform.
+    pub(crate) async fn is_live(&self, id: TokenId) -> Result<bool, Error> {
+        on!(self, s => s.is_live(id).await)
+    }
+
+    /// Tokens whose rows could not be read at all since this was last called; they were left out of every answer.
+    pub(crate) fn take_unreadable(&self) -> Vec<TokenId> {
+        on!(self, s => s.take_unreadable())
     }
 
     /// A page of records and, if asked, the total, from one snapshot.

@@ -313,3 +313,23 @@ fn commands_end_cleanly() {
         }
     }
 }
+
+#[test]
+fn the_environment_may_hold_anything() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let odd = std::ffi::OsStr::from_bytes(b"\xffhunter2");
+    let (stdout, stderr, code) =
+        text(&program().args(["config", "show"]).env("SOMETHING_ELSE", odd).env("COUNTERSIGN_PORT_8420_TCP", "tcp://x").output().unwrap());
+    assert_eq!((stderr.as_str(), code), ("", 0), "{stdout}");
+    let (_, stderr, code) = text(&program().args(["config", "show"]).env("COUNTERSIGN_LEASE", odd).output().unwrap());
+    assert!(code == 2 && stderr.contains("lease must be") && !stderr.contains("hunter2"), "{stderr}");
+}
+
+#[test]
+fn a_key_file_in_the_directory_one_is_in() {
+    let data = tempfile::tempdir().unwrap();
+    let mut command = program();
+    command.current_dir(data.path()).args(["platform", "create", "--name", "a", "--data", "d", "--key-file", "keys.json"]);
+    let (_, stderr, code) = text(&command.output().unwrap());
+    assert_eq!((stderr.as_str(), code), ("", 0));
+}

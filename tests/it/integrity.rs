@@ -173,3 +173,43 @@ async fn z_11_an_edited_count_or_replay_opens_and_blocks_nothing() {
     app.delete(&format!("{GRID}/{}", mine.id)).send().await.expect(204);
     app.get(GRID).auth(&mine).send().await.refused(401, "UNAUTHORIZED");
 }
+
+/// Refused where it runs, not only after a restart; whatever was edited.
+#[tokio::test]
+async fn z_11_ending_an_edited_row_refuses_it_at_once() {
+    for edited in
+        ["digest = zeroblob(32)", "name = 'evil'", "permissions = 'ADMIN'", "version = -1", "client_id = substr(client_id, 1, 47) || 'x'"]
+    {
+        let app = TestApp::new().await;
+        let (target, other) = (app.token("target", &["VIEW"]).await, app.token("other", &["VIEW"]).await);
+        edit(&app, &format!("UPDATE token SET {edited} WHERE name = 'target'"));
+        app.delete(&format!("{GRID}/{}", target.id)).send().await.refused(404, "TOKEN_NOT_FOUND");
+        app.authority.flush().await.unwrap();
+        app.get(GRID).auth(&target).send().await.refused(401, "UNAUTHORIZED");
+        app.get(GRID).auth(&other).send().await.expect(200);
+        let app = app.restart().await;
+        app.get(GRID).auth(&target).send().await.refused(401, "UNAUTHORIZED");
+        assert_eq!(app.get(GRID).auth(&other).send().await.expect(200).json()["data"].as_array().unwrap().len(), 2, "{edited}");
+        assert_eq!(app.authority.figures().tampered, 1, "{edited}");
+    }
+}
+
+#[tokio::test]
+async fn z_11_disabling_an_edited_platform_refuses_it_at_once() {
+    let app = TestApp::new().await;
+    edit(&app, "UPDATE platform SET name = 'evil'");
+    let refused = app.authority.set_platform_disabled(&operator(), app.platform.id, true).await.unwrap_err();
+    assert!(matches!(refused, countersign::authority::Error::Tampered), "{refused:?}");
+    app.get(GRID).send().await.refused(401, "UNAUTHORIZED");
+}
+
+/// An older database in the place of a running one is no news: nothing is believed any more.
+#[tokio::test]
+async fn a_feed_that_goes_backwards_is_not_followed() {
+    let app = TestApp::new().await;
+    app.token("a", &["VIEW"]).await;
+    app.authority.follow().unwrap();
+    edit(&app, "DELETE FROM audit WHERE seq = (SELECT max(seq) FROM audit)");
+    let refused = app.authority.follow().unwrap_err();
+    assert!(refused.to_string().contains("went backwards"), "{refused}");
+}

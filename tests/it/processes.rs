@@ -93,6 +93,23 @@ fn two_servers_agree() {
     assert!(kept.iter().all(|token| one.get(GRID, token).0 == 401));
 }
 
+/// A tampered row that one process comes across is refused by the others too.
+#[test]
+fn z_11_what_one_finds_edited_all_refuse() {
+    let data = tempfile::tempdir().unwrap();
+    let (_, [root, _]) = create_platform(data.path(), "Acme");
+    let server = Server::start(data.path());
+    let (_, created) = server.send("POST", GRID, &root, &json!({ "name": "target", "permissions": ["VIEW"] }));
+    let token = pair(&created);
+    let database = rusqlite::Connection::open(data.path().join("countersign.db")).unwrap();
+    database.execute("UPDATE token SET digest = zeroblob(32) WHERE name = 'target'", []).unwrap();
+    assert_eq!(server.get(GRID, &token).0, 200, "it was not looked at yet");
+    let output = run(data.path(), &["token", "revoke", &token.id]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(server.get(GRID, &token).0, 401, "the command said that it is refused everywhere");
+    assert_eq!(server.admin("/healthz").1["integrityFailures"], 1);
+}
+
 #[test]
 fn u_01_eight_at_once_on_an_empty_directory() {
     let data = tempfile::tempdir().unwrap();

@@ -271,3 +271,18 @@ fn a_body_that_is_too_long_is_refused_before_it_is_sent() {
         assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     }
 }
+
+/// A name is in the answer, and may look like an answer itself.
+#[test]
+fn a_name_forges_no_refusal() {
+    let fixture = Fixture::new(&[]);
+    for name in ["HTTP/1.1 404 x", "HTTP/1.1 503 content-length: 0", "a\u{2028}HTTP/1.1 400"] {
+        let (status, _) = fixture.server.send("POST", GRID, &fixture.root, &serde_json::json!({ "name": name, "permissions": ["VIEW"] }));
+        assert_eq!(status, 201);
+        for path in ["/blips/tokens", "/blips/tokens?limit=100", GRID] {
+            let (status, list) = fixture.server.get(path, &fixture.root);
+            assert_eq!(status, 200);
+            assert!(list["data"].as_array().unwrap().iter().any(|token| token["name"] == name), "{path}: {list}");
+        }
+    }
+}

@@ -51,7 +51,7 @@ async fn list(State(app): State<App>, Reads(by): Reads, uri: Uri) -> Result<Resp
     match page_of(uri.query()).map_err(|invalid| Refusal::invalid(&invalid))? {
         Some(list) => {
             let page = app.authority.list_tokens(&by, list).await.map_err(error::refusal)?;
-            Ok(envelope::json(StatusCode::OK, &wire::TokenPage::from(&page)))
+            Ok(envelope::json_of(StatusCode::OK, 512 * (page.tokens.len() + 1), &wire::TokenPage::from(&page)))
         }
         None => whole_list(app, by).await,
     }
@@ -79,14 +79,14 @@ async fn whole_list(app: App, by: MayRead) -> Result<Response, Refusal> {
     // The first chunk before the status: a database that can't be read is still a 503.
     let (tokens, next) = app.authority.walk_tokens(&by, None, CHUNK).await.map_err(error::refusal)?;
     let first = chunk("{\"data\":[", &tokens, next);
-    let rest = stream::try_unfold(next, move |next| {
+    let rest = stream::try_unfold((next, !tokens.is_empty()), move |(next, begun)| {
         let (app, by) = (app.clone(), by.clone());
         async move {
             let Some(after) = next else { return Ok(None) };
             let (tokens, next) = app.authority.walk_tokens(&by, Some(after), CHUNK).await?;
-            // A page of edited rows only is empty: no comma then.
-            let opening = if tokens.is_empty() { "" } else { "," };
-            Ok::<_, Error>(Some((chunk(opening, &tokens, next), next)))
+            // A chunk of edited rows only is empty.
+            let opening = if begun && !tokens.is_empty() { "," } else { "" };
+            Ok::<_, Error>(Some((chunk(opening, &tokens, next), (next, begun || !tokens.is_empty()))))
         }
     });
     let chunks = futures_util::StreamExt::chain(stream::iter([Ok(first)]), rest);

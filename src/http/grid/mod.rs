@@ -39,7 +39,7 @@ async fn create_token(State(app): State<App>, Manages(by): Manages, headers: Hea
 async fn list(State(app): State<App>, Reads(by): Reads, uri: Uri) -> Result<Response, Refusal> {
     let list = list_of(uri.query()).map_err(|invalid| Refusal::invalid(&invalid))?;
     let page = app.authority.list_tokens(&by, list).await.map_err(error::refusal)?;
-    Ok(envelope::json(StatusCode::OK, &wire::TokenList::from(&page)))
+    Ok(envelope::json_of(StatusCode::OK, 512 * (page.tokens.len() + 1), &wire::TokenList::from(&page)))
 }
 
 fn list_of(query: Option<&str>) -> Result<crate::authority::ListTokens, Invalid> {

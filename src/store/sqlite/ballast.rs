@@ -10,31 +10,28 @@ use std::{
 const SIZE: usize = 1 << 20;
 
 /// A file of real blocks that is given up when an ending meets a full disk, and laid in again before the next change
-/// of any other kind.
+/// of any other kind. All processes of a directory share it, so the file itself says whether it is there.
 pub(super) struct Ballast {
     path: PathBuf,
-    held: bool,
 }
 
 impl Ballast {
     /// The reserve in the file at `path`, laid in by the first change.
-    pub(super) fn new(path: PathBuf) -> Self {
-        let held = fs::metadata(&path).is_ok_and(|file| file.len() == SIZE as u64);
-        Self { path, held }
+    pub(super) const fn new(path: PathBuf) -> Self {
+        Self { path }
     }
 
-    /// Frees the space. False if there was none.
-    pub(super) fn release(&mut self) -> bool {
-        let held = std::mem::take(&mut self.held);
-        held && fs::remove_file(&self.path).is_ok()
+    /// Frees the space, if another process has not done so a moment ago.
+    pub(super) fn release(&self) {
+        let _ = fs::remove_file(&self.path);
     }
 
     /// Lays the space in again, if it is not there.
     ///
     /// # Errors
     /// Usually that the disk is full still; nothing is left behind then.
-    pub(super) fn restore(&mut self) -> io::Result<()> {
-        if self.held {
+    pub(super) fn restore(&self) -> io::Result<()> {
+        if fs::metadata(&self.path).is_ok_and(|file| file.len() == SIZE as u64) {
             return Ok(());
         }
         // Written, not truncated to size: a sparse file would keep nothing back.
@@ -45,7 +42,6 @@ impl Ballast {
         if written.is_err() {
             let _ = fs::remove_file(&self.path);
         }
-        self.held = written.is_ok();
         written
     }
 }

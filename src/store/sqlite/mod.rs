@@ -5,6 +5,7 @@
 
 mod ballast;
 mod presence;
+mod readers;
 mod sql;
 mod totals;
 mod writer;
@@ -18,11 +19,12 @@ use std::{
 };
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
-use tokio::sync::Semaphore;
 
 use self::{
     ballast::Ballast,
     presence::Presence,
+    readers::Readers,
+    sql::Unreadable,
     writer::{Batch, Urgency, Writer},
 };
 use super::{Changes, Decision, Error, Insert, Inserted, Loaded, Location, PlatformRecord, Record, Records};
@@ -30,7 +32,7 @@ use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Ti
 
 /// The database's file in the data directory.
 const FILE: &str = "countersign.db";
-/// Read connections.
+/// Reading threads at the most; as many as there are cores, but two.
 const READERS: usize = 4;
 /// How long to wait for another process's transaction.
 const BUSY: Duration = Duration::from_secs(5);
@@ -48,14 +50,11 @@ pub(crate) struct Sqlite {
     directory: PathBuf,
     node: String,
     writer: Writer,
-    readers: Arc<Readers>,
+    readers: Readers,
+    /// The feed's own connection: following must not wait for anybody's page.
+    feed: Mutex<Connection>,
     presence: Mutex<Option<Presence>>,
-}
-
-struct Readers {
-    file: PathBuf,
-    free: Mutex<Vec<Connection>>,
-    permits: Semaphore,
+    unreadable: Arc<Unreadable>,
 }
 
 impl fmt::Debug for Sqlite {
@@ -157,14 +156,18 @@ impl Sqlite {
         check_settings(&connection)?;
         migrate(&mut connection)?;
         let writer = Writer::start(connection, Ballast::new(location.data.join("ballast")))?;
-        let readers = Readers { file: file.clone(), free: Mutex::default(), permits: Semaphore::new(READERS) };
+        let threads = std::thread::available_parallelism().map_or(READERS, |cores| cores.get().clamp(2, READERS));
+        let readers = Readers::start(&file, threads)?;
+        let feed = Mutex::new(connect(&file)?);
         Ok(Self {
             file,
             directory: location.data.join("running"),
             node: location.node.clone(),
             writer,
-            readers: Arc::new(readers),
+            readers,
+            feed,
             presence: Mutex::default(),
+            unreadable: Arc::default(),
         })
     }
 
@@ -173,10 +176,7 @@ impl Sqlite {
     }
 
     async fn read<R: Send + 'static>(&self, run: impl FnOnce(&Connection) -> Result<R, Error> + Send + 'static) -> Result<R, Error> {
-        let closed = |_| Error::Unavailable("closed".to_owned());
-        let readers = Arc::clone(&self.readers);
-        let _permit = self.readers.permits.acquire().await.map_err(closed)?;
-        tokio::task::spawn_blocking(move || readers.with(run)).await.map_err(|e| Error::Unavailable(e.to_string()))?
+        self.readers.read(run).await
     }
 
     pub(super) async fn installation(&self) -> Result<[u8; 16], Error> {
@@ -199,18 +199,25 @@ impl Sqlite {
     }
 
     pub(super) async fn find_token(&self, id: TokenId) -> Result<Option<(Record, PlatformRecord)>, Error> {
-        self.read(move |c| sql::find_token(c, id)).await
+        let unreadable = Arc::clone(&self.unreadable);
+        self.read(move |c| sql::find_token(c, id, &unreadable)).await
     }
 
     pub(super) async fn find_token_in(&self, scope: Scope, id: TokenId) -> Result<Option<Record>, Error> {
-        self.read(move |c| sql::find_token_in(c, scope, id)).await
+        let unreadable = Arc::clone(&self.unreadable);
+        self.read(move |c| sql::find_token_in(c, scope, id, &unreadable)).await
+    }
+
+    pub(super) async fn is_live(&self, id: TokenId) -> Result<bool, Error> {
+        self.read(move |c| sql::is_live(c, id)).await
     }
 
     pub(super) async fn list_tokens(&self, query: TokenQuery) -> Result<Records, Error> {
         if let (true, Some(name)) = (query.count, &query.filter.name) {
             self.count_name(query.scope, name).await?;
         }
-        self.read(move |c| snapshot(c, || sql::list_tokens(c, &query))).await
+        let unreadable = Arc::clone(&self.unreadable);
+        self.read(move |c| snapshot(c, || sql::list_tokens(c, &query, &unreadable))).await
     }
 
     /// Sees to it that the tokens of a name can be counted quickly.
@@ -229,7 +236,7 @@ impl Sqlite {
         self.write(move |batch| {
             let c = batch.connection;
             if let Some(creator) = creator
-                && !sql::may_create(c, creator)?
+                && !sql::is_live(c, creator)?
             {
                 return Ok(Inserted::CreatorEnded);
             }
@@ -254,10 +261,10 @@ impl Sqlite {
     where
         F: FnMut(&Record) -> Decision<Record> + Send + 'static,
     {
-        let node = self.node.clone();
+        let (node, unreadable) = (self.node.clone(), Arc::clone(&self.unreadable));
         let change = move |batch: &mut Batch<'_>| {
             let c = batch.connection;
-            let Some(before) = sql::find_token_in(c, scope, id)? else { return Ok(None) };
+            let Some(before) = sql::find_token_in(c, scope, id, &unreadable)? else { return Ok(None) };
             match decide(&before) {
                 Decision::Keep => Ok(Some((before, None))),
                 Decision::Write(after, entry) => {
@@ -329,38 +336,45 @@ impl Sqlite {
     }
 
     pub(super) fn load(&self, visit: &mut dyn FnMut(Loaded)) -> Result<u64, Error> {
-        self.readers.with(|c| {
+        self.readers.read_here(|c| {
             snapshot(c, || {
                 let seq = sql::last_seq(c)?;
                 sql::list_platforms(c)?.into_iter().for_each(|platform| visit(Loaded::Platform(platform)));
-                sql::visit_live_tokens(c, |record| visit(Loaded::Token(record)))?;
+                sql::visit_live_tokens(c, |record| visit(Loaded::Token(record)), &self.unreadable)?;
                 Ok(seq)
             })
         })
     }
 
     pub(super) fn changes_after(&self, seq: u64) -> Result<Changes, Error> {
-        self.readers.with(|c| {
-            snapshot(c, || {
-                let places = sql::changed_after(c, seq, FEED_PAGE)?;
-                let mut changes = Changes { through: seq, more: places.len() == FEED_PAGE, ..Changes::default() };
-                for place in places {
-                    changes.through = place.seq;
-                    if place.node == self.node {
-                        continue;
-                    }
-                    // What stands in the row now, not what the entry said: following twice does no harm.
-                    if let Some(id) = place.token {
-                        let found = sql::find_token(c, id)?;
-                        changes.tokens.extend(found.map(|(record, _)| record));
-                    } else if let Some(id) = place.platform {
-                        let found = sql::find_platform(c, id)?;
-                        changes.platforms.extend(found.map(|record| (place.seq, record)));
-                    }
+        let feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner);
+        snapshot(&feed, || {
+            if sql::last_seq(&feed)? < seq {
+                // Somebody put an older database in place of this one: what it says is new is not what we have missed.
+                return Err(Error::Corrupt("its feed went backwards; restart every server on it".to_owned()));
+            }
+            let places = sql::changed_after(&feed, seq, FEED_PAGE)?;
+            let mut changes = Changes { through: seq, more: places.len() == FEED_PAGE, ..Changes::default() };
+            for place in places {
+                changes.through = place.seq;
+                if place.node == self.node {
+                    continue;
                 }
-                Ok(changes)
-            })
+                // What stands in the row now, not what the entry said: following twice does no harm.
+                if let Some(id) = place.token {
+                    let found = sql::find_token(&feed, id, &self.unreadable)?;
+                    changes.tokens.extend(found.map(|(record, _)| record));
+                } else if let Some(id) = place.platform {
+                    let found = sql::find_platform(&feed, id)?;
+                    changes.platforms.extend(found.map(|record| (place.seq, record)));
+                }
+            }
+            Ok(changes)
         })
+    }
+
+    pub(super) fn take_unreadable(&self) -> Vec<TokenId> {
+        self.unreadable.take()
     }
 
     pub(super) fn announce(&self, lease: Duration) -> Result<(), Error> {
@@ -404,24 +418,9 @@ fn insert_token(batch: &mut Batch<'_>, node: &str, record: &Record, entry: &Audi
 fn snapshot<R>(connection: &Connection, read: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
     connection.prepare_cached("BEGIN")?.execute([])?;
     let result = read();
+    // Always ended, whatever became of the reads.
     connection.prepare_cached("COMMIT")?.execute([])?;
     result
-}
-
-impl Readers {
-    fn with<R>(&self, run: impl FnOnce(&Connection) -> Result<R, Error>) -> Result<R, Error> {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let connection = free.map_or_else(|| connect(&self.file), Ok)?;
-        let result = run(&connection);
-        // One that failed in the middle of something is not used again.
-        if connection.is_autocommit() {
-            let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-            if free.len() < READERS {
-                free.push(connection);
-            }
-        }
-        result
-    }
 }
 
 #[cfg(test)]

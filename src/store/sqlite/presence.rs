@@ -50,7 +50,7 @@ pub(super) fn longest_lease_elsewhere(directory: &Path, own: Option<&Presence>) 
     let mut longest = None;
     for entry in entries {
         let path = entry?.path();
-        if own.is_some_and(|own| own.path == path) {
+        if own.is_some_and(|own| own.path == path) || path.extension().is_none_or(|extension| extension != "lock") {
             continue;
         }
         let mut file = match OpenOptions::new().read(true).write(true).open(&path) {
@@ -58,7 +58,9 @@ pub(super) fn longest_lease_elsewhere(directory: &Path, own: Option<&Presence>) 
             file => file?,
         };
         match file.try_lock() {
-            Ok(()) => drop(fs::remove_file(&path)), // another may have been quicker
+            // Still there, and locked by us: nobody can have put a living process's file in its place meanwhile.
+            Ok(()) if file.metadata()?.nlink() > 0 => drop(fs::remove_file(&path)),
+            Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
                 file.read_to_string(&mut text)?;

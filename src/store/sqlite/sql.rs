@@ -1,6 +1,11 @@
 //! The statements of the SQLite store, one function each, over a connection that somebody else chose. (Those of totals are
 //! in `totals.rs`.)
 
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
+
 use rusqlite::{
     CachedStatement, Connection, OptionalExtension as _, Row, named_params, params, params_from_iter,
     types::{Type, Value},
@@ -66,6 +71,30 @@ fn record(row: &Row<'_>, at: usize) -> rusqlite::Result<Record> {
     Ok(Record { token, digest: SecretDigest(row.get(at + 6)?), seal })
 }
 
+/// Tokens whose rows hold something that we never write, found since it was asked last: refused, as other edited rows
+/// are, instead of failing everything that comes across them.
+#[derive(Default)]
+pub(super) struct Unreadable(Mutex<BTreeSet<TokenId>>);
+
+impl Unreadable {
+    /// The row's record; if it is none, notes that.
+    fn or_record(&self, row: &Row<'_>, at: usize) -> rusqlite::Result<Option<Record>> {
+        use rusqlite::Error as E;
+        match record(row, at) {
+            Ok(record) => Ok(Some(record)),
+            Err(E::InvalidColumnType(..) | E::FromSqlConversionFailure(..) | E::IntegralValueOutOfRange(..)) => {
+                self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(uuid(row, at).map(TokenId));
+                Ok(None)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    pub(super) fn take(&self) -> Vec<TokenId> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().collect()
+    }
+}
+
 fn platform(row: &Row<'_>) -> rusqlite::Result<PlatformRecord> {
     let platform = Platform {
         id: PlatformId(uuid(row, 0)?),
@@ -117,20 +146,20 @@ pub(super) fn insert_canary(c: &Connection, key: u32, mac: [u8; 32]) -> Result<(
 
 // ---- tokens --------------------------------------------------------------------------------------------------------
 
-pub(super) fn find_token(c: &Connection, id: TokenId) -> Result<Option<(Record, PlatformRecord)>, Error> {
+pub(super) fn find_token(c: &Connection, id: TokenId, unreadable: &Unreadable) -> Result<Option<(Record, PlatformRecord)>, Error> {
     let sql = format!("SELECT {PLATFORM}, {TOKEN} FROM token t JOIN platform p ON p.id = t.platform_id WHERE t.id = ?1");
-    let both = |row: &Row<'_>| Ok((record(row, PLATFORM_COLUMNS)?, platform(row)?));
-    Ok(prepare(c, &sql)?.query_row([id.0.as_bytes()], both).optional()?)
+    let both = |row: &Row<'_>| unreadable.or_record(row, PLATFORM_COLUMNS)?.map(|record| Ok((record, platform(row)?))).transpose();
+    Ok(prepare(c, &sql)?.query_row([id.0.as_bytes()], both).optional()?.flatten())
 }
 
-pub(super) fn find_token_in(c: &Connection, scope: Scope, id: TokenId) -> Result<Option<Record>, Error> {
+pub(super) fn find_token_in(c: &Connection, scope: Scope, id: TokenId, unreadable: &Unreadable) -> Result<Option<Record>, Error> {
     let sql = format!("SELECT {TOKEN} FROM token t WHERE t.id = ?1 AND t.platform_id = ?2 AND t.environment = ?3");
     let scoped = params![id.0.as_bytes(), scope.platform.0.as_bytes(), scope.environment.name()];
-    Ok(prepare(c, &sql)?.query_row(scoped, |row| record(row, 0)).optional()?)
+    Ok(prepare(c, &sql)?.query_row(scoped, |row| unreadable.or_record(row, 0)).optional()?.flatten())
 }
 
-/// Whether the token may still create others: it is live, and so is its platform.
-pub(super) fn may_create(c: &Connection, id: TokenId) -> Result<bool, Error> {
+/// Whether a token is live, and so is its platform.
+pub(super) fn is_live(c: &Connection, id: TokenId) -> Result<bool, Error> {
     let sql =
         "SELECT 1 FROM token t JOIN platform p ON p.id = t.platform_id WHERE t.id = ?1 AND t.revoked_at IS NULL AND p.disabled_at IS NULL";
     Ok(prepare(c, sql)?.exists([id.0.as_bytes()])?)
@@ -192,11 +221,11 @@ pub(super) fn list_statement(liveness: Liveness, order: Order, named: bool) -> S
     )
 }
 
-pub(super) fn list_tokens(c: &Connection, query: &TokenQuery) -> Result<Records, Error> {
+pub(super) fn list_tokens(c: &Connection, query: &TokenQuery, unreadable: &Unreadable) -> Result<Records, Error> {
     let (low, high) = query.span();
     let named = query.filter.name.as_ref().map(TokenName::as_str);
     let mut statement = prepare(c, &list_statement(query.liveness, query.order, named.is_some()))?;
-    let mut records = Vec::with_capacity(query.limit + 1);
+    let mut records = Vec::with_capacity(query.limit);
     let (platform, environment) = (query.scope.platform.0.as_bytes(), query.scope.environment.name());
     let (low, high, limit) = (low.0.as_bytes(), high.0.as_bytes(), query.limit + 1);
     let mut rows = match named {
@@ -207,13 +236,18 @@ pub(super) fn list_tokens(c: &Connection, query: &TokenQuery) -> Result<Records,
             ":platform": platform, ":environment": environment, ":low": low, ":high": high, ":limit": limit,
         })?,
     };
+    // Counted by rows, not by records: what can't be read is left out of the page, but does not end the list.
+    let (mut read, mut last) = (0, None);
     while let Some(row) = rows.next()? {
-        records.push(record(row, 0)?);
+        read += 1;
+        if read <= query.limit {
+            last = Some(TokenId(uuid(row, 0)?));
+            records.extend(unreadable.or_record(row, 0)?);
+        }
     }
-    let has_more = records.len() > query.limit;
-    records.truncate(query.limit);
+    let next = last.filter(|_| read > query.limit);
     let total = query.count.then(|| totals::count(c, query.scope, &query.filter)).transpose()?;
-    Ok(Records { records, has_more, total })
+    Ok(Records { records, next, total })
 }
 
 // ---- platforms -----------------------------------------------------------------------------------------------------
@@ -323,11 +357,11 @@ pub(super) fn changed_after(c: &Connection, seq: u64, limit: usize) -> Result<Ve
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-pub(super) fn visit_live_tokens(c: &Connection, mut visit: impl FnMut(Record)) -> Result<(), Error> {
+pub(super) fn visit_live_tokens(c: &Connection, mut visit: impl FnMut(Record), unreadable: &Unreadable) -> Result<(), Error> {
     let mut statement = prepare(c, &format!("SELECT {TOKEN} FROM token t WHERE t.revoked_at IS NULL"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        visit(record(row, 0)?);
+        unreadable.or_record(row, 0)?.into_iter().for_each(&mut visit);
     }
     Ok(())
 }

@@ -118,13 +118,12 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("sqlite-writer".to_owned())
             .spawn(move || {
-                let mut ballast = ballast;
                 loop {
                     let jobs = theirs.next();
                     if jobs.is_empty() {
                         return;
                     }
-                    commit(&connection, &mut ballast, jobs);
+                    commit(&connection, &ballast, jobs);
                 }
             })
             .map_err(|e| Error::Unavailable(e.to_string()))?;
@@ -165,35 +164,48 @@ impl Drop for Writer {
     }
 }
 
-fn commit(connection: &Connection, ballast: &mut Ballast, mut jobs: Vec<Box<dyn Job>>) {
+fn commit(connection: &Connection, ballast: &Ballast, mut jobs: Vec<Box<dyn Job>>) {
     let normal = jobs.iter().any(|job| job.urgency() == Urgency::Normal);
     // While the reserve is gone the disk is as good as full: what is left is for endings.
     let reserve_missing = normal && ballast.restore().is_err();
-    if !reserve_missing && transaction(connection, &mut jobs).is_ok() {
-        jobs.into_iter().for_each(|job| job.answer(Ok(())));
-        return;
+    if !reserve_missing {
+        match transaction(connection, &mut jobs) {
+            Ok(()) => return jobs.into_iter().for_each(|job| job.answer(Ok(()))),
+            // Nothing was run: another process holds the lock, and would keep each job waiting in turn.
+            Err(Failed { begun: false, error }) => return jobs.into_iter().for_each(|job| job.answer(Err(error.copy()))),
+            Err(_) => {}
+        }
     }
     for job in jobs {
         let urgency = job.urgency();
         let mut alone = vec![job];
-        let mut result = if reserve_missing && urgency == Urgency::Normal { Err(Error::Full) } else { transaction(connection, &mut alone) };
-        if urgency == Urgency::Ending && matches!(result, Err(Error::Full)) && ballast.release() {
-            result = transaction(connection, &mut alone);
+        let mut result = match urgency {
+            Urgency::Normal if reserve_missing => Err(Error::Full),
+            _ => transaction(connection, &mut alone).map_err(|failed| failed.error),
+        };
+        if urgency == Urgency::Ending && matches!(result, Err(Error::Full)) {
+            ballast.release();
+            result = transaction(connection, &mut alone).map_err(|failed| failed.error);
         }
         for job in alone {
-            job.answer(match &result {
-                Ok(()) => Ok(()),
-                Err(Error::Full) => Err(Error::Full),
-                Err(Error::Corrupt(what)) => Err(Error::Corrupt(what.clone())),
-                Err(other) => Err(Error::Unavailable(other.to_string())),
-            });
+            job.answer(result.as_ref().copied().map_err(Error::copy));
         }
     }
 }
 
-fn transaction(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Result<(), Error> {
-    let attempt = || -> Result<(), Error> {
+/// Why a transaction was not committed, and whether it was begun.
+struct Failed {
+    begun: bool,
+    error: Error,
+}
+
+fn transaction(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Result<(), Failed> {
+    let begin = || -> Result<(), Error> {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        Ok(())
+    };
+    begin().map_err(|error| Failed { begun: false, error })?;
+    let run = || -> Result<(), Error> {
         let mut batch = Batch { connection, counts: totals::Counts::new() };
         for job in jobs {
             catch_unwind(AssertUnwindSafe(|| job.run(&mut batch)))
@@ -203,10 +215,11 @@ fn transaction(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Result<(),
         connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
     };
-    let result = attempt();
-    if result.is_err() && !connection.is_autocommit() {
-        // A failed rollback leaves the transaction open; the next BEGIN then fails, and nothing is acknowledged.
-        let _ = connection.execute_batch("ROLLBACK");
-    }
-    result
+    run().map_err(|error| {
+        if !connection.is_autocommit() {
+            // A failed rollback leaves the transaction open; the next BEGIN then fails, and nothing is acknowledged.
+            let _ = connection.execute_batch("ROLLBACK");
+        }
+        Failed { begun: true, error }
+    })
 }

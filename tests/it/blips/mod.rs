@@ -98,3 +98,24 @@ async fn a_cursor_of_the_other_dialect_is_none() {
     app.get(&format!("{BLIPS}?cursor={blips}")).send().await.expect(200);
     app.get(&format!("{BLIPS}?name=a")).send().await.refused(400, "INVALID_INPUT");
 }
+
+/// The answer is made while it is sent; whoever's token has ended meanwhile gets no more of it.
+#[tokio::test]
+async fn a_list_that_is_read_slowly_ends_with_its_token() {
+    use http_body_util::BodyExt as _;
+    let app = TestApp::new().await;
+    let viewer = app.token("viewer", &["VIEW"]).await;
+    for _ in 0..520 {
+        app.token("a", &["VIEW"]).await;
+    }
+    let request = || {
+        let request = http::Request::get(BLIPS).header("authorization", viewer.basic()).body(axum::body::Body::empty()).unwrap();
+        app.app.answer(request, ([127, 0, 0, 1], 1).into())
+    };
+    let mut whole = request().await.into_body();
+    assert!(whole.frame().await.unwrap().is_ok() && whole.frame().await.unwrap().is_ok() && whole.frame().await.is_none());
+    let mut cut = request().await.into_body();
+    assert!(cut.frame().await.unwrap().is_ok());
+    app.delete(&format!("{GRID}/{}", viewer.id)).send().await.expect(204);
+    assert!(cut.frame().await.unwrap().is_err(), "an ended token was given more");
+}
