@@ -292,7 +292,13 @@ impl Authority {
                 None => Decision::Keep,
             }
         };
-        let (record, seq) = self.store.change_token(scope, id, decide).await?.ok_or(Error::NotFound)?;
+        let Some((record, seq)) = self.store.change_token(scope, id, decide).await? else {
+            // A row that somebody removed: nothing must go on accepting what can't be listed or ended.
+            if self.store.find_token(id).await?.is_none() {
+                self.index.end_id(id);
+            }
+            return Err(Error::NotFound);
+        };
         if !self.is_intact(&record) {
             self.refuse_tampered().await?;
             return Err(Error::Tampered);

@@ -24,20 +24,33 @@ pub(super) enum Output {
 /// Prints text or JSON.
 ///
 /// # Errors
-/// It could not be written: what was to be shown once must not be lost silently. A reader that has seen enough
-/// (`| head`) is no error.
+/// It could not be written. A reader that has seen enough (`| head`) is no error.
 pub(super) fn print(output: Output, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> Outcome {
+    match write(output, text, json) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::CouldNotRun(format!("cannot write to standard output: {e}"))),
+        _ => Ok(()),
+    }
+}
+
+/// Prints what is shown this once.
+///
+/// # Errors
+/// It could not be written: a secret must not be lost silently.
+pub(super) fn print_once(output: Output, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> Outcome {
+    write(output, text, json).map_err(|e| {
+        Failure::CouldNotRun(format!(
+            "it was made, but standard output did not take its secret ({e}), which is lost; revoke it (countersign token list) and make another"
+        ))
+    })
+}
+
+fn write(output: Output, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> std::io::Result<()> {
     let document = match output {
         Output::Text => text(),
         Output::Json => format!("{:#}", json()),
     };
     let mut stdout = std::io::stdout().lock();
-    match writeln!(stdout, "{}", document.trim_end_matches('\n')).and_then(|()| stdout.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::CouldNotRun(format!(
-            "it was done, but standard output took no more of what it printed ({e}); see countersign audit list"
-        ))),
-        _ => Ok(()),
-    }
+    writeln!(stdout, "{}", document.trim_end_matches('\n')).and_then(|()| stdout.flush())
 }
 
 /// Prints one line on standard error, if that still takes lines.

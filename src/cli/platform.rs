@@ -106,7 +106,7 @@ impl Create {
                 roots.join("\n")
             )
         };
-        output::print(self.output, text, || output::made_json(&platform, &roots))
+        output::print_once(self.output, text, || output::made_json(&platform, &roots))
     }
 }
 

@@ -41,7 +41,7 @@ impl Quickstart {
             None
         };
         let text = help(secret.as_ref(), &address, &data);
-        output::print(Output::Text, || text, || serde_json::Value::Null)?;
+        output::print_once(Output::Text, || text, || serde_json::Value::Null)?;
         server.run().await
     }
 }

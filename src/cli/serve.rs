@@ -108,8 +108,8 @@ impl Server {
     }
 }
 
-/// Descriptors for everything that is not a client's connection: databases, locks, the log.
-const DESCRIPTORS_KEPT: u64 = 64;
+/// Descriptors for everything that is not a client's connection: databases, locks, the log, operators.
+const DESCRIPTORS_KEPT: u64 = 56;
 
 /// Allows this process as many files as it may have, and no more connections than that leaves room for.
 fn raise_descriptors(config: &mut Config) {
@@ -119,9 +119,8 @@ fn raise_descriptors(config: &mut Config) {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
-    // Two listeners, each with connections of its own.
-    let half = |files: u64| usize::try_from(files.saturating_sub(DESCRIPTORS_KEPT) / 2).unwrap_or(usize::MAX);
-    let room = files.map_or(usize::MAX, half).max(1);
+    let rest = |files: u64| usize::try_from(files.saturating_sub(DESCRIPTORS_KEPT)).unwrap_or(usize::MAX);
+    let room = files.map_or(usize::MAX, rest).max(8);
     if config.max_connections > room {
         tracing::warn!(
             files,

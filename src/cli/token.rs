@@ -123,7 +123,7 @@ impl Create {
         let by = caller.may_manage().map_err(Error::from)?;
         let issued = authority.create_token(&by, NewToken { name, permissions: self.permissions }, None).await.map_err(unknown)?;
         let text = || format!("The secret is shown this once:\n\n{}", output::issued_text(&issued));
-        output::print(self.output, text, || output::issued_json(&issued))
+        output::print_once(self.output, text, || output::issued_json(&issued))
     }
 }
 

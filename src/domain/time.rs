@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use jiff::{civil, tz::Offset};
+use jiff::{civil, fmt::rfc2822, tz::Offset};
 
 /// Milliseconds since 1970-01-01T00:00:00Z, never before it and never after [`Timestamp::MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +34,12 @@ impl Timestamp {
     #[must_use]
     pub const fn plus_millis(self, millis: i64) -> Self {
         Self::from_millis(self.0.saturating_add(millis))
+    }
+
+    /// The moment as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`.
+    pub fn http_date(self) -> String {
+        let moment = jiff::Timestamp::from_millisecond(self.0).unwrap_or_default();
+        rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&moment).unwrap_or_default()
     }
 
     /// Reads an RFC 3339 date-time and rounds it into the stored precision: `round_up` takes the next whole
@@ -191,6 +197,13 @@ mod tests {
         ] {
             assert_eq!(shown(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn http_dates() {
+        assert_eq!(Timestamp::from_millis(784_111_777_999).http_date(), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(Timestamp::MIN.http_date(), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert!(Timestamp::MAX.http_date().ends_with("9999 00:00:00 GMT"));
     }
 
     proptest! {

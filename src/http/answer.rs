@@ -92,6 +92,12 @@ pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: R
 
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(date) = HeaderValue::from_str(&app.clock.wall().http_date()) {
+        headers.insert(header::DATE, date);
+    }
+    if app.is_ending() {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if let Ok(id) = HeaderValue::from_str(&context.info.id) {
         headers.insert(REQUEST_ID, id);
     }

@@ -11,7 +11,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -24,7 +24,7 @@ use hyper_util::rt::TokioTimer;
 use tokio::{
     io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::{Notify, Semaphore, watch},
     time::Instant,
 };
 
@@ -58,14 +58,16 @@ pub(super) async fn serve<S, F>(
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let room = Arc::new(Semaphore::new(waits.max_connections));
+    let crowd = Arc::new(Crowd::default());
     let ended = async |ending: &mut watch::Receiver<bool>| drop(ending.wait_for(|ending| *ending).await);
     loop {
         let accepted = tokio::select! {
             () = ended(&mut ending) => break,
-            accepted = accept(&listener, &room) => accepted,
+            accepted = accept(&listener, &room, &crowd) => accepted,
         };
         let (stream, peer, permit) = accepted;
         let (service, waits, enveloped, mut ending) = (service.clone(), waits.clone(), Arc::clone(&enveloped), ending.clone());
+        let crowd = Arc::clone(&crowd);
         tokio::spawn(async move {
             let _permit = permit;
             let waiting = Arc::new(Waiting::new());
@@ -90,13 +92,15 @@ pub(super) async fn serve<S, F>(
             let io = Patient { stream, waiting: Arc::clone(&waiting), enveloped, instead: Vec::new() };
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
+                // Ours is made from a clock that may show any time; theirs panics before 1970.
+                .auto_date_header(false)
                 .header_read_timeout(None)
                 .max_buf_size(HEAD_BUFFER)
                 .max_headers(FIELDS)
                 .serve_connection(io, answer);
             let mut connection = std::pin::pin!(connection);
             // How a connection ends is the client's business; whatever was wrong with a request was answered.
-            let mut too_long = std::pin::pin!(waiting.too_long(&waits));
+            let mut too_long = std::pin::pin!(waiting.too_long(&waits, &crowd));
             tokio::select! {
                 _ = connection.as_mut() => return,
                 () = too_long.as_mut() => return,
@@ -113,9 +117,32 @@ pub(super) async fn serve<S, F>(
     let _ = tokio::time::timeout(drain, room.acquire_many(everybody)).await;
 }
 
-async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> (TcpStream, std::net::SocketAddr, tokio::sync::OwnedSemaphorePermit) {
+/// Whether somebody waits to be accepted while all places are taken.
+#[derive(Default)]
+struct Crowd {
+    waits: AtomicBool,
+    changed: Notify,
+}
+
+/// How long a place may be held without a request while others wait for one.
+const CROWDED: Duration = Duration::from_secs(1);
+
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+    crowd: &Crowd,
+) -> (TcpStream, std::net::SocketAddr, tokio::sync::OwnedSemaphorePermit) {
     loop {
-        let Ok(permit) = Arc::clone(room).acquire_owned().await else { std::future::pending().await };
+        let permit = match Arc::clone(room).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                crowd.waits.store(true, Ordering::SeqCst);
+                crowd.changed.notify_waiters();
+                let Ok(permit) = Arc::clone(room).acquire_owned().await else { std::future::pending().await };
+                crowd.waits.store(false, Ordering::SeqCst);
+                permit
+            }
+        };
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let _ = stream.set_nodelay(true);
@@ -168,8 +195,11 @@ impl Waiting {
     ///
     /// Beside the connection rather than inside its reads: the HTTP library does not read again only because what it
     /// waits for has changed.
-    async fn too_long(&self, waits: &Waits) {
+    async fn too_long(&self, waits: &Waits, crowd: &Crowd) {
         loop {
+            // Taken before looking, so that no change in between is missed.
+            let changed = crowd.changed.notified();
+            let crowded = if crowd.waits.load(Ordering::SeqCst) { CROWDED } else { Duration::MAX };
             let now = self.millis();
             let left = |since: &AtomicU64, patience: Duration| {
                 let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
@@ -178,8 +208,8 @@ impl Waiting {
             // Whatever it turns to next, it can't have waited too long for that before this.
             let mut sleep = waits.header.min(waits.idle).min(waits.write);
             let deadlines = [
-                self.is(Self::HEAD).then(|| left(&self.since, waits.header)),
-                self.is(Self::IDLE).then(|| left(&self.since, waits.idle)),
+                self.is(Self::HEAD).then(|| left(&self.since, waits.header.min(crowded))),
+                self.is(Self::IDLE).then(|| left(&self.since, waits.idle.min(crowded))),
                 (self.stalled.load(Ordering::Relaxed) > 0).then(|| left(&self.stalled, waits.write)),
             ];
             for left in deadlines.into_iter().flatten() {
@@ -188,7 +218,10 @@ impl Waiting {
                 }
                 sleep = sleep.min(Duration::from_millis(left));
             }
-            tokio::time::sleep(sleep).await;
+            tokio::select! {
+                () = tokio::time::sleep(sleep) => {}
+                () = changed => {}
+            }
         }
     }
 }

@@ -133,6 +133,9 @@ pub struct Listeners {
     pub admin: TcpListener,
 }
 
+/// Connections of the admin listener at the most.
+const ADMIN_CONNECTIONS: usize = 16;
+
 /// Serves both listeners until `ending` says so, then lets requests under way finish; the admin listener answers until
 /// they have.
 pub async fn serve(app: App, listeners: Listeners, config: &Config, ending: watch::Receiver<bool>) {
@@ -142,17 +145,17 @@ pub async fn serve(app: App, listeners: Listeners, config: &Config, ending: watc
         write: config.write_timeout,
         max_connections: config.max_connections,
     };
-    let listen = |listener, router: Router, ending| {
+    let listen = |listener, router: Router, max_connections, ending| {
         let app = app.clone();
         let ids = app.clone();
         let enveloped = Arc::new(move |theirs: &[u8]| answer::refused_head(theirs, &ids.new_request_id()));
         let service = move |request, peer| answer::answer(app.clone(), router.clone(), request, peer);
-        connection::serve(listener, waits.clone(), service, enveloped, ending, config.drain_timeout)
+        connection::serve(listener, Waits { max_connections, ..waits.clone() }, service, enveloped, ending, config.drain_timeout)
     };
     let (drained, admin_ending) = watch::channel(false);
     let api = async {
-        listen(listeners.api, app.api(), ending).await;
+        listen(listeners.api, app.api(), config.max_connections, ending).await;
         let _ = drained.send(true);
     };
-    tokio::join!(api, listen(listeners.admin, app.admin(), admin_ending));
+    tokio::join!(api, listen(listeners.admin, app.admin(), ADMIN_CONNECTIONS, admin_ending));
 }

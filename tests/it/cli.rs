@@ -288,6 +288,12 @@ fn what_can_not_be_printed_is_not_lost_silently() {
     command.args(["platform", "create", "--name", "Acme", "--data"]).arg(data.path());
     let (_, stderr, code) = text(&command.stdout(full()).output().unwrap());
     assert!(code == 2 && stderr.contains("standard output"), "{stderr}");
+    let mut command = program();
+    command.args(["platform", "create", "--name", "Acme", "--data"]).arg(data.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let (_, stderr, code) = text(&child.wait_with_output().unwrap());
+    assert!(code == 2 && stderr.contains("lost"), "{stderr}");
     // And where nothing can be printed at all, nothing panics.
     assert_eq!(program().arg("nonsense").stdout(full()).stderr(full()).output().unwrap().status.code(), Some(2));
 }

@@ -17,7 +17,6 @@ async fn o_10_a_panic_is_one_requests_own() {
     let answer = app.get(GRID).expecting_5xx().send().await.refused(500, "INTERNAL_ERROR");
     assert_eq!(answer.header("connection"), Some("close"));
     assert!(!String::from_utf8_lossy(&answer.body).contains("told to"), "{answer:?}");
-    app.clock.panics.store(false, Ordering::SeqCst);
     assert_eq!(app.get(GRID).send().await.expect(200).body, before);
     let metrics =
         app.app.answer_admin(http::Request::get("/metrics").body(axum::body::Body::empty()).unwrap(), ([127, 0, 0, 1], 1).into()).await;
@@ -86,4 +85,18 @@ fn f_04_a_full_disk_keeps_nobody_from_ending_tokens() {
     assert_eq!(create().0, 503, "what was kept for endings was given to a create");
     std::fs::remove_file(filler).unwrap();
     assert_eq!((create().0, total(), server.admin("/readyz").0), (201, json!(2), 200));
+}
+
+/// What is written into a file that nobody will find again is not acknowledged.
+#[test]
+fn a_database_that_was_removed_takes_no_changes() {
+    let data = tempfile::tempdir().unwrap();
+    let (_, [root, _]) = create_platform(data.path(), "Acme");
+    let server = Server::start(data.path());
+    let body = json!({ "name": "a", "permissions": ["VIEW"] });
+    assert_eq!(server.send("POST", GRID, &root, &body).0, 201);
+    std::fs::rename(data.path().join("countersign.db"), data.path().join("elsewhere")).unwrap();
+    assert_eq!((server.send("POST", GRID, &root, &body).0, server.admin("/readyz").0), (503, 503));
+    std::fs::rename(data.path().join("elsewhere"), data.path().join("countersign.db")).unwrap();
+    assert_eq!((server.send("POST", GRID, &root, &body).0, server.admin("/readyz").0), (201, 200));
 }

@@ -155,3 +155,20 @@ fn r_06_a_kill_forgets_nothing() {
         assert_eq!(entries["entries"].as_array().unwrap().len(), ended.len());
     }
 }
+
+/// A tidy hand that removes lock files must not make others believe that nobody is there.
+#[test]
+fn a_removed_lock_file_is_made_again() {
+    let data = tempfile::tempdir().unwrap();
+    let (_, [root, _]) = create_platform(data.path(), "Acme");
+    let server = Server::start(data.path());
+    std::fs::remove_dir_all(data.path().join("running")).unwrap();
+    let there = || std::fs::read_dir(data.path().join("running")).is_ok_and(|files| files.count() == 1);
+    while !there() {
+        assert_eq!(server.get(GRID, &root).0, 200);
+    }
+    let (_, created) = server.send("POST", GRID, &root, &json!({ "name": "a", "permissions": ["VIEW"] }));
+    let token = pair(&created);
+    run_json(data.path(), &["token", "revoke", &token.id]);
+    assert_eq!(server.get(GRID, &token).0, 401);
+}

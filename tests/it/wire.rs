@@ -286,3 +286,13 @@ fn a_name_forges_no_refusal() {
         }
     }
 }
+
+/// O-03: silent connections hold no place for long once somebody else wants one.
+#[test]
+fn o_03_silent_connections_make_room() {
+    let fixture = Fixture::new(&["--max-connections", "5"]);
+    let silent: Vec<_> = (0..10).map(|_| TcpStream::connect(fixture.server.api).unwrap()).collect();
+    // The waits for a head and for a next request are 10 s and 60 s: with those this would take far longer than a test may.
+    fixture.alive();
+    drop(silent);
+}

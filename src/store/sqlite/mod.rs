@@ -35,7 +35,7 @@ const FILE: &str = "countersign.db";
 /// Reading threads at the most; as many as there are cores, but two.
 const READERS: usize = 4;
 /// How long to wait for another process's transaction.
-const BUSY: Duration = Duration::from_secs(5);
+const BUSY: Duration = Duration::from_secs(2);
 /// Places of the feed read at once.
 const FEED_PAGE: usize = 1000;
 /// The first version without the bug that could corrupt a database with concurrent checkpoints.
@@ -53,7 +53,7 @@ pub(crate) struct Sqlite {
     readers: Readers,
     /// The feed's own connection: following must not wait for anybody's page.
     feed: Mutex<Connection>,
-    presence: Mutex<Option<Presence>>,
+    presence: Mutex<Option<(Presence, Duration)>>,
     unreadable: Arc<Unreadable>,
 }
 
@@ -113,24 +113,37 @@ fn check_settings(connection: &Connection) -> Result<(), Error> {
     Ok(())
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), Error> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
-    transaction.execute_batch(
-        "CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum INTEGER NOT NULL) STRICT",
-    )?;
-    let known =
-        MIGRATIONS.iter().enumerate().map(|(i, (name, statements))| (i + 1, (*name).to_owned(), crc32fast::hash(statements.as_bytes())));
-    let done: Vec<(usize, String, u32)> = transaction
+/// Number, name and checksum of each migration.
+fn known_migrations() -> impl Iterator<Item = (usize, String, u32)> {
+    MIGRATIONS.iter().enumerate().map(|(i, (name, statements))| (i + 1, (*name).to_owned(), crc32fast::hash(statements.as_bytes())))
+}
+
+/// How many migrations were done, if they are ours.
+fn migrations_done(connection: &Connection) -> Result<usize, Error> {
+    let done: Vec<(usize, String, u32)> = connection
         .prepare("SELECT number, name, checksum FROM migration ORDER BY number")?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
         .collect::<Result<_, _>>()?;
-    if done.len() > MIGRATIONS.len() || !known.clone().zip(&done).all(|(known, done)| known == *done) {
+    if done.len() > MIGRATIONS.len() || !known_migrations().zip(&done).all(|(known, done)| known == *done) {
         let last = done.last().map_or("", |(_, name, _)| name.as_str());
         return Err(Error::Unfit(format!(
             "the database was written by another, newer countersign (its last migration is {last}): run that version, or restore a backup made by this one"
         )));
     }
-    for ((number, name, checksum), (_, statements)) in known.zip(&MIGRATIONS).skip(done.len()) {
+    Ok(done.len())
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), Error> {
+    // Looked at first without the lock: where there is nothing to do, nobody has to wait for a writer.
+    if connection.table_exists(None, "migration")? && migrations_done(connection)? == MIGRATIONS.len() {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+    transaction.execute_batch(
+        "CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum INTEGER NOT NULL) STRICT",
+    )?;
+    let done = migrations_done(&transaction)?;
+    for ((number, name, checksum), (_, statements)) in known_migrations().zip(&MIGRATIONS).skip(done) {
         transaction.execute_batch(statements)?;
         transaction.execute("INSERT INTO migration (number, name, checksum) VALUES (?1, ?2, ?3)", (number, name, checksum))?;
     }
@@ -155,7 +168,7 @@ impl Sqlite {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         check_settings(&connection)?;
         migrate(&mut connection)?;
-        let writer = Writer::start(connection, Ballast::new(location.data.join("ballast")))?;
+        let writer = Writer::start(connection, file.clone(), Ballast::new(location.data.join("ballast")))?;
         let threads = std::thread::available_parallelism().map_or(READERS, |cores| cores.get().clamp(2, READERS));
         let readers = Readers::start(&file, threads)?;
         let feed = Mutex::new(connect(&file)?);
@@ -347,6 +360,7 @@ impl Sqlite {
     }
 
     pub(super) fn changes_after(&self, seq: u64) -> Result<Changes, Error> {
+        self.stay_announced()?;
         let feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner);
         snapshot(&feed, || {
             if sql::last_seq(&feed)? < seq {
@@ -380,14 +394,27 @@ impl Sqlite {
     pub(super) fn announce(&self, lease: Duration) -> Result<(), Error> {
         let presence = Presence::announce(&self.directory, &self.node, lease)
             .map_err(|e| Error::Unfit(format!("cannot write to {}: {e}", self.directory.display())))?;
-        *self.presence.lock().unwrap_or_else(PoisonError::into_inner) = Some(presence);
+        *self.presence.lock().unwrap_or_else(PoisonError::into_inner) = Some((presence, lease));
         // Looking removes what processes that were killed have left.
         self.longest_lease_elsewhere().map(drop)
     }
 
+    /// Announces this process again if somebody has removed its file: others would not wait for it.
+    fn stay_announced(&self) -> Result<(), Error> {
+        let gone = {
+            let presence = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
+            presence.as_ref().and_then(|(presence, lease)| (!presence.is_there()).then_some(*lease))
+        };
+        gone.map_or(Ok(()), |lease| {
+            tracing::error!(directory = %self.directory.display(), "somebody removed this server's lock file; it is made again");
+            self.announce(lease)
+        })
+    }
+
     pub(super) fn longest_lease_elsewhere(&self) -> Result<Option<Duration>, Error> {
         let own = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
-        presence::longest_lease_elsewhere(&self.directory, own.as_ref()).map_err(|e| Error::Unavailable(e.to_string()))
+        presence::longest_lease_elsewhere(&self.directory, own.as_ref().map(|(presence, _)| presence))
+            .map_err(|e| Error::Unavailable(e.to_string()))
     }
 
     pub(super) async fn note_uses(&self, uses: Vec<(TokenId, Timestamp)>) -> Result<(), Error> {

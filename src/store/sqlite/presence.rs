@@ -15,29 +15,36 @@ use std::{
 #[derive(Debug)]
 pub(super) struct Presence {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl Presence {
     /// Takes a file named `node` in `directory` that says for how long its process believes its index.
     pub(super) fn announce(directory: &Path, node: &str, lease: Duration) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        let path = directory.join(format!("{node}.lock"));
-        loop {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-            file.lock()?;
-            // Somebody who looked between the two lines above took it for a dead process's file and removed it.
-            if file.metadata()?.nlink() > 0 {
-                write!(file, "{}", lease.as_millis())?;
-                return Ok(Self { path, _lock: file });
-            }
-        }
+        let (aside, path) = (directory.join(format!("{node}.new")), directory.join(format!("{node}.lock")));
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+        write!(file, "{}", lease.as_millis())?;
+        file.lock()?;
+        // It appears with everything in it, and locked: nobody can take it for a dead process's.
+        fs::rename(&aside, &path)?;
+        Ok(Self { path, lock: file })
+    }
+}
+
+impl Presence {
+    /// Whether others can still see it.
+    pub(super) fn is_there(&self) -> bool {
+        self.lock.metadata().is_ok_and(|file| file.nlink() > 0)
     }
 }
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        // Not if it was removed: its successor has the same name.
+        if self.is_there() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -58,13 +65,12 @@ pub(super) fn longest_lease_elsewhere(directory: &Path, own: Option<&Presence>) 
             file => file?,
         };
         match file.try_lock() {
-            // Still there, and locked by us: nobody can have put a living process's file in its place meanwhile.
+            // A dead process's; and if it is gone already, whatever has its place is not ours to remove.
             Ok(()) if file.metadata()?.nlink() > 0 => drop(fs::remove_file(&path)),
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
                 file.read_to_string(&mut text)?;
-                // A file that is locked but not yet written belongs to a process that has not loaded anything yet.
                 longest = longest.max(text.parse().ok().map(Duration::from_millis));
             }
             Err(TryLockError::Error(e)) => return Err(e),

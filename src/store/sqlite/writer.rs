@@ -6,7 +6,10 @@
 
 use std::{
     collections::VecDeque,
+    fs,
+    os::unix::fs::MetadataExt as _,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::JoinHandle,
 };
@@ -112,7 +115,9 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread on its own connection.
-    pub(super) fn start(connection: Connection, ballast: Ballast) -> Result<Self, Error> {
+    pub(super) fn start(connection: Connection, file: PathBuf, ballast: Ballast) -> Result<Self, Error> {
+        let identity = move || fs::metadata(&file).map(|file| (file.dev(), file.ino()));
+        let opened = identity().map_err(|e| Error::Unavailable(e.to_string()))?;
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -123,7 +128,13 @@ impl Writer {
                     if jobs.is_empty() {
                         return;
                     }
-                    commit(&connection, &ballast, jobs);
+                    // A file that was removed or replaced still takes what is written, and loses it.
+                    if identity().is_ok_and(|now| now == opened) {
+                        commit(&connection, &ballast, jobs);
+                    } else {
+                        let gone = Error::Unavailable("its file was removed or replaced; put it back and restart".to_owned());
+                        jobs.into_iter().for_each(|job| job.answer(Err(gone.copy())));
+                    }
                 }
             })
             .map_err(|e| Error::Unavailable(e.to_string()))?;

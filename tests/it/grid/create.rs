@@ -12,6 +12,7 @@ async fn the_whole_answer() {
         "content-type": "application/json",
         "content-length": "325",
         "cache-control": "no-store",
+        "date": "Mon, 21 Jul 2025 17:32:28 GMT",
         "x-request-id": "00000000-00000001",
     }
     "#);

@@ -38,7 +38,7 @@ pub(crate) const START: i64 = 1_753_119_148_000;
 pub(crate) struct ManualClock {
     wall: AtomicI64,
     boot: AtomicU64,
-    /// Asking for the time panics: a defect in the middle of a request.
+    /// Asking for the time panics, once: a defect in the middle of a request.
     pub(crate) panics: std::sync::atomic::AtomicBool,
 }
 
@@ -57,7 +57,7 @@ impl ManualClock {
 
 impl Clock for ManualClock {
     fn wall(&self) -> Timestamp {
-        assert!(!self.panics.load(Ordering::SeqCst), "told to panic");
+        assert!(!self.panics.swap(false, Ordering::SeqCst), "told to panic");
         Timestamp::from_millis(self.wall.load(Ordering::SeqCst))
     }
 
