@@ -137,7 +137,7 @@ impl ClientSecret {
         digits.first_chunk().unwrap_or(&[0; SECRET_BODY_LEN])
     }
 
-    /// The text itself. A test counts the callers: the answers to create, and the seal of a replay.
+    /// The text itself. A test counts the callers.
     pub fn expose(&self) -> &str {
         &self.text
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::{body::Body, response::Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde::Serialize;
 
 use super::{
     body::{self, Json},
@@ -77,9 +78,20 @@ fn permissions(json: &Json, names: &str, parse: impl Fn(&str) -> Option<Permissi
     invalid.into_result().map(|()| set)
 }
 
-/// The 201, marked if an earlier request made the token.
-pub(super) fn answer(issued: &Issued, body: &impl serde::Serialize) -> Response {
-    let mut response = envelope::json(StatusCode::CREATED, body);
+/// A dialect's token with its secret: the only body that has one.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct IssuedToken<'t, T> {
+    #[serde(flatten)]
+    token: T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_secret: Option<&'t str>,
+}
+
+/// The 201 with a dialect's token, marked if an earlier request made it.
+pub(super) fn answer(issued: &Issued, token: impl Serialize) -> Response {
+    let client_secret = issued.secret.as_ref().map(|secret| secret.expose());
+    let mut response = envelope::json(StatusCode::CREATED, &IssuedToken { token, client_secret });
     if issued.replayed {
         response.headers_mut().insert(HeaderName::from_static("idempotent-replayed"), HeaderValue::from_static("true"));
     }

@@ -127,6 +127,34 @@ impl Refusal {
         Self::client(code, "The request is not valid; details.errors says what to change.").with_detail("errors", json!(errors))
     }
 
+    pub(super) fn token_not_found() -> Self {
+        Self::client(ClientCode::TokenNotFound, "There is no such API token.")
+    }
+
+    /// A create that is told apart from an earlier one by its body alone. Client libraries must not repeat it.
+    pub(super) fn key_reused() -> Self {
+        Self::client(ClientCode::Conflict, "This Idempotency-Key was used for another request.")
+            .with_detail("reason", json!("idempotency_key_reused"))
+            .not_to_be_repeated()
+    }
+
+    pub(super) fn in_progress() -> Self {
+        Self::client(ClientCode::Conflict, "The first request with this Idempotency-Key is still running.")
+            .with_detail("reason", json!("in_progress"))
+            .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+
+    /// Client libraries repeat a 409 unless they are told not to.
+    pub(super) fn not_to_be_repeated(self) -> Self {
+        self.with_header(HeaderName::from_static("x-should-retry"), HeaderValue::from_static("false"))
+    }
+
+    /// For an operation that could not be done: the cause is logged, and stays here.
+    pub(super) fn unavailable_because(cause: &str) -> Self {
+        tracing::error!(cause, "an operation could not be done");
+        Self::unavailable()
+    }
+
     pub(super) fn with_detail(mut self, name: &str, value: Value) -> Self {
         self.details.insert(name.to_owned(), value);
         self

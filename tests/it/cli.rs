@@ -210,7 +210,7 @@ fn quickstart_prints_lines_that_work_once() {
 fn o_09_a_signal_ends_it_after_what_is_under_way() {
     let data = tempfile::tempdir().unwrap();
     let (_, [root, _]) = create_platform(data.path(), "Acme");
-    let server = Server::start_with(data.path(), &["--drain-delay", "400ms", "--drain-timeout", "5s"]);
+    let server = Server::start_with(data.path(), &["--drain-delay", "2s", "--drain-timeout", "5s"]);
     let idle = std::net::TcpStream::connect(server.api).unwrap();
     assert_eq!(server.admin("/readyz").0, 200);
     assert_eq!(server.get(GRID, &root).0, 200);

@@ -44,7 +44,7 @@ pub(super) fn routes() -> Router<App> {
 async fn create_token(State(app): State<App>, Manages(by): Manages, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
     let (new, key) = create::read(&headers, body, app.limits.body_timeout, wire::new_token).await?;
     let issued = app.authority.create_token(&by, new, key).await.map_err(error::refusal)?;
-    Ok(create::answer(&issued, &wire::IssuedToken::from(&issued)))
+    Ok(create::answer(&issued, wire::ApiToken::from(&issued.token)))
 }
 
 async fn list(State(app): State<App>, Reads(by): Reads, uri: Uri) -> Result<Response, Refusal> {
@@ -100,13 +100,13 @@ fn chunk(opening: &str, tokens: &[Token], next: Option<TokenId>) -> Bytes {
 }
 
 async fn read(State(app): State<App>, Reads(by): Reads, uri: Uri) -> Result<Response, Refusal> {
-    let id = path::token_id(&uri).ok_or_else(error::not_found)?;
+    let id = path::token_id(&uri).ok_or_else(Refusal::token_not_found)?;
     let token = app.authority.get_token(&by, id).await.map_err(error::refusal)?;
     Ok(envelope::json(StatusCode::OK, &wire::ApiToken::from(&token)))
 }
 
 async fn revoke(State(app): State<App>, Manages(by): Manages, uri: Uri) -> Result<Response, Refusal> {
-    let id = path::token_id(&uri).ok_or_else(error::not_found)?;
+    let id = path::token_id(&uri).ok_or_else(Refusal::token_not_found)?;
     let ended = app.authority.revoke_token(&by, id).await.map_err(error::refusal)?;
     Ok(envelope::json(StatusCode::OK, &wire::ApiToken::from(&ended.token)))
 }

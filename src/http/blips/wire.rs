@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use crate::{
-    authority::{self, Issued},
+    authority,
     domain::{ClientId, Invalid, NewToken, Permission, Permissions, Timestamp, Token, TokenId},
     http::{body::Json, create, envelope::shown},
 };
@@ -73,22 +73,6 @@ fn revoked_at<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S:
     match at {
         Some(at) => shown(at, serializer),
         None => serializer.serialize_none(),
-    }
-}
-
-/// The answer to create, the only one with a secret.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct IssuedToken<'t> {
-    #[serde(flatten)]
-    token: ApiToken<'t>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_secret: Option<&'t str>,
-}
-
-impl<'t> From<&'t Issued> for IssuedToken<'t> {
-    fn from(issued: &'t Issued) -> Self {
-        Self { token: (&issued.token).into(), client_secret: issued.secret.as_ref().map(|secret| secret.expose()) }
     }
 }
 

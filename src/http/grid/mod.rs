@@ -33,7 +33,7 @@ pub(super) fn routes() -> Router<App> {
 async fn create_token(State(app): State<App>, Manages(by): Manages, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
     let (new, key) = create::read(&headers, body, app.limits.body_timeout, wire::new_token).await?;
     let issued = app.authority.create_token(&by, new, key).await.map_err(error::refusal)?;
-    Ok(create::answer(&issued, &wire::IssuedToken::from(&issued)))
+    Ok(create::answer(&issued, wire::ApiToken::from(&issued.token)))
 }
 
 async fn list(State(app): State<App>, Reads(by): Reads, uri: Uri) -> Result<Response, Refusal> {
@@ -56,20 +56,20 @@ fn list_of(query: Option<&str>) -> Result<crate::authority::ListTokens, Invalid>
 }
 
 async fn read(State(app): State<App>, Reads(by): Reads, uri: Uri) -> Result<Response, Refusal> {
-    let id = path::token_id(&uri).ok_or_else(error::not_found)?;
+    let id = path::token_id(&uri).ok_or_else(Refusal::token_not_found)?;
     let token = app.authority.get_token(&by, id).await.map_err(error::refusal)?;
     // To Grid an ended token is gone.
     if token.revoked_at.is_some() {
-        return Err(error::not_found());
+        return Err(Refusal::token_not_found());
     }
     Ok(envelope::json(StatusCode::OK, &wire::ApiToken::from(&token)))
 }
 
 async fn end(State(app): State<App>, Manages(by): Manages, uri: Uri) -> Result<Response, Refusal> {
-    let id = path::token_id(&uri).ok_or_else(error::not_found)?;
+    let id = path::token_id(&uri).ok_or_else(Refusal::token_not_found)?;
     let ended = app.authority.revoke_token(&by, id).await.map_err(error::refusal)?;
     if ended.already {
-        return Err(error::not_found());
+        return Err(Refusal::token_not_found());
     }
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use crate::{
-    authority::{Issued, TokenPage},
+    authority::TokenPage,
     domain::{ClientId, Invalid, NewToken, Permission, Permissions, Timestamp, Token, TokenId},
     http::{body::Json, create, envelope::shown},
 };
@@ -39,22 +39,6 @@ impl<'t> From<&'t Token> for ApiToken<'t> {
 
 fn names<S: Serializer>(permissions: &Permissions, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(permissions.iter().map(Permission::name))
-}
-
-/// The answer to create, the only one with a secret.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct IssuedToken<'t> {
-    #[serde(flatten)]
-    token: ApiToken<'t>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_secret: Option<&'t str>,
-}
-
-impl<'t> From<&'t Issued> for IssuedToken<'t> {
-    fn from(issued: &'t Issued) -> Self {
-        Self { token: (&issued.token).into(), client_secret: issued.secret.as_ref().map(|secret| secret.expose()) }
-    }
 }
 
 #[derive(Serialize)]
