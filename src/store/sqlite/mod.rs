@@ -238,7 +238,7 @@ impl Sqlite {
         let (asked, given) = (name.clone(), name.clone());
         if self.read(move |c| totals::wants_buckets(c, scope, &asked)).await? {
             // Where this can't be written now, they are counted row by row.
-            let _ = self.write(move |batch| totals::give_buckets(batch.connection, &mut batch.counts, scope, &given)).await;
+            let _ = self.write(move |batch| batch.totals.give_buckets(batch.connection, scope, &given)).await;
         }
         Ok(())
     }
@@ -249,7 +249,7 @@ impl Sqlite {
         self.write(move |batch| {
             let c = batch.connection;
             if let Some(creator) = creator
-                && !sql::is_live(c, creator)?
+                && !batch.is_live(creator)?
             {
                 return Ok(Inserted::CreatorEnded);
             }
@@ -281,9 +281,10 @@ impl Sqlite {
             match decide(&before) {
                 Decision::Keep => Ok(Some((before, None))),
                 Decision::Write(after, entry) => {
+                    batch.something_ends();
                     sql::update_token(c, &after)?;
                     if before.token.revoked_at.is_none() && after.token.revoked_at.is_some() {
-                        totals::note(c, &mut batch.counts, scope, &after.token.name, after.token.created_at, -1)?;
+                        batch.totals.note(c, scope, &after.token.name, after.token.created_at, -1)?;
                     }
                     let seq = sql::insert_audit_entry(c, &node, &entry)?;
                     Ok(Some((after, Some(seq))))
@@ -322,6 +323,7 @@ impl Sqlite {
             match decide(&before) {
                 Decision::Keep => Ok(Some((before, None))),
                 Decision::Write(after, entry) => {
+                    batch.something_ends();
                     sql::update_platform(c, &after)?;
                     let seq = sql::insert_audit_entry(c, &node, &entry)?;
                     Ok(Some((after, Some(seq))))
@@ -438,7 +440,7 @@ fn insert_token(batch: &mut Batch<'_>, node: &str, record: &Record, entry: &Audi
     sql::insert_token(batch.connection, record)?;
     sql::insert_audit_entry(batch.connection, node, entry)?;
     let token = &record.token;
-    totals::note(batch.connection, &mut batch.counts, token.scope, &token.name, token.created_at, 1)
+    batch.totals.note(batch.connection, token.scope, &token.name, token.created_at, 1)
 }
 
 /// Runs several reads on one state of the database.

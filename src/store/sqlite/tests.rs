@@ -108,3 +108,23 @@ async fn a_job_that_panics_is_a_failure_of_its_own() {
     assert!(matches!(panicking, Err(Error::Unavailable(_))));
     store.probe().await.unwrap();
 }
+
+/// Jobs of one batch share what they have found out, and what has changed since.
+#[tokio::test]
+async fn an_end_in_the_same_batch_is_seen() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(&location(&directory)).unwrap();
+    let id = TokenId(uuid::Uuid::from_u128(7));
+    let answers = store.write(move |batch| {
+        batch.connection.execute_batch(
+            "INSERT INTO canary VALUES (1, zeroblob(32)); INSERT INTO platform VALUES (zeroblob(16), 'p', 0, NULL, 1, 1, zeroblob(32));
+             INSERT INTO token VALUES (x'00000000000000000000000000000007', zeroblob(16), 'sandbox', 'a', 'VIEW', printf('%048d', 7), zeroblob(32),
+                                       'operator_issued', 1, 0, 0, NULL, 1, 1, zeroblob(32))",
+        )?;
+        let before = (batch.is_live(id)?, batch.is_live(id)?);
+        batch.something_ends();
+        batch.connection.execute("UPDATE token SET revoked_at = 1", [])?;
+        Ok((before, batch.is_live(id)?))
+    });
+    assert_eq!(answers.await.unwrap(), ((true, true), false));
+}

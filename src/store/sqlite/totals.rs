@@ -22,45 +22,75 @@ const ALL_NAMES: i64 = 0;
 /// One bucket: (platform, environment, name_id, shift, bucket).
 type Bucket = ([u8; 16], Environment, i64, u32, i64);
 
-/// Changes of live counts, gathered over a batch so that a bucket is written once.
-pub(super) type Counts = HashMap<Bucket, i64>;
-
-/// Notes that one live token more, or less, has that name and was created at that moment.
-pub(super) fn note(
-    c: &Connection,
-    counts: &mut Counts,
-    scope: Scope,
-    name: &TokenName,
-    created_at: Timestamp,
-    change: i64,
-) -> Result<(), Error> {
-    for name_id in [Some(ALL_NAMES), counted_name(c, scope, name)?].into_iter().flatten() {
-        note_in(counts, scope, name_id, created_at, change);
-    }
-    Ok(())
+/// Changes of a transaction, gathered so that a bucket is written once.
+#[derive(Default)]
+pub(super) struct Pending {
+    counts: HashMap<Bucket, i64>,
+    /// Whether any name of a scope has buckets: mostly none has, and then no name needs to be looked up.
+    any_counted: HashMap<Scope, bool>,
 }
 
-fn note_in(counts: &mut Counts, scope: Scope, name_id: i64, created_at: Timestamp, change: i64) {
-    for shift in SHIFTS {
-        let bucket = (*scope.platform.0.as_bytes(), scope.environment, name_id, shift, created_at.millis() >> shift);
-        *counts.entry(bucket).or_default() += change;
+impl Pending {
+    /// Notes that one live token more, or less, has that name and was created at that moment.
+    pub(super) fn note(&mut self, c: &Connection, scope: Scope, name: &TokenName, created_at: Timestamp, change: i64) -> Result<(), Error> {
+        let any_counted = match self.any_counted.get(&scope) {
+            Some(any) => *any,
+            None => *self.any_counted.entry(scope).or_insert(any_counted_name(c, scope)?),
+        };
+        let name_id = if any_counted { counted_name(c, scope, name)? } else { None };
+        for name_id in [Some(ALL_NAMES), name_id].into_iter().flatten() {
+            self.note_in(scope, name_id, created_at, change);
+        }
+        Ok(())
     }
-}
 
-/// Writes what was noted.
-pub(super) fn apply(c: &Connection, counts: &Counts) -> Result<(), Error> {
-    let raise = "INSERT INTO live_count (platform_id, environment, name_id, shift, bucket, live) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
-                 ON CONFLICT DO UPDATE SET live = live + ?6";
-    // Never below zero: a count that somebody edited must not keep a token from being ended.
-    let lower = "UPDATE live_count SET live = max(live + ?6, 0) \
-                 WHERE platform_id = ?1 AND environment = ?2 AND name_id = ?3 AND shift = ?4 AND bucket = ?5";
-    for ((platform, environment, name_id, shift, bucket), change) in counts {
-        if *change != 0 {
-            let statement = if *change > 0 { raise } else { lower };
-            prepare(c, statement)?.execute(params![platform, environment.name(), name_id, shift, bucket, change])?;
+    fn note_in(&mut self, scope: Scope, name_id: i64, created_at: Timestamp, change: i64) {
+        for shift in SHIFTS {
+            let bucket = (*scope.platform.0.as_bytes(), scope.environment, name_id, shift, created_at.millis() >> shift);
+            *self.counts.entry(bucket).or_default() += change;
         }
     }
-    Ok(())
+
+    /// Gives a name buckets, if it still wants them.
+    pub(super) fn give_buckets(&mut self, c: &Connection, scope: Scope, name: &TokenName) -> Result<(), Error> {
+        if !wants_buckets(c, scope, name)? {
+            return Ok(());
+        }
+        let (platform, environment) = (scope.platform.0.as_bytes(), scope.environment.name());
+        let insert = "INSERT INTO counted_name (platform_id, environment, name) VALUES (?1, ?2, ?3)";
+        prepare(c, insert)?.execute(params![platform, environment, name.as_str()])?;
+        let name_id = c.last_insert_rowid();
+        self.any_counted.insert(scope, true);
+        let select = "SELECT id FROM token WHERE platform_id = ?1 AND environment = ?2 AND name = ?3 AND revoked_at IS NULL";
+        let mut statement = prepare(c, select)?;
+        let mut rows = statement.query(params![platform, environment, name.as_str()])?;
+        while let Some(row) = rows.next()? {
+            let id = TokenId(uuid::Uuid::from_bytes(row.get(0)?));
+            self.note_in(scope, name_id, id.created_at(), 1);
+        }
+        Ok(())
+    }
+
+    /// Writes what was noted.
+    pub(super) fn apply(&self, c: &Connection) -> Result<(), Error> {
+        let raise = "INSERT INTO live_count (platform_id, environment, name_id, shift, bucket, live) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+                     ON CONFLICT DO UPDATE SET live = live + ?6";
+        // Never below zero: a count that somebody edited must not keep a token from being ended.
+        let lower = "UPDATE live_count SET live = max(live + ?6, 0) \
+                     WHERE platform_id = ?1 AND environment = ?2 AND name_id = ?3 AND shift = ?4 AND bucket = ?5";
+        for ((platform, environment, name_id, shift, bucket), change) in &self.counts {
+            if *change != 0 {
+                let statement = if *change > 0 { raise } else { lower };
+                prepare(c, statement)?.execute(params![platform, environment.name(), name_id, shift, bucket, change])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn any_counted_name(c: &Connection, scope: Scope) -> Result<bool, Error> {
+    let sql = "SELECT 1 FROM counted_name WHERE platform_id = ?1 AND environment = ?2 LIMIT 1";
+    Ok(prepare(c, sql)?.exists(params![scope.platform.0.as_bytes(), scope.environment.name()])?)
 }
 
 fn counted_name(c: &Connection, scope: Scope, name: &TokenName) -> Result<Option<i64>, Error> {
@@ -77,28 +107,6 @@ pub(super) fn wants_buckets(c: &Connection, scope: Scope, name: &TokenName) -> R
     let sql = "SELECT count(*) FROM (SELECT 1 FROM token WHERE platform_id = ?1 AND environment = ?2 AND name = ?3 AND revoked_at IS NULL LIMIT ?4)";
     let named = params![scope.platform.0.as_bytes(), scope.environment.name(), name.as_str(), ROWS];
     Ok(prepare(c, sql)?.query_row(named, |row| row.get::<_, u64>(0))? >= ROWS)
-}
-
-/// Gives a name buckets, if it still wants them.
-pub(super) fn give_buckets(c: &Connection, counts: &mut Counts, scope: Scope, name: &TokenName) -> Result<(), Error> {
-    if !wants_buckets(c, scope, name)? {
-        return Ok(());
-    }
-    let (platform, environment) = (scope.platform.0.as_bytes(), scope.environment.name());
-    prepare(c, "INSERT INTO counted_name (platform_id, environment, name) VALUES (?1, ?2, ?3)")?.execute(params![
-        platform,
-        environment,
-        name.as_str()
-    ])?;
-    let name_id = c.last_insert_rowid();
-    let mut statement =
-        prepare(c, "SELECT id FROM token WHERE platform_id = ?1 AND environment = ?2 AND name = ?3 AND revoked_at IS NULL")?;
-    let mut rows = statement.query(params![platform, environment, name.as_str()])?;
-    while let Some(row) = rows.next()? {
-        let id = TokenId(uuid::Uuid::from_bytes(row.get(0)?));
-        note_in(counts, scope, name_id, id.created_at(), 1);
-    }
-    Ok(())
 }
 
 /// What is counted: all live tokens of a scope, or those of a name, in buckets or not.

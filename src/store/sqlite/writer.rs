@@ -5,7 +5,7 @@
 //! what they did last counts.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     fs,
     os::unix::fs::MetadataExt as _,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -17,7 +17,8 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::{Error, ballast::Ballast, totals};
+use super::{Error, ballast::Ballast, sql, totals};
+use crate::domain::TokenId;
 
 /// Jobs in one transaction at the most: keeps a commit short.
 const BATCH: usize = 256;
@@ -27,7 +28,25 @@ const QUEUE: usize = 4096;
 /// The transaction that a job runs in.
 pub(super) struct Batch<'c> {
     pub(super) connection: &'c Connection,
-    pub(super) counts: totals::Counts,
+    pub(super) totals: totals::Pending,
+    /// Tokens found live in this transaction: one that creates many is looked at once.
+    live: HashSet<TokenId>,
+}
+
+impl Batch<'_> {
+    /// Whether a token is live, and so is its platform.
+    pub(super) fn is_live(&mut self, id: TokenId) -> Result<bool, Error> {
+        let live = self.live.contains(&id) || sql::is_live(self.connection, id)?;
+        if live {
+            self.live.insert(id);
+        }
+        Ok(live)
+    }
+
+    /// Forgets who was live: something is about to end.
+    pub(super) fn something_ends(&mut self) {
+        self.live.clear();
+    }
 }
 
 /// What a job is to the queue.
@@ -217,12 +236,12 @@ fn transaction(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Result<(),
     };
     begin().map_err(|error| Failed { begun: false, error })?;
     let run = || -> Result<(), Error> {
-        let mut batch = Batch { connection, counts: totals::Counts::new() };
+        let mut batch = Batch { connection, totals: totals::Pending::default(), live: HashSet::new() };
         for job in jobs {
             catch_unwind(AssertUnwindSafe(|| job.run(&mut batch)))
                 .unwrap_or_else(|_| Err(Error::Unavailable("a write panicked".to_owned())))?;
         }
-        totals::apply(connection, &batch.counts)?;
+        batch.totals.apply(connection)?;
         connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
     };
