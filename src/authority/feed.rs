@@ -43,6 +43,7 @@ impl Authority {
             let changes = self.store.changes_after(self.followed.load(Ordering::SeqCst))?;
             changes.platforms.iter().for_each(|(seq, record)| self.put_platform(record, *seq));
             changes.tokens.iter().for_each(|record| self.put_token(record));
+            self.refuse_unreadable();
             self.followed.store(changes.through, Ordering::SeqCst);
             if !changes.more {
                 lease.renew(began);
@@ -89,13 +90,18 @@ impl Authority {
         }
     }
 
-    /// Writes audit entries for rows found to be edited, each once in the life of this process. Through them, other
-    /// processes look at the rows too.
-    pub(super) async fn record_tampering(&self) -> Result<(), Error> {
+    /// Refuses tokens whose rows came up and could not even be read.
+    fn refuse_unreadable(&self) {
         for id in self.store.take_unreadable() {
             self.note_tampered(id.to_string());
             self.index.end_id(id);
         }
+    }
+
+    /// Writes audit entries for rows found to be edited, each once in the life of this process. Through them, other
+    /// processes look at the rows too.
+    pub(super) async fn record_tampering(&self) -> Result<(), Error> {
+        self.refuse_unreadable();
         let rows: Vec<String> = {
             let recorded = self.tampering_recorded.lock().unwrap_or_else(PoisonError::into_inner);
             self.tampered().iter().filter(|row| !recorded.contains(*row)).take(TAMPER_ENTRIES).cloned().collect()

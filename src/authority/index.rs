@@ -218,6 +218,9 @@ impl Index {
     }
 
     /// Ends whatever has this id, whatever its digest.
+    ///
+    /// Only for ids of stored rows, never for one that a caller chose: slots know the low half of an id, so an invented
+    /// one could end somebody else's token.
     pub(crate) fn end_id(&self, id: TokenId) {
         let _changing = self.change();
         let (low, table) = (low(id), self.table.load());

@@ -293,10 +293,8 @@ impl Authority {
             }
         };
         let Some((record, seq)) = self.store.change_token(scope, id, decide).await? else {
-            // A row that somebody removed: nothing must go on accepting what can't be listed or ended.
-            if self.store.find_token(id).await?.is_none() {
-                self.index.end_id(id);
-            }
+            // It may be a row that can't be read: refused and entered now, so that other processes look at it too.
+            self.record_tampering().await?;
             return Err(Error::NotFound);
         };
         if !self.is_intact(&record) {

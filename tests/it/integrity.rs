@@ -184,8 +184,8 @@ async fn z_11_ending_an_edited_row_refuses_it_at_once() {
         let (target, other) = (app.token("target", &["VIEW"]).await, app.token("other", &["VIEW"]).await);
         edit(&app, &format!("UPDATE token SET {edited} WHERE name = 'target'"));
         app.delete(&format!("{GRID}/{}", target.id)).send().await.refused(404, "TOKEN_NOT_FOUND");
-        app.authority.flush().await.unwrap();
         app.get(GRID).auth(&target).send().await.refused(401, "UNAUTHORIZED");
+        assert_eq!(app.authority.figures().tampered, 1, "{edited}");
         app.get(GRID).auth(&other).send().await.expect(200);
         let app = app.restart().await;
         app.get(GRID).auth(&target).send().await.refused(401, "UNAUTHORIZED");

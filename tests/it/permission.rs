@@ -146,3 +146,17 @@ async fn a_caller_that_ends_while_it_sends_its_body_creates_nothing() {
     assert!(matches!(refused, countersign::authority::Error::CallerEnded), "{refused:?}");
     assert_eq!(app.get(GRID).send().await.json()["totalCount"], 1);
 }
+
+/// Slots of the index know half of an id: an invented id that shares it with somebody's token must not touch that.
+#[tokio::test]
+async fn z_02_an_invented_id_ends_nobodys_token() {
+    let app = TestApp::new().await;
+    let (_, [other, _]) = app.another_platform("Other").await;
+    let victim = app.token_by(&other, "theirs", &["VIEW"]).await;
+    let invented = format!("Token:01980000-0000-7000-{}", &victim.id[25..]);
+    assert_eq!(invented.len(), victim.id.len());
+    app.delete(&format!("{GRID}/{invented}")).send().await.refused(404, "TOKEN_NOT_FOUND");
+    app.post(&format!("{BLIPS}/{invented}/revoke")).send().await.refused(404, "TOKEN_NOT_FOUND");
+    app.get(&format!("{GRID}/{invented}")).send().await.refused(404, "TOKEN_NOT_FOUND");
+    app.get(GRID).auth(&victim).send().await.expect(200);
+}
