@@ -90,34 +90,32 @@ fn open_limit(directory: &Path) -> Outcome<Connection> {
     connection.pragma_update(None, "cache_size", -16_384)?;
     connection.execute_batch(include_str!("../../migrations/sqlite/0001_authority.sql"))?;
     connection.execute("INSERT INTO canary (key_id, mac) VALUES (1, zeroblob(32))", [])?;
-    let platform =
-        "INSERT INTO platform (id, name, created_at, version, key_id, seal) VALUES (zeroblob(16), 'Bench', 0, 1, 1, zeroblob(32))";
+    let platform = "INSERT INTO platform (id, name, created_at, key_id, seal) VALUES (zeroblob(16), 'Bench', 0, 1, zeroblob(32))";
     connection.execute(platform, [])?;
     Ok(connection)
 }
 
 /// Inserts rows that were made before, so that nothing but the database is measured.
 fn insert_rows(connection: &mut Connection) -> Outcome<f64> {
-    let token = "INSERT INTO token (id, platform_id, environment, name, permissions, client_id, digest, issuer, revocable, created_at, \
-                 updated_at, version, key_id, seal) \
-                 VALUES (?1, ?2, 'sandbox', 'token', 'VIEW,TRANSACT,MANAGE', ?3, ?4, 'platform_self_service', 1, ?5, ?5, 1, 1, ?6)";
+    let token = "INSERT INTO token (id, platform_id, environment, name, permissions, issuer, revocable, key_id, proof) \
+                 VALUES (?1, ?2, 'sandbox', 'token', 'VIEW,TRANSACT,MANAGE', 'platform_self_service', 1, 1, ?3)";
     let audit = "INSERT INTO audit (at, action, actor, platform_id, environment, token_id, request_id, source, node, detail) \
                  VALUES (?1, 'token.create', 'Token:019542f5-b3e7-7d02-8000-000000000001', ?2, 'sandbox', ?3, '0123abcd-00000001', \
                  '127.0.0.1', '0123456789abcdef', '{\"name\":\"token\",\"permissions\":[\"VIEW\",\"TRANSACT\",\"MANAGE\"]}')";
     let before: i64 = connection.query_row("SELECT count(*) FROM token", [], |row| row.get(0))?;
     let mut rows = Vec::with_capacity(ROWS);
     for at in 0..ROWS {
-        let (mut random, mut proofs) = ([0; 10], [[0; 32]; 2]);
-        SystemEntropy.fill(&mut random).and_then(|()| SystemEntropy.fill(proofs.as_flattened_mut())).map_err(|e| e.0)?;
+        let (mut random, mut proof) = ([0; 10], vec![0; 68]);
+        SystemEntropy.fill(&mut random).and_then(|()| SystemEntropy.fill(&mut proof)).map_err(|e| e.0)?;
         let created = BURST + (before + at as i64) / 40;
         let id = TokenId::new(Timestamp::from_millis(created), random);
-        rows.push((*id.0.as_bytes(), format!("ik_test_{}01234567", id.simple()), proofs, created));
+        rows.push((*id.0.as_bytes(), proof, created));
     }
     let began = now();
     for batch in rows.chunks(WAITING) {
         let transaction = connection.transaction()?;
-        for (id, client_id, [digest, seal], created) in batch {
-            transaction.prepare_cached(token)?.execute(params![id, [0u8; 16], client_id, digest, created, seal])?;
+        for (id, proof, created) in batch {
+            transaction.prepare_cached(token)?.execute(params![id, [0u8; 16], proof])?;
             transaction.prepare_cached(audit)?.execute(params![created, [0u8; 16], id])?;
         }
         transaction.commit()?;

@@ -92,7 +92,7 @@ pub(crate) async fn caller(authority: &Authority, credential: &str) -> Outcome<C
 
 fn authorization(issued: &Issued) -> String {
     let secret = issued.secret.as_ref().map(|secret| secret.expose()).unwrap_or_default();
-    format!("Basic {}", STANDARD.encode(format!("{}:{secret}", issued.token.client_id)))
+    format!("Basic {}", STANDARD.encode(format!("{}:{secret}", issued.token.client_id())))
 }
 
 /// The name of the token that is created as the `at`th.

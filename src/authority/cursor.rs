@@ -45,7 +45,7 @@ impl List<'_> {
             let (key, rest) = rest.split_at_checked(4)?;
             let (id, code) = rest.split_at_checked(16)?;
             let (_, expected) = self.code(keyring, Some(u32::from_be_bytes(key.try_into().ok()?)), id)?;
-            let genuine: bool = subtle::ConstantTimeEq::ct_eq(expected.as_slice(), code).into();
+            let genuine = constant_time_eq::constant_time_eq(&expected, code);
             (version == VERSION && genuine).then_some(TokenId(uuid::Uuid::from_slice(id).ok()?))
         };
         id().ok_or_else(|| {

@@ -18,7 +18,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use subtle::ConstantTimeEq as _;
+use constant_time_eq::constant_time_eq_n;
 
 use crate::{
     domain::{Environment, Permissions, PlatformId, TokenId},
@@ -61,8 +61,9 @@ pub(crate) struct Entry {
 impl Entry {
     /// Whether this is the digest's token, in constant time.
     pub(crate) fn matches(&self, digest: [u8; 16]) -> bool {
-        let digest = words(digest);
-        (self.digest[0].ct_eq(&digest[0]) & self.digest[1].ct_eq(&digest[1])).into()
+        let [a, b] = words(digest);
+        let difference = (self.digest[0] ^ a) | (self.digest[1] ^ b);
+        constant_time_eq_n(&difference.to_ne_bytes(), &[0; 8])
     }
 }
 

@@ -5,10 +5,10 @@
 //! nothing but a way to exhaust the server.
 
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, aead::Aead as _};
+use constant_time_eq::constant_time_eq_n;
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
-use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::key_file::{KeyFile, KeyState};
@@ -79,19 +79,23 @@ fn mac_of_all(key: &HmacSha256, values: &[&[u8]]) -> [u8; 32] {
     mac(key, &[&bytes])
 }
 
+/// The layout of what is sealed, so that there can be another one.
+const LAYOUT: u8 = 1;
+
 /// What a seal covers, in a fixed layout: every value has its place, and the name, the only one that varies, is last.
-struct Sealed(Vec<u8>);
+struct Sealed {
+    bytes: [u8; 96],
+    len: usize,
+}
 
 impl Sealed {
-    fn of(kind: u8, version: u32) -> Self {
-        let mut bytes = Vec::with_capacity(256);
-        bytes.push(kind);
-        bytes.extend_from_slice(&version.to_be_bytes());
-        Self(bytes)
+    fn of(kind: u8) -> Self {
+        Self { bytes: [0; 96], len: 0 }.fixed(&[LAYOUT, kind])
     }
 
     fn fixed<const N: usize>(mut self, value: &[u8; N]) -> Self {
-        self.0.extend_from_slice(value);
+        self.bytes[self.len..self.len + N].copy_from_slice(value);
+        self.len += N;
         self
     }
 
@@ -104,14 +108,9 @@ impl Sealed {
         self.fixed(&at.map_or(-1, Timestamp::millis).to_be_bytes())
     }
 
-    fn named(mut self, key: &HmacSha256, name: &TokenName) -> [u8; 32] {
-        self.0.extend_from_slice(name.as_str().as_bytes());
-        mac(key, &[&self.0])
+    fn named(self, key: &HmacSha256, name: &TokenName) -> [u8; 32] {
+        mac(key, &[&self.bytes[..self.len], name.as_str().as_bytes()])
     }
-}
-
-fn equal(a: &[u8], b: &[u8]) -> bool {
-    a.ct_eq(b).into()
 }
 
 impl Keyring {
@@ -144,40 +143,40 @@ impl Keyring {
         SecretDigest(mac(&key.digest, &[client_id.token.0.as_bytes(), &client_id.tag.0, body]))
     }
 
-    /// The clientId of a token.
-    pub(crate) fn client_id(&self, environment: Environment, token: TokenId) -> ClientId {
-        ClientId { environment, token, tag: tag(self.active(), environment, token) }
+    /// What only we can make of a token's clientId.
+    pub(crate) fn tag(&self, environment: Environment, token: TokenId) -> ClientTag {
+        tag(self.active(), environment, token)
     }
 
     /// Whether one of the keys made this clientId.
     pub(crate) fn is_genuine(&self, client_id: &ClientId) -> bool {
-        self.keys.iter().any(|key| equal(&tag(key, client_id.environment, client_id.token).0, &client_id.tag.0))
+        self.keys.iter().any(|key| constant_time_eq_n(&tag(key, client_id.environment, client_id.token).0, &client_id.tag.0))
     }
 
-    /// Seals a token's record as its `version`-th writing.
-    pub(crate) fn seal_token(&self, token: Token, digest: SecretDigest, digest_key: u32, version: u32) -> Option<Record> {
+    /// Seals a token's record.
+    pub(crate) fn seal_token(&self, token: Token, digest: SecretDigest, digest_key: u32) -> Option<Record> {
         // A record has one key: its digest can be made again only with the secret, so its seal stays with that key.
-        let mac = token_seal(self.get(digest_key)?, &token, &digest, version);
-        Some(Record { token, digest, seal: Seal { key: digest_key, version, mac } })
+        let mac = token_seal(self.get(digest_key)?, &token, &digest);
+        Some(Record { token, digest, seal: Seal { key: digest_key, mac } })
     }
 
     /// Whether a record is as it was sealed.
     pub(crate) fn is_intact(&self, record: &Record) -> bool {
         let seal = &record.seal;
-        self.get(seal.key).is_some_and(|key| equal(&token_seal(key, &record.token, &record.digest, seal.version), &seal.mac))
+        self.get(seal.key).is_some_and(|key| constant_time_eq_n(&token_seal(key, &record.token, &record.digest), &seal.mac))
     }
 
-    /// Seals a platform's record as its `version`-th writing.
-    pub(crate) fn seal_platform(&self, platform: Platform, version: u32) -> PlatformRecord {
+    /// Seals a platform's record.
+    pub(crate) fn seal_platform(&self, platform: Platform) -> PlatformRecord {
         let key = self.active();
-        let mac = platform_seal(key, &platform, version);
-        PlatformRecord { platform, seal: Seal { key: key.id, version, mac } }
+        let mac = platform_seal(key, &platform);
+        PlatformRecord { platform, seal: Seal { key: key.id, mac } }
     }
 
     /// Whether a platform's record is as it was sealed.
     pub(crate) fn is_platform_intact(&self, record: &PlatformRecord) -> bool {
         let seal = &record.seal;
-        self.get(seal.key).is_some_and(|key| equal(&platform_seal(key, &record.platform, seal.version), &seal.mac))
+        self.get(seal.key).is_some_and(|key| constant_time_eq_n(&platform_seal(key, &record.platform), &seal.mac))
     }
 
     /// The canary of each key, for an installation.
@@ -217,30 +216,25 @@ fn tag(key: &Key, environment: Environment, token: TokenId) -> ClientTag {
     ClientTag(std::array::from_fn(|i| code[i]))
 }
 
-fn token_seal(key: &Key, token: &Token, digest: &SecretDigest, version: u32) -> [u8; 32] {
-    let production = |environment| u8::from(environment == Environment::Production);
+fn token_seal(key: &Key, token: &Token, digest: &SecretDigest) -> [u8; 32] {
     let flags = [
-        production(token.scope.environment),
-        production(token.client_id.environment),
+        u8::from(token.scope.environment == Environment::Production),
         Permissions::bits(token.permissions),
         u8::from(token.issuer == Issuer::Operator),
         u8::from(token.revocable),
     ];
-    Sealed::of(b'T', version)
+    Sealed::of(b'T')
         .fixed(token.id.0.as_bytes())
         .fixed(token.scope.platform.0.as_bytes())
-        .fixed(token.client_id.token.0.as_bytes())
-        .fixed(&token.client_id.tag.0)
+        .fixed(&token.tag.0)
         .fixed(&flags)
-        .time(token.created_at)
-        .time(token.updated_at)
         .optional_time(token.revoked_at)
         .fixed(&digest.0)
         .named(&key.seal, &token.name)
 }
 
-fn platform_seal(key: &Key, platform: &Platform, version: u32) -> [u8; 32] {
-    Sealed::of(b'P', version)
+fn platform_seal(key: &Key, platform: &Platform) -> [u8; 32] {
+    Sealed::of(b'P')
         .fixed(platform.id.0.as_bytes())
         .time(platform.created_at)
         .optional_time(platform.disabled_at)

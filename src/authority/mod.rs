@@ -260,7 +260,7 @@ async fn open_keyring(store: &Store, options: &Options, new: [u8; 16], at: Times
     // Read again: two processes that start at once may have made a key file each, and one database.
     for (id, mac) in store.list_canaries().await.map_err(failed)? {
         match ours.iter().find(|(ours, _)| *ours == id) {
-            Some((_, expected)) if bool::from(subtle::ConstantTimeEq::ct_eq(expected.as_slice(), mac.as_slice())) => {}
+            Some((_, expected)) if constant_time_eq::constant_time_eq_n(expected, &mac) => {}
             Some(_) => return Err(format!("the key file {} belongs to another database: its key {id} does not fit", path.display())),
             None => {
                 return Err(format!(

@@ -36,7 +36,7 @@ impl Authority {
             issued.push(Issued { token: record.token.clone(), secret: Some(secret), replayed: false });
             roots.push((record, entry));
         }
-        let (record, entry) = (self.keyring.seal_platform(platform.clone(), 1), platform_entry(&platform, by, Action::PlatformCreate, now));
+        let (record, entry) = (self.keyring.seal_platform(platform.clone()), platform_entry(&platform, by, Action::PlatformCreate, now));
         let records: Vec<_> = roots.iter().map(|(record, _)| record.clone()).collect();
         let seq = self.store.insert_platform(record.clone(), entry, roots).await?;
         if self.lease.is_some() {
@@ -84,7 +84,7 @@ impl Authority {
             let mut platform = before.platform.clone();
             platform.disabled_at = disabled.then_some(now);
             let entry = platform_entry(&platform, &by, action, now);
-            Decision::Write(keyring.seal_platform(platform, before.seal.version + 1), entry)
+            Decision::Write(keyring.seal_platform(platform), entry)
         };
         let (record, seq) = self.store.change_platform(id, decide).await?.ok_or(Error::NotFound)?;
         if !self.keyring.is_platform_intact(&record) {

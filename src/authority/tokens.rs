@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
+use constant_time_eq::constant_time_eq_n;
+
 use super::{Authority, Error, REPLAY, REPLAY_SECRET, cursor::List};
 use crate::{
     domain::{
@@ -165,7 +167,7 @@ impl Authority {
                 Ok(Issued { token: record.token, secret: Some(secret), replayed: false })
             }
             Inserted::Replayed(before, record) => {
-                let same = bool::from(subtle::ConstantTimeEq::ct_eq(before.request.as_slice(), request(record.token.id).as_slice()));
+                let same = constant_time_eq_n(&before.request, &request(record.token.id));
                 if !same || !self.is_intact(&record) {
                     return Err(Error::KeyReused);
                 }
@@ -195,16 +197,14 @@ impl Authority {
             scope,
             name: new.name,
             permissions: new.permissions,
-            client_id: self.keyring.client_id(scope.environment, id),
+            tag: self.keyring.tag(scope.environment, id),
             issuer,
             revocable,
-            created_at: at,
-            updated_at: at,
             revoked_at: None,
         };
         let key = self.keyring.active_id();
-        let digest = self.keyring.digest(key, &token.client_id, secret.body());
-        let record = self.keyring.seal_token(token, digest, key, 1).ok_or_else(|| Error::Unavailable("no active key".to_owned()))?;
+        let digest = self.keyring.digest(key, &token.client_id(), secret.body());
+        let record = self.keyring.seal_token(token, digest, key).ok_or_else(|| Error::Unavailable("no active key".to_owned()))?;
         Ok((record, secret))
     }
 
@@ -283,10 +283,9 @@ impl Authority {
             }
             let mut token = before.token.clone();
             // Never before its creation, which another machine's clock may have dated.
-            let at = now.max(token.created_at);
-            (token.revoked_at, token.updated_at) = (Some(at), at);
+            token.revoked_at = Some(now.max(token.created_at()));
             let entry = entry_of(&token, &caller, Action::TokenRevoke, now);
-            match keyring.seal_token(token, before.digest.clone(), before.seal.key, before.seal.version + 1) {
+            match keyring.seal_token(token, before.digest.clone(), before.seal.key) {
                 Some(after) => Decision::Write(after, entry),
                 // Its key is not on the ring: nothing could have verified it.
                 None => Decision::Keep,

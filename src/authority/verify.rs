@@ -118,7 +118,7 @@ impl Authority {
             self.put_token(&record);
         }
         let token = &record.token;
-        let refused = if !proven || token.client_id != *client_id {
+        let refused = if !proven || token.client_id() != *client_id {
             Some(Reason::WrongSecret)
         } else if !self.is_intact(&record) || !self.keyring.is_platform_intact(&platform) {
             Some(Reason::Tampered)

@@ -111,12 +111,12 @@ pub(super) fn token_json(token: &Token) -> Value {
         "platform": token.scope.platform.to_string(),
         "environment": token.scope.environment.name(),
         "permissions": token.permissions.iter().map(|permission| permission.name()).collect::<Vec<_>>(),
-        "clientId": token.client_id.to_string(),
+        "clientId": token.client_id().to_string(),
         "issuerType": token.issuer.name(),
         "revocable": token.revocable,
         "status": status(token),
-        "createdAt": token.created_at.to_string(),
-        "updatedAt": token.updated_at.to_string(),
+        "createdAt": token.created_at().to_string(),
+        "updatedAt": token.updated_at().to_string(),
         "revokedAt": token.revoked_at.map(|at| at.to_string()),
     })
 }
@@ -131,7 +131,7 @@ pub(super) fn issued_json(issued: &Issued) -> Value {
         "environment": issued.token.scope.environment.name(),
         "id": issued.token.id.to_string(),
         "name": issued.token.name.as_str(),
-        "clientId": issued.token.client_id.to_string(),
+        "clientId": issued.token.client_id().to_string(),
         "clientSecret": secret(issued),
         "permissions": issued.token.permissions.iter().map(|permission| permission.name()).collect::<Vec<_>>(),
     })
@@ -143,7 +143,7 @@ pub(super) fn issued_text(issued: &Issued) -> String {
         issued.token.scope.environment,
         issued.token.id,
         issued.token.permissions,
-        issued.token.client_id,
+        issued.token.client_id(),
         secret(issued).unwrap_or("(not shown again)"),
     )
 }

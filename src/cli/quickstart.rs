@@ -60,7 +60,7 @@ fn help(root: Option<&Issued>, address: &str, data: &str) -> String {
     match root {
         None => fill(include_str!("quickstart_again.txt")),
         Some(root) => fill(include_str!("quickstart.txt"))
-            .replace("@client_id@", &root.token.client_id.to_string())
+            .replace("@client_id@", &root.token.client_id().to_string())
             .replace("@client_secret@", root.secret.as_ref().map(|secret| secret.expose()).unwrap_or_default()),
     }
 }

@@ -187,7 +187,7 @@ fn row(token: &Token) -> Vec<String> {
         harmless(token.name.as_str()),
         token.permissions.to_string(),
         output::status(token).to_owned(),
-        token.created_at.to_string(),
+        token.created_at().to_string(),
     ]
 }
 
@@ -208,10 +208,10 @@ impl One {
                 ("platform", token.scope.platform.to_string()),
                 ("environment", token.scope.environment.to_string()),
                 ("permissions", token.permissions.to_string()),
-                ("clientId", token.client_id.to_string()),
+                ("clientId", token.client_id().to_string()),
                 ("issued by", token.issuer.name().to_owned()),
                 ("status", output::status(&token).to_owned()),
-                ("created", token.created_at.to_string()),
+                ("created", token.created_at().to_string()),
                 ("revoked", shown(token.revoked_at.map(|at| at.to_string()))),
                 ("last used", shown(last_used)),
             ];

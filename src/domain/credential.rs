@@ -13,7 +13,7 @@
 use std::fmt;
 
 use base64::Engine as _;
-use subtle::ConstantTimeEq as _;
+use constant_time_eq::constant_time_eq_n;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::{Environment, TokenId};
@@ -85,15 +85,22 @@ const fn hex(digit: u8) -> Option<u8> {
     }
 }
 
-impl fmt::Display for ClientId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl ClientId {
+    /// The text, which is ASCII.
+    pub fn text(&self) -> [u8; CLIENT_ID_LEN] {
         let mut text = [0; CLIENT_ID_LEN];
         let (prefix, digits) = text.split_at_mut(CLIENT_ID_PREFIX_LEN);
         prefix.copy_from_slice(client_id_prefix(self.environment).as_bytes());
         for (pair, byte) in digits.chunks_exact_mut(2).zip(self.token.0.as_bytes().iter().chain(&self.tag.0)) {
             pair.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
         }
-        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        text
+    }
+}
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.text()).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -166,7 +173,7 @@ pub struct SecretDigest(pub [u8; 32]);
 impl SecretDigest {
     /// Whether the two are equal, in a time that does not depend on where they differ.
     pub fn matches(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+        constant_time_eq_n(&self.0, &other.0)
     }
 }
 

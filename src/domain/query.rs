@@ -49,8 +49,8 @@ pub enum Order {
 
 /// What to list. Bounds are inclusive; all given ones must hold.
 ///
-/// A live token's data never change, so its `updated_at` is its `created_at` (the schema holds this), and both pairs of
-/// bounds are one span of time. An operation that changes a live token has to end this shortcut first.
+/// A live token's data never change, so its `updated_at` is its `created_at`, and both pairs of bounds are one span of
+/// time. An operation that changes a live token has to end this shortcut first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenFilter {
     /// Exactly this name.

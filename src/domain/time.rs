@@ -72,10 +72,10 @@ impl Timestamp {
     }
 }
 
-/// RFC 3339, UTC, three decimals: `2025-07-21T17:32:28.000Z`.
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let moment = Offset::UTC.to_datetime(jiff::Timestamp::from_millisecond(self.0).map_err(|_| fmt::Error)?);
+impl Timestamp {
+    /// RFC 3339, UTC, three decimals: `2025-07-21T17:32:28.000Z`, in ASCII.
+    pub fn text(self) -> [u8; 24] {
+        let moment = Offset::UTC.to_datetime(jiff::Timestamp::from_millisecond(self.0).unwrap_or_default());
         // Digit by digit into one text: a page shows two hundred of these.
         let mut text = *b"0000-00-00T00:00:00.000Z";
         let fields = [
@@ -93,7 +93,13 @@ impl fmt::Display for Timestamp {
                 value /= 10;
             }
         }
-        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        text
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.text()).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use compact_str::CompactString;
 use uuid::Uuid;
 
-use super::{ClientId, Invalid, Permissions, Scope, Timestamp};
+use super::{ClientId, ClientTag, Invalid, Permissions, Scope, Timestamp};
 
 /// The identity of a token: a UUIDv7, so that the order of ids is the order of creation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,7 +67,7 @@ impl fmt::Debug for TokenId {
 
 /// A name: 1 to 255 Unicode scalar values after trimming, none of them a control character; not unique.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenName(String);
+pub struct TokenName(CompactString);
 
 impl TokenName {
     /// Trims and checks a name that stands in `field`.
@@ -81,12 +82,12 @@ impl TokenName {
         if trimmed.chars().any(char::is_control) {
             return Err(Invalid::one(field, "characters", "must not contain control characters"));
         }
-        Ok(Self(trimmed.to_owned()))
+        Ok(Self(trimmed.into()))
     }
 
     /// A name that was checked before it was stored.
-    pub(crate) fn stored(text: String) -> Self {
-        Self(text)
+    pub(crate) fn stored(text: &str) -> Self {
+        Self(text.into())
     }
 
     /// The text.
@@ -136,18 +137,31 @@ pub struct Token {
     pub name: TokenName,
     /// What it may do.
     pub permissions: Permissions,
-    /// The public half of its credential.
-    pub client_id: ClientId,
+    /// What of its clientId the server key made.
+    pub tag: ClientTag,
     /// Who issued it.
     pub issuer: Issuer,
     /// Whether the platform may end it; an operator always may.
     pub revocable: bool,
-    /// When it was created; also inside its id.
-    pub created_at: Timestamp,
-    /// When its data last changed. Use does not count.
-    pub updated_at: Timestamp,
     /// When it was ended. There is no way back.
     pub revoked_at: Option<Timestamp>,
+}
+
+impl Token {
+    /// The public half of its credential.
+    pub const fn client_id(&self) -> ClientId {
+        ClientId { environment: self.scope.environment, token: self.id, tag: self.tag }
+    }
+
+    /// When it was created.
+    pub fn created_at(&self) -> Timestamp {
+        self.id.created_at()
+    }
+
+    /// When its data last changed: nothing changes a live token. Use does not count.
+    pub fn updated_at(&self) -> Timestamp {
+        self.revoked_at.unwrap_or_else(|| self.created_at())
+    }
 }
 
 /// What a caller asks for when it creates a token.

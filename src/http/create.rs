@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use axum::{body::Body, response::Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use serde::Serialize;
 
 use super::{
     body::{self, Json},
-    envelope::{self, Refusal},
+    envelope::Refusal,
+    json::{self, Object},
 };
 use crate::{
     authority::{IdempotencyKey, Issued},
-    domain::{Invalid, NewToken, Permission, Permissions, TokenName},
+    domain::{Invalid, NewToken, Permission, Permissions, Token, TokenName},
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -78,20 +78,14 @@ fn permissions(json: &Json, names: &str, parse: impl Fn(&str) -> Option<Permissi
     invalid.into_result().map(|()| set)
 }
 
-/// A dialect's token with its secret: the only body that has one.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct IssuedToken<'t, T> {
-    #[serde(flatten)]
-    token: T,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_secret: Option<&'t str>,
-}
-
-/// The 201 with a dialect's token, marked if an earlier request made it.
-pub(super) fn answer(issued: &Issued, token: impl Serialize) -> Response {
-    let client_secret = issued.secret.as_ref().map(|secret| secret.expose());
-    let mut response = envelope::json(StatusCode::CREATED, &IssuedToken { token, client_secret });
+/// The 201 with a dialect's token and its secret, marked if an earlier request made it: the only body that has one.
+pub(super) fn answer(issued: &Issued, token: impl Fn(&mut Object<'_>, &Token)) -> Response {
+    let mut response = json::answer(StatusCode::CREATED, 512, |members| {
+        token(members, &issued.token);
+        if let Some(secret) = &issued.secret {
+            members.plain("clientSecret", &[secret.expose().as_bytes()]);
+        }
+    });
     if issued.replayed {
         response.headers_mut().insert(HeaderName::from_static("idempotent-replayed"), HeaderValue::from_static("true"));
     }

@@ -2,14 +2,12 @@
 //!
 //! A refusal is the caller's doing or ours, and the two are made differently: no input can choose a 5xx.
 
-use std::fmt::Display;
-
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::domain::{Invalid, Permissions};
@@ -187,21 +185,10 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// A member that is shown as its text, written straight into the body.
-pub(super) fn shown<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
-}
-
-/// A body of JSON, usually small.
+/// A small body of JSON.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    json_of(status, 512, body)
-}
-
-/// A body of JSON of about the expected bytes.
-pub(super) fn json_of(status: StatusCode, expected: usize, body: &impl Serialize) -> Response {
-    let mut bytes = Vec::with_capacity(expected);
-    match serde_json::to_writer(&mut bytes, body) {
-        Ok(()) => (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response(),
+    match serde_json::to_vec(body) {
+        Ok(bytes) => (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response(),
         Err(_) => Refusal::internal().into_response(),
     }
 }

@@ -16,6 +16,7 @@ mod connection;
 mod create;
 mod envelope;
 mod grid;
+mod json;
 mod ops;
 mod path;
 mod query;

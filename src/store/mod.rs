@@ -11,7 +11,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, SecretDigest, Timestamp, Token, TokenId, TokenQuery};
 
-pub(crate) use row::{PlatformRecord, Record, Seal};
+pub(crate) use row::{PlatformRecord, Record, Seal, split_proof};
 pub(crate) use sqlite::Sqlite;
 
 /// Why the store could not do it. Nothing of it is ever sent to a client.

@@ -1,14 +1,12 @@
 //! What a database keeps of a token and of a platform: the domain's record and what proves it.
 
-use crate::domain::{Platform, SecretDigest, Token};
+use crate::domain::{ClientTag, Platform, SecretDigest, Token};
 
 /// The proof that a row was written by a holder of the server key.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seal {
     /// The key that made it, and the digest beside it.
     pub(crate) key: u32,
-    /// How often the row was written, from 1.
-    pub(crate) version: u32,
     /// HMAC-SHA-256 over every other value of the row.
     pub(crate) mac: [u8; 32],
 }
@@ -22,6 +20,28 @@ pub(crate) struct Record {
     pub(crate) digest: SecretDigest,
     /// The proof.
     pub(crate) seal: Seal,
+}
+
+/// How long a token's proof is.
+const PROOF_LEN: usize = 4 + 32 + 32;
+
+impl Record {
+    /// All that the server key made of it, as one value: the clientId's tag, the secret's digest, the seal.
+    pub(crate) fn proof(&self) -> [u8; PROOF_LEN] {
+        let mut proof = [0; PROOF_LEN];
+        let (tag, rest) = proof.split_at_mut(4);
+        let (digest, mac) = rest.split_at_mut(32);
+        tag.copy_from_slice(&self.token.tag.0);
+        digest.copy_from_slice(&self.digest.0);
+        mac.copy_from_slice(&self.seal.mac);
+        proof
+    }
+}
+
+/// The parts of [`Record::proof`].
+pub(crate) fn split_proof(proof: &[u8; PROOF_LEN]) -> (ClientTag, SecretDigest, [u8; 32]) {
+    let part = |at: usize| std::array::from_fn(|i| proof[at + i]);
+    (ClientTag(std::array::from_fn(|i| proof[i])), SecretDigest(part(4)), part(36))
 }
 
 /// A platform as it is kept.

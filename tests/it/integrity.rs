@@ -20,10 +20,11 @@ async fn z_11_an_edited_row_is_refused_and_reported() {
         "UPDATE token SET name = 'target2' WHERE name = 'target'",
         "UPDATE token SET revocable = 0 WHERE name = 'target'",
         "UPDATE token SET issuer = 'operator_issued' WHERE name = 'target'",
-        "UPDATE token SET created_at = created_at - 1, updated_at = updated_at - 1 WHERE name = 'target'",
-        "UPDATE token SET version = 2 WHERE name = 'target'",
-        "UPDATE token SET digest = (SELECT digest FROM token WHERE name = 'donor') WHERE name = 'target'",
-        "UPDATE token SET seal = (SELECT seal FROM token WHERE name = 'donor') WHERE name = 'target'",
+        // The donor's whole proof, its digest, its seal; and another tag.
+        "UPDATE token SET proof = (SELECT proof FROM token WHERE name = 'donor') WHERE name = 'target'",
+        "UPDATE token SET proof = (SELECT CAST(substr(t.proof, 1, 4) || substr(d.proof, 5, 32) || substr(t.proof, 37) AS BLOB) FROM token t, token d WHERE t.name = 'target' AND d.name = 'donor') WHERE name = 'target'",
+        "UPDATE token SET proof = (SELECT CAST(substr(t.proof, 1, 36) || substr(d.proof, 37) AS BLOB) FROM token t, token d WHERE t.name = 'target' AND d.name = 'donor') WHERE name = 'target'",
+        "UPDATE token SET proof = CAST(x'00000000' || substr(proof, 5) AS BLOB) WHERE name = 'target'",
     ] {
         let app = TestApp::new().await;
         app.another_platform("Other").await;
@@ -47,7 +48,7 @@ async fn z_11_a_row_brought_back_to_life_is_refused() {
     let app = TestApp::new().await;
     let token = app.token("target", &["VIEW"]).await;
     app.delete(&format!("{GRID}/{}", token.id)).send().await.expect(204);
-    edit(&app, "UPDATE token SET revoked_at = NULL, updated_at = created_at WHERE name = 'target'");
+    edit(&app, "UPDATE token SET revoked_at = NULL WHERE name = 'target'");
     let app = app.restart().await;
     app.get(GRID).auth(&token).send().await.refused(401, "UNAUTHORIZED");
     assert_eq!(app.authority.figures().tampered, 1);
@@ -177,9 +178,7 @@ async fn z_11_an_edited_count_or_replay_opens_and_blocks_nothing() {
 /// Refused where it runs, not only after a restart; whatever was edited.
 #[tokio::test]
 async fn z_11_ending_an_edited_row_refuses_it_at_once() {
-    for edited in
-        ["digest = zeroblob(32)", "name = 'evil'", "permissions = 'ADMIN'", "version = -1", "client_id = substr(client_id, 1, 47) || 'x'"]
-    {
+    for edited in ["proof = zeroblob(68)", "name = 'evil'", "permissions = 'ADMIN'", "issuer = 'platform_self_service', revocable = 0"] {
         let app = TestApp::new().await;
         let (target, other) = (app.token("target", &["VIEW"]).await, app.token("other", &["VIEW"]).await);
         edit(&app, &format!("UPDATE token SET {edited} WHERE name = 'target'"));

@@ -81,11 +81,11 @@ fn c_01_c_03_pages_and_totals_equal_a_filter_over_a_list() {
         }
         (reader(&app, &app.sandbox).await, model)
     });
-    let end = model.last().unwrap().created_at.millis();
+    let end = model.last().unwrap().created_at().millis();
     let moment = prop_oneof![
         START - 10..end + 10,
         (0..model.len(), -1..2i64).prop_map({
-            let times: Vec<_> = model.iter().map(|token| token.created_at.millis()).collect();
+            let times: Vec<_> = model.iter().map(|token| token.created_at().millis()).collect();
             move |(i, off)| times[i] + off
         })
     ];
@@ -101,10 +101,10 @@ fn c_01_c_03_pages_and_totals_equal_a_filter_over_a_list() {
             let mut expected: Vec<_> = model
                 .iter()
                 .filter(|token| filter.name.as_ref().is_none_or(|name| token.name == *name))
-                .filter(|token| token.created_at >= filter.from && token.created_at <= filter.until)
+                .filter(|token| token.created_at() >= filter.from && token.created_at() <= filter.until)
                 .cloned()
                 .collect();
-            expected.sort_by_key(|token| std::cmp::Reverse((token.created_at, token.id)));
+            expected.sort_by_key(|token| std::cmp::Reverse((token.created_at(), token.id)));
             let (tokens, totals) = runtime.block_on(walk(&app, &by, &filter, limit));
             prop_assert_eq!(totals, BTreeSet::from([expected.len() as u64]));
             prop_assert_eq!(tokens, expected);
@@ -253,11 +253,11 @@ async fn totals_of_a_name_that_very_many_have() {
         grow(count, &mut model).await;
         for name in ["many", "rare"] {
             for (from, until) in [(0, usize::MAX), (7, usize::MAX), (0, model.len() / 2), (40, model.len() - 3), (50, 50)] {
-                let at = |i: usize, none: Timestamp| model.get(i).map_or(none, |token| token.created_at);
+                let at = |i: usize, none: Timestamp| model.get(i).map_or(none, |token| token.created_at());
                 let name = TokenName::parse("name", name).unwrap();
                 let filter = TokenFilter { name: Some(name.clone()), from: at(from, Timestamp::MIN), until: at(until, Timestamp::MAX) };
                 let expected =
-                    model.iter().filter(|t| t.name == name && t.created_at >= filter.from && t.created_at <= filter.until).count();
+                    model.iter().filter(|t| t.name == name && t.created_at() >= filter.from && t.created_at() <= filter.until).count();
                 let page = app.authority.list_tokens(&reads, list(filter, None, 1)).await.unwrap();
                 assert_eq!(page.total, Some(expected as u64), "{name} {from} {until}");
             }

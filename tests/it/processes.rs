@@ -102,7 +102,7 @@ fn z_11_what_one_finds_edited_all_refuse() {
     let (_, created) = server.send("POST", GRID, &root, &json!({ "name": "target", "permissions": ["VIEW"] }));
     let token = pair(&created);
     let database = rusqlite::Connection::open(data.path().join("countersign.db")).unwrap();
-    database.execute("UPDATE token SET digest = zeroblob(32) WHERE name = 'target'", []).unwrap();
+    database.execute("UPDATE token SET proof = zeroblob(68) WHERE name = 'target'", []).unwrap();
     assert_eq!(server.get(GRID, &token).0, 200, "it was not looked at yet");
     let output = run(data.path(), &["token", "revoke", &token.id]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");

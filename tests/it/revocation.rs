@@ -25,7 +25,7 @@ async fn issue(app: &TestApp, by: &MayManage) -> Pair {
     let issued = app.authority.create_token(by, new, None).await.unwrap();
     Pair {
         id: issued.token.id.to_string(),
-        client_id: issued.token.client_id.to_string(),
+        client_id: issued.token.client_id().to_string(),
         secret: issued.secret.unwrap().expose().to_owned(),
     }
 }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    domain::{ClientId, ClientTag, Issuer, Platform, Scope, SecretDigest, Timestamp, Token, TokenName},
+    domain::{ClientTag, Issuer, Platform, Scope, SecretDigest, Timestamp, Token, TokenName},
     store::Seal,
 };
 
@@ -17,14 +17,12 @@ fn record(id: u128, digest: u8, platform: u128, permissions: u8) -> Record {
         scope: Scope { platform: PlatformId(Uuid::from_u128(platform)), environment },
         name: TokenName::parse("name", "a").unwrap(),
         permissions: Permissions::from_bits(permissions),
-        client_id: ClientId { environment, token: id, tag: ClientTag([0; 4]) },
+        tag: ClientTag([0; 4]),
         issuer: Issuer::Platform,
         revocable: true,
-        created_at: Timestamp::MIN,
-        updated_at: Timestamp::MIN,
         revoked_at: None,
     };
-    Record { token, digest: SecretDigest([digest; 32]), seal: Seal { key: 1, version: 1, mac: [0; 32] } }
+    Record { token, digest: SecretDigest([digest; 32]), seal: Seal { key: 1, mac: [0; 32] } }
 }
 
 fn uuid(high: u64, low: u64) -> u128 {
@@ -81,7 +79,7 @@ fn changes_of_a_platform_may_arrive_twice_and_out_of_order() {
             created_at: Timestamp::MIN,
             disabled_at: disabled.then_some(Timestamp::MIN),
         },
-        seal: Seal { key: 1, version: 1, mac: [0; 32] },
+        seal: Seal { key: 1, mac: [0; 32] },
     };
     index.put_platform(&platform(false), 1);
     index.insert(&token);

@@ -17,9 +17,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use super::{
     App,
     auth::{Manages, Reads},
-    create, envelope,
+    create,
     envelope::Refusal,
-    path,
+    json, path,
     query::Query,
 };
 use crate::{
@@ -44,14 +44,14 @@ pub(super) fn routes() -> Router<App> {
 async fn create_token(State(app): State<App>, Manages(by): Manages, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
     let (new, key) = create::read(&headers, body, app.limits.body_timeout, wire::new_token).await?;
     let issued = app.authority.create_token(&by, new, key).await.map_err(error::refusal)?;
-    Ok(create::answer(&issued, wire::ApiToken::from(&issued.token)))
+    Ok(create::answer(&issued, wire::token))
 }
 
 async fn list(State(app): State<App>, Reads(by): Reads, uri: Uri) -> Result<Response, Refusal> {
     match page_of(uri.query()).map_err(|invalid| Refusal::invalid(&invalid))? {
         Some(list) => {
             let page = app.authority.list_tokens(&by, list).await.map_err(error::refusal)?;
-            Ok(envelope::json_of(StatusCode::OK, 512 * (page.tokens.len() + 1), &wire::TokenPage::from(&page)))
+            Ok(json::answer(StatusCode::OK, 512 * (page.tokens.len() + 1), |members| wire::page(members, &page)))
         }
         None => whole_list(app, by).await,
     }
@@ -78,14 +78,14 @@ fn page_of(query: Option<&str>) -> Result<Option<ListTokens>, Invalid> {
 async fn whole_list(app: App, by: MayRead) -> Result<Response, Refusal> {
     // The first chunk before the status: a database that can't be read is still a 503.
     let (tokens, next) = app.authority.walk_tokens(&by, None, CHUNK).await.map_err(error::refusal)?;
-    let first = chunk("{\"data\":[", &tokens, next);
+    let first = chunk(b"{\"data\":[", &tokens, next);
     let rest = stream::try_unfold((next, !tokens.is_empty()), move |(next, begun)| {
         let (app, by) = (app.clone(), by.clone());
         async move {
             let Some(after) = next else { return Ok(None) };
             let (tokens, next) = app.authority.walk_tokens(&by, Some(after), CHUNK).await?;
             // A chunk of edited rows only is empty.
-            let opening = if begun && !tokens.is_empty() { "," } else { "" };
+            let opening: &[u8] = if begun && !tokens.is_empty() { b"," } else { b"" };
             Ok::<_, Error>(Some((chunk(opening, &tokens, next), (next, begun || !tokens.is_empty()))))
         }
     });
@@ -93,20 +93,29 @@ async fn whole_list(app: App, by: MayRead) -> Result<Response, Refusal> {
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], Body::from_stream(chunks)).into_response())
 }
 
-fn chunk(opening: &str, tokens: &[Token], next: Option<TokenId>) -> Bytes {
-    let items: Vec<_> = tokens.iter().filter_map(|token| serde_json::to_string(&wire::ApiToken::from(token)).ok()).collect();
-    let closing = if next.is_none() { "]}" } else { "" };
-    format!("{opening}{}{closing}", items.join(",")).into()
+fn chunk(opening: &[u8], tokens: &[Token], next: Option<TokenId>) -> Bytes {
+    let mut bytes = Vec::with_capacity(512 * tokens.len() + 16);
+    bytes.extend_from_slice(opening);
+    for (n, token) in tokens.iter().enumerate() {
+        if n > 0 {
+            bytes.push(b',');
+        }
+        json::object(&mut bytes, |members| wire::token(members, token));
+    }
+    if next.is_none() {
+        bytes.extend_from_slice(b"]}");
+    }
+    bytes.into()
 }
 
 async fn read(State(app): State<App>, Reads(by): Reads, uri: Uri) -> Result<Response, Refusal> {
     let id = path::token_id(&uri).ok_or_else(Refusal::token_not_found)?;
     let token = app.authority.get_token(&by, id).await.map_err(error::refusal)?;
-    Ok(envelope::json(StatusCode::OK, &wire::ApiToken::from(&token)))
+    Ok(json::answer(StatusCode::OK, 512, |members| wire::token(members, &token)))
 }
 
 async fn revoke(State(app): State<App>, Manages(by): Manages, uri: Uri) -> Result<Response, Refusal> {
     let id = path::token_id(&uri).ok_or_else(Refusal::token_not_found)?;
     let ended = app.authority.revoke_token(&by, id).await.map_err(error::refusal)?;
-    Ok(envelope::json(StatusCode::OK, &wire::ApiToken::from(&ended.token)))
+    Ok(json::answer(StatusCode::OK, 512, |members| wire::token(members, &ended.token)))
 }

@@ -1,11 +1,11 @@
 //! Blips' JSON shapes, and its projection of permissions.
 
-use serde::{Serialize, Serializer};
+use uuid::fmt::Simple;
 
 use crate::{
-    authority,
-    domain::{ClientId, Invalid, NewToken, Permission, Permissions, Timestamp, Token, TokenId},
-    http::{body::Json, create, envelope::shown},
+    authority::TokenPage,
+    domain::{Invalid, NewToken, Permission, Permissions, Timestamp, Token},
+    http::{body::Json, create, json::Object},
 };
 
 /// Blips' name of a permission; it has none for TRANSACT.
@@ -21,73 +21,32 @@ fn access_level(permissions: Permissions) -> &'static str {
     if permissions.contains(Permission::Manage) { "management" } else { "view_only" }
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct ApiToken<'t> {
-    #[serde(serialize_with = "id")]
-    id: TokenId,
-    name: &'t str,
-    #[serde(serialize_with = "names")]
-    permissions: Permissions,
-    access_level: &'static str,
-    issuer_type: &'static str,
-    status: &'static str,
-    revocable: bool,
-    #[serde(serialize_with = "shown")]
-    client_id: ClientId,
-    #[serde(serialize_with = "shown")]
-    created_at: Timestamp,
-    #[serde(serialize_with = "shown")]
-    updated_at: Timestamp,
-    #[serde(serialize_with = "revoked_at")]
-    revoked_at: Option<Timestamp>,
-}
-
-impl<'t> From<&'t Token> for ApiToken<'t> {
-    fn from(token: &'t Token) -> Self {
-        Self {
-            id: token.id,
-            name: token.name.as_str(),
-            permissions: token.permissions,
-            access_level: access_level(token.permissions),
-            issuer_type: token.issuer.name(),
-            status: if token.revoked_at.is_some() { "REVOKED" } else { "ACTIVE" },
-            revocable: token.revocable,
-            client_id: token.client_id,
-            created_at: token.created_at,
-            updated_at: token.updated_at,
-            revoked_at: token.revoked_at,
-        }
+/// The token, but for the secret.
+pub(super) fn token(members: &mut Object<'_>, token: &Token) {
+    let mut id = [0; Simple::LENGTH];
+    members.plain("id", &[b"Token:tok_", token.id.simple().encode_lower(&mut id).as_bytes()]);
+    members.text("name", token.name.as_str());
+    members.plain_list("permissions", token.permissions.iter().filter_map(name));
+    members.plain("accessLevel", &[access_level(token.permissions).as_bytes()]);
+    members.plain("issuerType", &[token.issuer.name().as_bytes()]);
+    members.plain("status", &[if token.revoked_at.is_some() { b"REVOKED" } else { b"ACTIVE" }]);
+    members.flag("revocable", token.revocable);
+    members.plain("clientId", &[&token.client_id().text()]);
+    let created_at = token.created_at().text();
+    members.plain("createdAt", &[&created_at]);
+    members.plain("updatedAt", &[&token.revoked_at.map_or(created_at, Timestamp::text)]);
+    match token.revoked_at {
+        Some(at) => members.plain("revokedAt", &[&at.text()]),
+        None => members.null("revokedAt"),
     }
 }
 
-fn id<S: Serializer>(id: &TokenId, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&format_args!("Token:tok_{}", id.simple()))
-}
-
-fn names<S: Serializer>(permissions: &Permissions, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(permissions.iter().filter_map(name))
-}
-
-fn revoked_at<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
-    match at {
-        Some(at) => shown(at, serializer),
-        None => serializer.serialize_none(),
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct TokenPage<'t> {
-    data: Vec<ApiToken<'t>>,
-    has_more: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_cursor: Option<&'t str>,
-}
-
-impl<'t> From<&'t authority::TokenPage> for TokenPage<'t> {
-    fn from(page: &'t authority::TokenPage) -> Self {
-        Self { data: page.tokens.iter().map(ApiToken::from).collect(), has_more: page.next.is_some(), next_cursor: page.next.as_deref() }
+/// The answer to a list that was asked for in pages.
+pub(super) fn page(members: &mut Object<'_>, page: &TokenPage) {
+    members.objects("data", page.tokens.iter(), token);
+    members.flag("hasMore", page.next.is_some());
+    if let Some(next) = &page.next {
+        members.plain("nextCursor", &[next.as_bytes()]);
     }
 }
 

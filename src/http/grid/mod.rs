@@ -15,9 +15,9 @@ use http::{HeaderMap, StatusCode, Uri};
 use super::{
     App,
     auth::{Manages, Reads},
-    create, envelope,
+    create,
     envelope::Refusal,
-    path,
+    json, path,
     query::Query,
 };
 use crate::domain::{Invalid, Liveness, Order, Timestamp, TokenFilter, TokenName};
@@ -33,13 +33,13 @@ pub(super) fn routes() -> Router<App> {
 async fn create_token(State(app): State<App>, Manages(by): Manages, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
     let (new, key) = create::read(&headers, body, app.limits.body_timeout, wire::new_token).await?;
     let issued = app.authority.create_token(&by, new, key).await.map_err(error::refusal)?;
-    Ok(create::answer(&issued, wire::ApiToken::from(&issued.token)))
+    Ok(create::answer(&issued, wire::token))
 }
 
 async fn list(State(app): State<App>, Reads(by): Reads, uri: Uri) -> Result<Response, Refusal> {
     let list = list_of(uri.query()).map_err(|invalid| Refusal::invalid(&invalid))?;
     let page = app.authority.list_tokens(&by, list).await.map_err(error::refusal)?;
-    Ok(envelope::json_of(StatusCode::OK, 512 * (page.tokens.len() + 1), &wire::TokenList::from(&page)))
+    Ok(json::answer(StatusCode::OK, 512 * (page.tokens.len() + 1), |members| wire::page(members, &page)))
 }
 
 fn list_of(query: Option<&str>) -> Result<crate::authority::ListTokens, Invalid> {
@@ -62,7 +62,7 @@ async fn read(State(app): State<App>, Reads(by): Reads, uri: Uri) -> Result<Resp
     if token.revoked_at.is_some() {
         return Err(Refusal::token_not_found());
     }
-    Ok(envelope::json(StatusCode::OK, &wire::ApiToken::from(&token)))
+    Ok(json::answer(StatusCode::OK, 512, |members| wire::token(members, &token)))
 }
 
 async fn end(State(app): State<App>, Manages(by): Manages, uri: Uri) -> Result<Response, Refusal> {

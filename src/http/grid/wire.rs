@@ -1,65 +1,34 @@
 //! Grid's JSON shapes.
 
-use serde::{Serialize, Serializer};
+use uuid::fmt::Hyphenated;
 
 use crate::{
     authority::TokenPage,
-    domain::{ClientId, Invalid, NewToken, Permission, Permissions, Timestamp, Token, TokenId},
-    http::{body::Json, create, envelope::shown},
+    domain::{Invalid, NewToken, Permission, Timestamp, Token},
+    http::{body::Json, create, json::Object},
 };
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct ApiToken<'t> {
-    #[serde(serialize_with = "shown")]
-    id: TokenId,
-    name: &'t str,
-    #[serde(serialize_with = "names")]
-    permissions: Permissions,
-    #[serde(serialize_with = "shown")]
-    client_id: ClientId,
-    #[serde(serialize_with = "shown")]
-    created_at: Timestamp,
-    #[serde(serialize_with = "shown")]
-    updated_at: Timestamp,
+/// `ApiToken`, but for the secret.
+pub(super) fn token(members: &mut Object<'_>, token: &Token) {
+    let mut id = [0; Hyphenated::LENGTH];
+    members.plain("id", &[b"Token:", token.id.0.hyphenated().encode_lower(&mut id).as_bytes()]);
+    members.text("name", token.name.as_str());
+    members.plain_list("permissions", token.permissions.iter().map(Permission::name));
+    members.plain("clientId", &[&token.client_id().text()]);
+    let created_at = token.created_at().text();
+    members.plain("createdAt", &[&created_at]);
+    members.plain("updatedAt", &[&token.revoked_at.map_or(created_at, Timestamp::text)]);
 }
 
-impl<'t> From<&'t Token> for ApiToken<'t> {
-    fn from(token: &'t Token) -> Self {
-        Self {
-            id: token.id,
-            name: token.name.as_str(),
-            permissions: token.permissions,
-            client_id: token.client_id,
-            created_at: token.created_at,
-            updated_at: token.updated_at,
-        }
+/// The answer to a list.
+pub(super) fn page(members: &mut Object<'_>, page: &TokenPage) {
+    members.objects("data", page.tokens.iter(), token);
+    members.flag("hasMore", page.next.is_some());
+    if let Some(next) = &page.next {
+        members.plain("nextCursor", &[next.as_bytes()]);
     }
-}
-
-fn names<S: Serializer>(permissions: &Permissions, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(permissions.iter().map(Permission::name))
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct TokenList<'t> {
-    data: Vec<ApiToken<'t>>,
-    has_more: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_cursor: Option<&'t str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    total_count: Option<u64>,
-}
-
-impl<'t> From<&'t TokenPage> for TokenList<'t> {
-    fn from(page: &'t TokenPage) -> Self {
-        Self {
-            data: page.tokens.iter().map(ApiToken::from).collect(),
-            has_more: page.next.is_some(),
-            next_cursor: page.next.as_deref(),
-            total_count: page.total,
-        }
+    if let Some(total) = page.total {
+        members.number("totalCount", total);
     }
 }
 

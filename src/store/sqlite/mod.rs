@@ -284,7 +284,7 @@ impl Sqlite {
                     batch.something_ends();
                     sql::update_token(c, &after)?;
                     if before.token.revoked_at.is_none() && after.token.revoked_at.is_some() {
-                        batch.totals.note(c, scope, &after.token.name, after.token.created_at, -1)?;
+                        batch.totals.note(c, scope, &after.token.name, after.token.id.created_at(), -1)?;
                     }
                     let seq = sql::insert_audit_entry(c, &node, &entry)?;
                     Ok(Some((after, Some(seq))))
@@ -440,7 +440,7 @@ fn insert_token(batch: &mut Batch<'_>, node: &str, record: &Record, entry: &Audi
     sql::insert_token(batch.connection, record)?;
     sql::insert_audit_entry(batch.connection, node, entry)?;
     let token = &record.token;
-    batch.totals.note(batch.connection, token.scope, &token.name, token.created_at, 1)
+    batch.totals.note(batch.connection, token.scope, &token.name, token.id.created_at(), 1)
 }
 
 /// Runs several reads on one state of the database.

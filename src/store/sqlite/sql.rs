@@ -15,16 +15,18 @@ use uuid::Uuid;
 use super::{Error, totals};
 use crate::{
     domain::{
-        Action, Actor, AuditEntry, AuditQuery, ClientId, Environment, Issuer, Liveness, Order, Permissions, Platform, PlatformId,
-        RecordedEntry, RequestInfo, Scope, SecretDigest, Timestamp, Token, TokenId, TokenName, TokenQuery,
+        Action, Actor, AuditEntry, AuditQuery, Environment, Issuer, Liveness, Order, Permissions, Platform, PlatformId, RecordedEntry,
+        RequestInfo, Scope, Timestamp, Token, TokenId, TokenName, TokenQuery,
     },
-    store::{PlatformRecord, Record, Records, Replay, Seal},
+    store::{PlatformRecord, Record, Records, Replay, Seal, split_proof},
 };
 
-const TOKEN: &str = "t.id, t.platform_id, t.environment, t.name, t.permissions, t.client_id, t.digest, t.issuer, t.revocable, \
-                     t.created_at, t.updated_at, t.revoked_at, t.version, t.key_id, t.seal";
-const PLATFORM: &str = "p.id, p.name, p.created_at, p.disabled_at, p.version, p.key_id, p.seal";
-const PLATFORM_COLUMNS: usize = 7;
+/// A token's values, where its scope is known.
+const SCOPED_TOKEN: &str = "t.id, t.name, t.permissions, t.issuer, t.revocable, t.revoked_at, t.key_id, t.proof";
+const SCOPE: &str = "t.platform_id, t.environment";
+const PLATFORM: &str = "p.id, p.name, p.created_at, p.disabled_at, p.key_id, p.seal";
+const PLATFORM_COLUMNS: usize = 6;
+const SCOPE_COLUMNS: usize = 2;
 
 pub(super) fn prepare<'c>(connection: &'c Connection, sql: &str) -> Result<CachedStatement<'c>, Error> {
     Ok(connection.prepare_cached(sql)?)
@@ -53,22 +55,32 @@ fn optional_time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timest
     Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
 }
 
-fn record(row: &Row<'_>, at: usize) -> rusqlite::Result<Record> {
-    let scope = Scope { platform: PlatformId(uuid(row, at + 1)?), environment: parsed(row, at + 2, Environment::parse)? };
+fn name(row: &Row<'_>, column: usize) -> rusqlite::Result<TokenName> {
+    Ok(TokenName::stored(row.get_ref(column)?.as_str()?))
+}
+
+fn scope(row: &Row<'_>, at: usize) -> rusqlite::Result<Scope> {
+    Ok(Scope { platform: PlatformId(uuid(row, at)?), environment: parsed(row, at + 1, Environment::parse)? })
+}
+
+fn scoped_record(row: &Row<'_>, at: usize, scope: Scope) -> rusqlite::Result<Record> {
+    let (tag, digest, mac) = split_proof(&row.get(at + 7)?);
     let token = Token {
         id: TokenId(uuid(row, at)?),
         scope,
-        name: TokenName::stored(row.get(at + 3)?),
-        permissions: parsed(row, at + 4, Permissions::parse)?,
-        client_id: parsed(row, at + 5, |text| ClientId::parse(text.as_bytes()))?,
-        issuer: parsed(row, at + 7, Issuer::parse)?,
-        revocable: row.get(at + 8)?,
-        created_at: time(row, at + 9)?,
-        updated_at: time(row, at + 10)?,
-        revoked_at: optional_time(row, at + 11)?,
+        name: name(row, at + 1)?,
+        permissions: parsed(row, at + 2, Permissions::parse)?,
+        tag,
+        issuer: parsed(row, at + 3, Issuer::parse)?,
+        revocable: row.get(at + 4)?,
+        revoked_at: optional_time(row, at + 5)?,
     };
-    let seal = Seal { version: row.get(at + 12)?, key: row.get(at + 13)?, mac: row.get(at + 14)? };
-    Ok(Record { token, digest: SecretDigest(row.get(at + 6)?), seal })
+    Ok(Record { token, digest, seal: Seal { key: row.get(at + 6)?, mac } })
+}
+
+/// Behind its scope.
+fn record(row: &Row<'_>, at: usize) -> rusqlite::Result<Record> {
+    scoped_record(row, at + SCOPE_COLUMNS, scope(row, at)?)
 }
 
 /// Tokens whose rows hold something that we never write, found since it was asked last: refused, as other edited rows
@@ -77,17 +89,25 @@ fn record(row: &Row<'_>, at: usize) -> rusqlite::Result<Record> {
 pub(super) struct Unreadable(Mutex<BTreeSet<TokenId>>);
 
 impl Unreadable {
-    /// The row's record; if it is none, notes that.
-    fn or_record(&self, row: &Row<'_>, at: usize) -> rusqlite::Result<Option<Record>> {
+    /// What `read` makes of the row; if that is no record, notes the id in the column `id`.
+    fn or(&self, row: &Row<'_>, id: usize, read: impl FnOnce() -> rusqlite::Result<Record>) -> rusqlite::Result<Option<Record>> {
         use rusqlite::Error as E;
-        match record(row, at) {
+        match read() {
             Ok(record) => Ok(Some(record)),
             Err(E::InvalidColumnType(..) | E::FromSqlConversionFailure(..) | E::IntegralValueOutOfRange(..)) => {
-                self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(uuid(row, at).map(TokenId));
+                self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(uuid(row, id).map(TokenId));
                 Ok(None)
             }
             Err(e) => Err(e),
         }
+    }
+
+    fn or_record(&self, row: &Row<'_>, at: usize) -> rusqlite::Result<Option<Record>> {
+        self.or(row, at + SCOPE_COLUMNS, || record(row, at))
+    }
+
+    fn or_scoped_record(&self, row: &Row<'_>, scope: Scope) -> rusqlite::Result<Option<Record>> {
+        self.or(row, 0, || scoped_record(row, 0, scope))
     }
 
     pub(super) fn take(&self) -> Vec<TokenId> {
@@ -96,13 +116,9 @@ impl Unreadable {
 }
 
 fn platform(row: &Row<'_>) -> rusqlite::Result<PlatformRecord> {
-    let platform = Platform {
-        id: PlatformId(uuid(row, 0)?),
-        name: TokenName::stored(row.get(1)?),
-        created_at: time(row, 2)?,
-        disabled_at: optional_time(row, 3)?,
-    };
-    Ok(PlatformRecord { platform, seal: Seal { version: row.get(4)?, key: row.get(5)?, mac: row.get(6)? } })
+    let platform =
+        Platform { id: PlatformId(uuid(row, 0)?), name: name(row, 1)?, created_at: time(row, 2)?, disabled_at: optional_time(row, 3)? };
+    Ok(PlatformRecord { platform, seal: Seal { key: row.get(4)?, mac: row.get(5)? } })
 }
 
 fn recorded_entry(row: &Row<'_>) -> rusqlite::Result<RecordedEntry> {
@@ -147,15 +163,15 @@ pub(super) fn insert_canary(c: &Connection, key: u32, mac: [u8; 32]) -> Result<(
 // ---- tokens --------------------------------------------------------------------------------------------------------
 
 pub(super) fn find_token(c: &Connection, id: TokenId, unreadable: &Unreadable) -> Result<Option<(Record, PlatformRecord)>, Error> {
-    let sql = format!("SELECT {PLATFORM}, {TOKEN} FROM token t JOIN platform p ON p.id = t.platform_id WHERE t.id = ?1");
+    let sql = format!("SELECT {PLATFORM}, {SCOPE}, {SCOPED_TOKEN} FROM token t JOIN platform p ON p.id = t.platform_id WHERE t.id = ?1");
     let both = |row: &Row<'_>| unreadable.or_record(row, PLATFORM_COLUMNS)?.map(|record| Ok((record, platform(row)?))).transpose();
     Ok(prepare(c, &sql)?.query_row([id.0.as_bytes()], both).optional()?.flatten())
 }
 
 pub(super) fn find_token_in(c: &Connection, scope: Scope, id: TokenId, unreadable: &Unreadable) -> Result<Option<Record>, Error> {
-    let sql = format!("SELECT {TOKEN} FROM token t WHERE t.id = ?1 AND t.platform_id = ?2 AND t.environment = ?3");
+    let sql = format!("SELECT {SCOPED_TOKEN} FROM token t WHERE t.id = ?1 AND t.platform_id = ?2 AND t.environment = ?3");
     let scoped = params![id.0.as_bytes(), scope.platform.0.as_bytes(), scope.environment.name()];
-    Ok(prepare(c, &sql)?.query_row(scoped, |row| unreadable.or_record(row, 0)).optional()?.flatten())
+    Ok(prepare(c, &sql)?.query_row(scoped, |row| unreadable.or_scoped_record(row, scope)).optional()?.flatten())
 }
 
 /// Whether a token is live, and so is its platform.
@@ -166,41 +182,30 @@ pub(super) fn is_live(c: &Connection, id: TokenId) -> Result<bool, Error> {
 }
 
 pub(super) fn insert_token(c: &Connection, r: &Record) -> Result<(), Error> {
-    let sql = "INSERT INTO token (id, platform_id, environment, name, permissions, client_id, digest, issuer, revocable, created_at, updated_at, \
-               revoked_at, version, key_id, seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+    let sql = "INSERT INTO token (id, platform_id, environment, name, permissions, issuer, revocable, revoked_at, key_id, proof) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     let t = &r.token;
     prepare(c, sql)?.execute(params![
         t.id.0.as_bytes(),
         t.scope.platform.0.as_bytes(),
         t.scope.environment.name(),
         t.name.as_str(),
-        t.permissions.to_string(),
-        t.client_id.to_string(),
-        r.digest.0,
+        t.permissions.text(),
         t.issuer.name(),
         t.revocable,
-        t.created_at.millis(),
-        t.updated_at.millis(),
         t.revoked_at.map(Timestamp::millis),
-        r.seal.version,
         r.seal.key,
-        r.seal.mac,
+        r.proof(),
     ])?;
     Ok(())
 }
 
-/// Replaces what can change of a token. The version guards against a writer that read something older.
+/// Replaces what can change of a live token; one that has ended stays as it is.
 pub(super) fn update_token(c: &Connection, r: &Record) -> Result<(), Error> {
-    let sql = "UPDATE token SET updated_at = ?2, revoked_at = ?3, version = ?4, key_id = ?5, seal = ?6 WHERE id = ?1 AND version = ?4 - 1";
+    let sql = "UPDATE token SET revoked_at = ?2, key_id = ?3, proof = ?4 WHERE id = ?1 AND revoked_at IS NULL";
     let t = &r.token;
-    let changed = prepare(c, sql)?.execute(params![
-        t.id.0.as_bytes(),
-        t.updated_at.millis(),
-        t.revoked_at.map(Timestamp::millis),
-        r.seal.version,
-        r.seal.key,
-        r.seal.mac,
-    ])?;
+    let values = params![t.id.0.as_bytes(), t.revoked_at.map(Timestamp::millis), r.seal.key, r.proof()];
+    let changed = prepare(c, sql)?.execute(values)?;
     if changed == 1 { Ok(()) } else { Err(Error::Unavailable(format!("{} was changed meanwhile", t.id))) }
 }
 
@@ -216,7 +221,7 @@ pub(super) fn list_statement(liveness: Liveness, order: Order, named: bool) -> S
         Order::OldestFirst => "ASC",
     };
     format!(
-        "SELECT {TOKEN} FROM token t WHERE t.platform_id = :platform AND t.environment = :environment{name} \
+        "SELECT {SCOPED_TOKEN} FROM token t WHERE t.platform_id = :platform AND t.environment = :environment{name} \
          AND t.id BETWEEN :low AND :high{live} ORDER BY t.id {order} LIMIT :limit"
     )
 }
@@ -242,7 +247,7 @@ pub(super) fn list_tokens(c: &Connection, query: &TokenQuery, unreadable: &Unrea
         read += 1;
         if read <= query.limit {
             last = Some(TokenId(uuid(row, 0)?));
-            records.extend(unreadable.or_record(row, 0)?);
+            records.extend(unreadable.or_scoped_record(row, query.scope)?);
         }
     }
     let next = last.filter(|_| read > query.limit);
@@ -253,14 +258,13 @@ pub(super) fn list_tokens(c: &Connection, query: &TokenQuery, unreadable: &Unrea
 // ---- platforms -----------------------------------------------------------------------------------------------------
 
 pub(super) fn insert_platform(c: &Connection, r: &PlatformRecord) -> Result<(), Error> {
-    let sql = "INSERT INTO platform (id, name, created_at, disabled_at, version, key_id, seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let sql = "INSERT INTO platform (id, name, created_at, disabled_at, key_id, seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let p = &r.platform;
     prepare(c, sql)?.execute(params![
         p.id.0.as_bytes(),
         p.name.as_str(),
         p.created_at.millis(),
         p.disabled_at.map(Timestamp::millis),
-        r.seal.version,
         r.seal.key,
         r.seal.mac,
     ])?;
@@ -268,10 +272,11 @@ pub(super) fn insert_platform(c: &Connection, r: &PlatformRecord) -> Result<(), 
 }
 
 pub(super) fn update_platform(c: &Connection, r: &PlatformRecord) -> Result<(), Error> {
-    let sql = "UPDATE platform SET disabled_at = ?2, version = ?3, key_id = ?4, seal = ?5 WHERE id = ?1 AND version = ?3 - 1";
+    let sql = "UPDATE platform SET disabled_at = ?2, key_id = ?3, seal = ?4 WHERE id = ?1";
     let p = &r.platform;
-    let values = params![p.id.0.as_bytes(), p.disabled_at.map(Timestamp::millis), r.seal.version, r.seal.key, r.seal.mac];
-    if prepare(c, sql)?.execute(values)? == 1 { Ok(()) } else { Err(Error::Unavailable(format!("{} was changed meanwhile", p.id))) }
+    let values = params![p.id.0.as_bytes(), p.disabled_at.map(Timestamp::millis), r.seal.key, r.seal.mac];
+    prepare(c, sql)?.execute(values)?;
+    Ok(())
 }
 
 pub(super) fn find_platform(c: &Connection, id: PlatformId) -> Result<Option<PlatformRecord>, Error> {
@@ -358,7 +363,7 @@ pub(super) fn changed_after(c: &Connection, seq: u64, limit: usize) -> Result<Ve
 }
 
 pub(super) fn visit_live_tokens(c: &Connection, mut visit: impl FnMut(Record), unreadable: &Unreadable) -> Result<(), Error> {
-    let mut statement = prepare(c, &format!("SELECT {TOKEN} FROM token t WHERE t.revoked_at IS NULL"))?;
+    let mut statement = prepare(c, &format!("SELECT {SCOPE}, {SCOPED_TOKEN} FROM token t WHERE t.revoked_at IS NULL"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         unreadable.or_record(row, 0)?.into_iter().for_each(&mut visit);
@@ -383,7 +388,7 @@ pub(super) fn last_used(c: &Connection, id: TokenId) -> Result<Option<Timestamp>
 
 pub(super) fn find_replay(c: &Connection, id: &[u8; 32], since: Timestamp) -> Result<Option<(Replay, Record)>, Error> {
     let sql = format!(
-        "SELECT r.id, r.request, r.secret, r.created_at, {TOKEN} FROM replay r JOIN token t ON t.id = r.token_id \
+        "SELECT r.id, r.request, r.secret, r.created_at, {SCOPE}, {SCOPED_TOKEN} FROM replay r JOIN token t ON t.id = r.token_id \
          WHERE r.id = ?1 AND r.created_at >= ?2"
     );
     let both = |row: &Row<'_>| {

@@ -117,9 +117,8 @@ async fn an_end_in_the_same_batch_is_seen() {
     let id = TokenId(uuid::Uuid::from_u128(7));
     let answers = store.write(move |batch| {
         batch.connection.execute_batch(
-            "INSERT INTO canary VALUES (1, zeroblob(32)); INSERT INTO platform VALUES (zeroblob(16), 'p', 0, NULL, 1, 1, zeroblob(32));
-             INSERT INTO token VALUES (x'00000000000000000000000000000007', zeroblob(16), 'sandbox', 'a', 'VIEW', printf('%048d', 7), zeroblob(32),
-                                       'operator_issued', 1, 0, 0, NULL, 1, 1, zeroblob(32))",
+            "INSERT INTO canary VALUES (1, zeroblob(32)); INSERT INTO platform VALUES (zeroblob(16), 'p', 0, NULL, 1, zeroblob(32));
+             INSERT INTO token VALUES (x'00000000000000000000000000000007', zeroblob(16), 'sandbox', 'a', 'VIEW', 'operator_issued', 1, NULL, 1, zeroblob(68))",
         )?;
         let before = (batch.is_live(id)?, batch.is_live(id)?);
         batch.something_ends();

@@ -244,7 +244,7 @@ async fn create_platform(authority: &Arc<Authority>, name: &str) -> (Platform, [
     let (platform, roots) = authority.create_platform(&operator(), name).await.unwrap();
     let pair = |issued: &countersign::authority::Issued| Pair {
         id: issued.token.id.to_string(),
-        client_id: issued.token.client_id.to_string(),
+        client_id: issued.token.client_id().to_string(),
         secret: issued.secret.as_ref().unwrap().expose().to_owned(),
     };
     (platform, [pair(&roots[0]), pair(&roots[1])])
