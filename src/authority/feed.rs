@@ -47,6 +47,7 @@ impl Authority {
             self.followed.store(changes.through, Ordering::SeqCst);
             if !changes.more {
                 lease.renew(began);
+                self.uses.collect_sometimes(&self.index, self.clock.wall(), began);
                 return Ok(());
             }
         }
@@ -54,7 +55,14 @@ impl Authority {
 
     pub(super) fn put_token(&self, record: &Record) {
         if self.is_intact(record) {
-            self.index.insert(record);
+            self.put_new_token(record);
+        }
+    }
+
+    /// The same with a record that was sealed here.
+    pub(super) fn put_new_token(&self, record: &Record) {
+        if let Some(key) = self.keyring.place(record.seal.key) {
+            self.index.insert(record, key);
         }
     }
 

@@ -7,6 +7,9 @@
 //! - An end is kept as a slot of its own even if the token was not here, and an insert that finds it does nothing. So a
 //!   reader of the database that was overtaken by an end cannot bring the token back (the state joins, it never races).
 //!
+//! Uses are counted in the slots as well, because verifying has them in its cache already; whoever counts the first one
+//! since the counts were last taken is told so.
+//!
 //! Linear probing over 32-byte slots, two to a cache line, at most four in five taken: 40 to 64 bytes a token.
 
 use std::{
@@ -30,6 +33,8 @@ pub(crate) struct Index {
     table: ArcSwap<Table>,
     platforms: ArcSwap<Vec<Arc<ResidentPlatform>>>,
     changing: Mutex<Changing>,
+    /// Tables that were outgrown, until the last reader of each is gone: uses may still be counted there.
+    outgrown: Mutex<Vec<Arc<Table>>>,
     live: AtomicUsize,
 }
 
@@ -45,8 +50,8 @@ struct Changing {
 /// What the index knows of a token.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Entry {
-    /// The key that its digest was made with.
-    pub(crate) key: u32,
+    /// The place on the ring of the key that its digest was made with.
+    pub(crate) key: u8,
     /// What it may do.
     pub(crate) permissions: Permissions,
     /// In which half of its platform.
@@ -64,6 +69,20 @@ impl Entry {
         let [a, b] = words(digest);
         let difference = (self.digest[0] ^ a) | (self.digest[1] ^ b);
         constant_time_eq_n(&difference.to_ne_bytes(), &[0; 8])
+    }
+}
+
+/// An entry where it is.
+pub(crate) struct Found<'i> {
+    /// The entry.
+    pub(crate) entry: Entry,
+    slot: &'i Slot,
+}
+
+impl Found<'_> {
+    /// Counts a use; says whether it is the first one since the uses were last taken.
+    pub(crate) fn count_use(&self) -> bool {
+        self.slot.state.fetch_add(USE, Ordering::Relaxed) < USE
     }
 }
 
@@ -97,19 +116,24 @@ struct Slot {
 
 const ENDED: u64 = 1;
 
-/// State word: ended (1 bit), production (1), permissions (3), unused (3), key (24), platform (32).
-fn pack(permissions: Permissions, environment: Environment, key: u32, platform: usize) -> u64 {
+/// State word: ended (1 bit), production (1), permissions (3), key (8), platform (24), uses (27).
+fn pack(permissions: Permissions, environment: Environment, key: u8, platform: usize) -> u64 {
     let production = u64::from(environment == Environment::Production);
-    production << 1 | u64::from(permissions.bits()) << 2 | u64::from(key & 0xFF_FFFF) << 8 | (platform as u64) << 32
+    production << 1 | u64::from(permissions.bits()) << 2 | u64::from(key) << 5 | (platform as u64) << 13
 }
+
+/// Platforms at the most; tokens of further ones are read from the database each time.
+const PLATFORMS: usize = 1 << 24;
+/// The lowest bit of the uses. They are on top, so that even an overflow would touch nothing else.
+const USE: u64 = 1 << 37;
 
 fn unpack(state: u64, digest: [u64; 2]) -> Entry {
     Entry {
         ended: state & ENDED != 0,
         environment: if state & 2 != 0 { Environment::Production } else { Environment::Sandbox },
         permissions: Permissions::from_bits((state >> 2) as u8),
-        key: (state >> 8) as u32 & 0xFF_FFFF,
-        platform: (state >> 32) as usize,
+        key: (state >> 5) as u8,
+        platform: (state >> 13) as usize & (PLATFORMS - 1),
         digest,
     }
 }
@@ -154,6 +178,11 @@ impl Slot {
         [self.digest[0].load(Ordering::Relaxed), self.digest[1].load(Ordering::Relaxed)]
     }
 
+    /// Takes the uses counted since this was last called.
+    fn take_uses(&self) -> u32 {
+        (self.state.fetch_and(USE - 1, Ordering::Relaxed) / USE) as u32
+    }
+
     /// Fills an empty slot; readers see it whole or not at all, because `low` comes last.
     fn fill(&self, low: u64, digest: [u64; 2], state: u64) {
         self.digest[0].store(digest[0], Ordering::Relaxed);
@@ -169,6 +198,7 @@ impl Index {
             table: ArcSwap::from_pointee(Table::with_room_for(0)),
             platforms: ArcSwap::default(),
             changing: Mutex::default(),
+            outgrown: Mutex::default(),
             live: AtomicUsize::new(0),
         }
     }
@@ -178,9 +208,14 @@ impl Index {
         self.live.load(Ordering::Relaxed)
     }
 
-    /// Looks up an id: returns the first entry that `is_it` takes, of those that could be meant (one, but for a chance of
-    /// 2^-62). `Err` says whether there was none at all.
-    pub(crate) fn find(&self, id: TokenId, mut is_it: impl FnMut(&Entry) -> bool) -> Result<Entry, Missing> {
+    /// Looks up an id and does `then` with the first entry that `is_it` takes, of those that could be meant (one, but for
+    /// a chance of 2^-62). `Err` says whether there was none at all.
+    pub(crate) fn find<R>(
+        &self,
+        id: TokenId,
+        mut is_it: impl FnMut(&Entry) -> bool,
+        then: impl FnOnce(Found<'_>) -> R,
+    ) -> Result<R, Missing> {
         let (low, table) = (low(id), self.table.load());
         let mut missing = Missing::Absent;
         for slot in table.probe(low) {
@@ -189,7 +224,7 @@ impl Index {
                 found if found == low => {
                     let entry = unpack(slot.state.load(Ordering::SeqCst), slot.digest());
                     if is_it(&entry) {
-                        return Ok(entry);
+                        return Ok(then(Found { entry, slot }));
                     }
                     missing = Missing::Refused;
                 }
@@ -206,16 +241,17 @@ impl Index {
         Some((platform.id, platform.state.load(Ordering::SeqCst) & 1 == 1))
     }
 
-    /// Adds a token that was read from the database, or does nothing if it is here, live or ended.
-    pub(crate) fn insert(&self, record: &Record) {
+    /// Adds a token that was read from the database, with the place of its key on the ring; or does nothing if it is here,
+    /// live or ended.
+    pub(crate) fn insert(&self, record: &Record, key: u8) {
         let mut changing = self.change();
-        self.put(&mut changing, record, record.token.revoked_at.is_some());
+        self.put(&mut changing, record, key, record.token.revoked_at.is_some());
     }
 
     /// Ends a token, here or not.
     pub(crate) fn end(&self, record: &Record) {
         let mut changing = self.change();
-        self.put(&mut changing, record, true);
+        self.put(&mut changing, record, 0, true);
     }
 
     /// Ends whatever has this id, whatever its digest.
@@ -234,13 +270,32 @@ impl Index {
         }
     }
 
+    /// Takes the uses of each of these tokens that were counted since they were last taken.
+    pub(crate) fn take_uses(&self, ids: impl Iterator<Item = TokenId>, mut take: impl FnMut(TokenId, u32)) {
+        let mut outgrown = self.outgrown.lock().unwrap_or_else(PoisonError::into_inner);
+        // Looked at first: where no reader is left now, everything counted is found below.
+        let in_use: Vec<_> = outgrown.iter().map(|table| Arc::strong_count(table) > 1).collect();
+        let table = self.table.load();
+        for id in ids {
+            let low = low(id);
+            // Two tokens with one low half would be taken for one another here; there are none.
+            let slots = outgrown.iter().chain([&*table]).filter_map(|table| {
+                let mut taken = table.probe(low).map(|slot| (slot, slot.low.load(Ordering::Acquire))).take_while(|(_, found)| *found != 0);
+                taken.find(|(_, found)| *found == low).map(|(slot, _)| slot)
+            });
+            take(id, slots.map(Slot::take_uses).fold(0, u32::saturating_add));
+        }
+        let mut in_use = in_use.into_iter();
+        outgrown.retain(|_| in_use.next().unwrap_or(true));
+    }
+
     fn end_slot(&self, slot: &Slot) {
         if slot.state.fetch_or(ENDED, Ordering::SeqCst) & ENDED == 0 {
             self.live.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    fn put(&self, changing: &mut Changing, record: &Record, ended: bool) {
+    fn put(&self, changing: &mut Changing, record: &Record, key: u8, ended: bool) {
         let token = &record.token;
         let (low, digest) = (low(token.id), words(record.short_digest()));
         let table = self.table.load();
@@ -249,7 +304,10 @@ impl Index {
             Ok(_) => {}
             Err(empty) => {
                 let platform = self.platform_place(changing, token.scope.platform);
-                let state = pack(token.permissions, token.scope.environment, record.seal.key, platform);
+                if platform >= PLATFORMS {
+                    return;
+                }
+                let state = pack(token.permissions, token.scope.environment, key, platform);
                 empty.fill(low, digest, state | if ended { ENDED } else { 0 });
                 self.live.fetch_add(usize::from(!ended), Ordering::Relaxed);
                 changing.taken += 1;
@@ -267,10 +325,12 @@ impl Index {
             if low != 0
                 && let Err(empty) = new.find(low, slot.digest())
             {
-                empty.fill(low, slot.digest(), slot.state.load(Ordering::Relaxed));
+                // Without its uses: they are taken from the old table, where readers may be counting still.
+                empty.fill(low, slot.digest(), slot.state.load(Ordering::Relaxed) & (USE - 1));
             }
         }
-        self.table.store(Arc::new(new));
+        let old = self.table.swap(Arc::new(new));
+        self.outgrown.lock().unwrap_or_else(PoisonError::into_inner).push(old);
     }
 
     fn change(&self) -> MutexGuard<'_, Changing> {

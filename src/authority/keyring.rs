@@ -139,8 +139,17 @@ impl Keyring {
     /// It covers every bit of both halves: what was not covered could be altered by whoever holds the secret, and they
     /// would be taken for another token. (The environment's prefixes are compared; the row's seal covers the rest.)
     pub(crate) fn digest(&self, key: u32, client_id: &ClientId, body: &[u8; SECRET_BODY_LEN]) -> SecretDigest {
-        let key = self.get(key).unwrap_or_else(|| self.active());
-        SecretDigest(mac(&key.digest, &[client_id.token.0.as_bytes(), &client_id.tag.0, body]))
+        digest(self.get(key).unwrap_or_else(|| self.active()), client_id, body)
+    }
+
+    /// The place on the ring of a key; `None` where there is none, and for places that an index entry cannot hold.
+    pub(crate) fn place(&self, id: u32) -> Option<u8> {
+        self.keys.iter().position(|key| key.id == id).and_then(|place| u8::try_from(place).ok())
+    }
+
+    /// The digest of a secret under the key at a place; under the active one if there is none.
+    pub(crate) fn digest_at(&self, place: u8, client_id: &ClientId, body: &[u8; SECRET_BODY_LEN]) -> SecretDigest {
+        digest(self.keys.get(usize::from(place)).unwrap_or_else(|| self.active()), client_id, body)
     }
 
     /// What only we can make of a token's clientId.
@@ -209,6 +218,10 @@ impl Keyring {
         let text = self.keys.iter().find_map(open)?;
         String::from_utf8(text).ok().map(ClientSecret::unsealed)
     }
+}
+
+fn digest(key: &Key, client_id: &ClientId, body: &[u8; SECRET_BODY_LEN]) -> SecretDigest {
+    SecretDigest(mac(&key.digest, &[client_id.token.0.as_bytes(), &client_id.tag.0, body]))
 }
 
 fn tag(key: &Key, environment: Environment, token: TokenId) -> ClientTag {

@@ -40,6 +40,7 @@ use crate::{
     store::{self, Location, Store},
 };
 
+pub(crate) use clock::coarse_millis;
 pub use clock::{Clock, SystemClock};
 pub use denials::Reason;
 pub use entropy::{Entropy, NoEntropy, SystemEntropy};
@@ -156,13 +157,17 @@ impl Authority {
     /// # Errors
     /// What could not be written of the uses is noted again.
     pub async fn flush(&self) -> Result<(), Error> {
-        let uses = self.uses.take();
+        self.uses.collect(&self.index, self.clock.wall());
+        let mut uses = self.uses.take();
         // A few at a time: a revoke must not wait for a million of them.
-        for (n, chunk) in uses.chunks(USES).enumerate() {
-            if let Err(e) = self.store.note_uses(chunk.to_vec()).await {
-                uses[n * USES..].iter().for_each(|(id, at)| self.uses.note(*id, *at));
+        while !uses.is_empty() {
+            let rest = uses.split_off(uses.len().min(USES));
+            if let Err(e) = self.store.note_uses(uses.clone()).await {
+                self.uses.put_back(uses);
+                self.uses.put_back(rest);
                 return Err(e.into());
             }
+            uses = rest;
         }
         self.record_tampering().await?;
         let now = self.now();

@@ -41,7 +41,7 @@ impl Authority {
         let seq = self.store.insert_platform(record.clone(), entry, roots).await?;
         if self.lease.is_some() {
             self.index.put_platform(&record, seq);
-            records.iter().for_each(|record| self.index.insert(record));
+            records.iter().for_each(|record| self.put_new_token(record));
         }
         Ok((platform, issued))
     }

@@ -162,7 +162,7 @@ impl Authority {
         match self.store.insert_token(insert).await? {
             Inserted::Created => {
                 if self.lease.is_some() {
-                    self.index.insert(&record);
+                    self.put_new_token(&record);
                 }
                 Ok(Issued { token: record.token, secret: Some(secret), replayed: false })
             }
@@ -332,7 +332,8 @@ impl Authority {
     /// [`Error::Unavailable`].
     pub async fn last_used(&self, by: &MayRead, id: TokenId) -> Result<Option<Timestamp>, Error> {
         self.get_token(by, id).await?;
-        Ok(self.store.last_used(id).await?.max(self.uses.last(id)))
+        self.uses.collect(&self.index, self.clock.wall());
+        Ok(self.store.last_used(id).await?.max(self.uses.of(id).and_then(|uses| uses.last)))
     }
 }
 

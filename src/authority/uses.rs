@@ -1,53 +1,95 @@
-//! When tokens were last used: noted in memory, written in batches, never on the way of a request.
+//! How often and when tokens were used: counted in memory, written in batches, never on the way of a request.
+//!
+//! The index counts. Who counts the first use since the counts were last collected leaves the token's id here, so that
+//! collecting looks at the tokens that were used and at no others. Nothing on the way of a request takes a lock.
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-use crate::domain::{Timestamp, TokenId};
+use crossbeam_queue::SegQueue;
 
-const SHARDS: usize = 64;
+use super::index::Index;
+use crate::domain::{Timestamp, TokenId, Use};
 
-/// Uses since the last flush. At most one entry for each live token.
-pub(crate) struct Uses {
-    shards: [Shard; SHARDS],
-}
-
+/// Uses that are not written yet.
 #[derive(Default)]
-struct Shard(Mutex<HashMap<TokenId, Timestamp>>);
-
-impl Shard {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TokenId, Timestamp>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+pub(crate) struct Uses {
+    touched: SegQueue<Touched>,
+    collected: Mutex<HashMap<TokenId, Use>>,
+    /// In which one it was collected last.
+    second: AtomicU64,
 }
 
-impl Default for Uses {
-    fn default() -> Self {
-        Self { shards: std::array::from_fn(|_| Shard::default()) }
-    }
+struct Touched {
+    id: TokenId,
+    at: Timestamp,
+    /// Uses that the index does not count.
+    uses: u32,
 }
 
 impl Uses {
-    /// Notes a use.
-    pub(crate) fn note(&self, id: TokenId, at: Timestamp) {
-        // The last byte is random in every id.
-        let shard = usize::from(id.0.as_bytes()[15]) % SHARDS;
-        let mut uses = self.shards[shard].lock();
-        let last = uses.entry(id).or_insert(at);
-        *last = at.max(*last);
+    /// Notes that the index counts uses of a token, of which the first was now.
+    pub(crate) fn touch(&self, id: TokenId, at: Timestamp) {
+        self.touched.push(Touched { id, at, uses: 0 });
     }
 
-    /// Takes everything noted, in the order of ids, in which rows lie on the disk.
-    pub(crate) fn take(&self) -> Vec<(TokenId, Timestamp)> {
-        let mut uses: Vec<_> = self.shards.iter().flat_map(|shard| std::mem::take(&mut *shard.lock())).collect();
-        uses.sort_unstable();
+    /// Notes a use of a token that is not in the index.
+    pub(crate) fn note(&self, id: TokenId, at: Timestamp) {
+        self.touched.push(Touched { id, at, uses: 1 });
+    }
+
+    /// Gathers what was counted, if that was not done within a second: the more often, the more exactly known are the
+    /// times of uses, and the more of them are the first ones of their token.
+    pub(crate) fn collect_sometimes(&self, index: &Index, now: Timestamp, boot: Duration) {
+        let second = boot.as_secs();
+        if self.second.swap(second, Ordering::Relaxed) != second {
+            self.collect(index, now);
+        }
+    }
+
+    /// Gathers what was counted since the last time.
+    pub(crate) fn collect(&self, index: &Index, now: Timestamp) {
+        let mut collected = self.collected();
+        let touched: Vec<_> = std::iter::from_fn(|| self.touched.pop()).collect();
+        let mut places = touched.iter();
+        index.take_uses(touched.iter().map(|touched| touched.id), |id, counted| {
+            let Some(first) = places.next() else { return };
+            let uses = counted.saturating_add(first.uses);
+            // All were in between; of a single one the moment is known.
+            let last = if uses > 1 { first.at.max(now) } else { first.at };
+            if uses > 0 {
+                collected.entry(id).or_default().add(last, uses);
+            }
+        });
+    }
+
+    fn collected(&self) -> MutexGuard<'_, HashMap<TokenId, Use>> {
+        self.collected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes everything collected, in the order of ids, in which rows lie on the disk.
+    pub(crate) fn take(&self) -> Vec<(TokenId, Use)> {
+        let mut uses: Vec<_> = self.collected().drain().collect();
+        uses.sort_unstable_by_key(|(id, _)| *id);
         uses
     }
 
-    /// The last use noted and not yet written.
-    pub(crate) fn last(&self, id: TokenId) -> Option<Timestamp> {
-        self.shards[usize::from(id.0.as_bytes()[15]) % SHARDS].lock().get(&id).copied()
+    /// Puts back what could not be written.
+    pub(crate) fn put_back(&self, uses: Vec<(TokenId, Use)>) {
+        let mut collected = self.collected();
+        for (id, unwritten) in uses {
+            collected.entry(id).or_default().merge(&unwritten);
+        }
+    }
+
+    /// What was collected of a token and is not written yet.
+    pub(crate) fn of(&self, id: TokenId) -> Option<Use> {
+        self.collected().get(&id).cloned()
     }
 }

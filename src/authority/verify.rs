@@ -9,8 +9,12 @@
 //! The secret comes before the state, so only its holder could learn that a token has ended; and even they are told
 //! nothing. Work is the same for every refusal: an unknown id costs a digest too.
 
-use super::{Authority, denials::Reason, index::Missing};
-use crate::domain::{Actor, Caller, ClientId, Permissions, Presented, RequestInfo, Scope, TokenId};
+use super::{
+    Authority,
+    denials::Reason,
+    index::{Entry, Found, Missing},
+};
+use crate::domain::{Actor, Caller, ClientId, Presented, Proven, RequestInfo, Scope};
 
 /// Why somebody is not a [`Caller`]. Only [`Denied::Unknown`] is told apart on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,13 +23,6 @@ pub enum Denied {
     Refused(Reason),
     /// It can't be known now: the database did not answer.
     Unknown,
-}
-
-/// A token that was proven.
-struct Proven {
-    id: TokenId,
-    scope: Scope,
-    permissions: Permissions,
 }
 
 /// What the index alone can say.
@@ -37,27 +34,42 @@ enum Resident {
 }
 
 impl Authority {
-    /// Proves a credential; `None` is one that could not be ours.
+    /// Proves a credential and counts its use; `None` is one that could not be ours.
     ///
     /// # Errors
     /// [`Denied`], noted for metrics and audit.
-    pub async fn verify(&self, presented: Option<Presented>, request: RequestInfo) -> Result<Caller, Denied> {
-        let result = match &presented {
-            None => Err(Denied::Refused(Reason::Malformed)),
-            Some(presented) => self.prove(presented).await,
-        };
-        match result {
-            Ok(Proven { id, scope, permissions }) => {
-                self.uses.note(id, self.clock.wall());
-                Ok(Caller { actor: Actor::Token(id), scope, permissions, request })
-            }
-            Err(denied) => {
-                if let Denied::Refused(reason) = denied {
-                    self.denials.note(reason);
-                }
-                Err(denied)
-            }
+    pub async fn prove(&self, presented: Option<&Presented>) -> Result<Proven, Denied> {
+        match (self.prove_at_once(presented), presented) {
+            (None, Some(presented)) => self.prove_stored(presented).await.inspect_err(|denied| self.note(*denied)),
+            (known, _) => known.unwrap_or(Err(Denied::Unknown)),
         }
+    }
+
+    /// The same where memory alone knows; `None` where the database has to be asked.
+    pub fn prove_at_once(&self, presented: Option<&Presented>) -> Option<Result<Proven, Denied>> {
+        let refused = match presented.map(|presented| self.prove_resident(presented)) {
+            Some(Resident::Proven(proven)) => return Some(Ok(proven)),
+            Some(Resident::Ask) => return None,
+            Some(Resident::Refused(reason)) => Denied::Refused(reason),
+            None => Denied::Refused(Reason::Malformed),
+        };
+        self.note(refused);
+        Some(Err(refused))
+    }
+
+    fn note(&self, denied: Denied) {
+        if let Denied::Refused(reason) = denied {
+            self.denials.note(reason);
+        }
+    }
+
+    /// Proves the caller of a request.
+    ///
+    /// # Errors
+    /// As [`Authority::prove`].
+    pub async fn verify(&self, presented: Option<Presented>, request: RequestInfo) -> Result<Caller, Denied> {
+        let Proven { client_id, scope, permissions } = self.prove(presented.as_ref()).await?;
+        Ok(Caller { actor: Actor::Token(client_id.token), scope, permissions, request })
     }
 
     /// Counts a caller that was refused for its permissions.
@@ -65,34 +77,30 @@ impl Authority {
         self.denials.note(Reason::Forbidden);
     }
 
-    async fn prove(&self, presented: &Presented) -> Result<Proven, Denied> {
-        match self.prove_resident(presented) {
-            Resident::Proven(proven) => Ok(proven),
-            Resident::Refused(reason) => Err(Denied::Refused(reason)),
-            Resident::Ask => self.prove_stored(presented).await,
+    fn prove_resident(&self, presented: &Presented) -> Resident {
+        let client_id = *presented.client_id();
+        let is_it = |entry: &Entry| {
+            let digest = self.keyring.digest_at(entry.key, &client_id, presented.body());
+            entry.matches(std::array::from_fn(|i| digest.0[i])) && entry.environment == client_id.environment
+        };
+        match self.index.find(client_id.token, is_it, |found| self.judge(client_id, &found)) {
+            Ok(judged) => judged,
+            Err(Missing::Refused) => Resident::Refused(Reason::WrongSecret),
+            Err(Missing::Absent) => {
+                let _same_work = self.keyring.digest(self.keyring.active_id(), &client_id, presented.body());
+                if self.keyring.is_genuine(&client_id) { Resident::Ask } else { Resident::Refused(Reason::UnknownClient) }
+            }
         }
     }
 
-    fn prove_resident(&self, presented: &Presented) -> Resident {
-        let ClientId { token: id, environment, .. } = *presented.client_id();
-        let found = self.index.find(id, |entry| {
-            let digest = self.keyring.digest(entry.key, presented.client_id(), presented.body());
-            entry.matches(std::array::from_fn(|i| digest.0[i])) && entry.environment == environment
-        });
-        let entry = match found {
-            Ok(entry) => entry,
-            Err(Missing::Refused) => return Resident::Refused(Reason::WrongSecret),
-            Err(Missing::Absent) => {
-                let _same_work = self.keyring.digest(self.keyring.active_id(), presented.client_id(), presented.body());
-                let genuine = self.keyring.is_genuine(presented.client_id());
-                return if genuine { Resident::Ask } else { Resident::Refused(Reason::UnknownClient) };
-            }
-        };
+    /// What becomes of the holder of the right secret.
+    fn judge(&self, client_id: ClientId, found: &Found<'_>) -> Resident {
+        let entry = &found.entry;
         // An end is final, so it needs no lease.
         if entry.ended {
             return Resident::Refused(Reason::Revoked);
         }
-        let Some((platform, disabled)) = self.index.platform(&entry) else { return Resident::Ask };
+        let Some((platform, disabled)) = self.index.platform(entry) else { return Resident::Ask };
         // Last of all: a pause anywhere above, of the machine even, must not outlive the lease.
         if !self.lease.as_ref().is_some_and(|lease| lease.holds(self.clock.boot())) {
             return Resident::Ask;
@@ -100,7 +108,11 @@ impl Authority {
         if disabled {
             return Resident::Refused(Reason::PlatformDisabled);
         }
-        Resident::Proven(Proven { id, scope: Scope { platform, environment }, permissions: entry.permissions })
+        if found.count_use() {
+            self.uses.touch(client_id.token, self.clock.wall());
+        }
+        let scope = Scope { platform, environment: entry.environment };
+        Resident::Proven(Proven { client_id, scope, permissions: entry.permissions })
     }
 
     async fn prove_stored(&self, presented: &Presented) -> Result<Proven, Denied> {
@@ -131,7 +143,10 @@ impl Authority {
         };
         match refused {
             Some(reason) => Err(Denied::Refused(reason)),
-            None => Ok(Proven { id: token.id, scope: token.scope, permissions: token.permissions }),
+            None => {
+                self.uses.note(token.id, self.clock.wall());
+                Ok(Proven { client_id: *client_id, scope: token.scope, permissions: token.permissions })
+            }
         }
     }
 }

@@ -3,7 +3,18 @@
 //! Every operation takes one of these as its first argument, so an operation without authentication, or without its
 //! permission, does not compile.
 
-use super::{Actor, Permission, Permissions, RequestInfo, Scope};
+use super::{Actor, ClientId, Permission, Permissions, RequestInfo, Scope};
+
+/// A token whose credential was proven just now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proven {
+    /// Which token, in which environment.
+    pub client_id: ClientId,
+    /// Where it belongs.
+    pub scope: Scope,
+    /// What it may do there.
+    pub permissions: Permissions,
+}
 
 /// Somebody proven, inside one environment of one platform.
 #[derive(Debug, Clone)]

@@ -11,9 +11,10 @@ mod platform;
 mod query;
 mod time;
 mod token;
+mod usage;
 
 pub use audit::{Action, Actor, AuditEntry, AuditQuery, RecordedEntry, RequestInfo};
-pub use caller::{Caller, Forbidden, MayManage, MayRead, Operator};
+pub use caller::{Caller, Forbidden, MayManage, MayRead, Operator, Proven};
 pub use credential::{ClientId, ClientSecret, ClientTag, Presented, SECRET_BODY_LEN, SecretDigest};
 pub use invalid::{Invalid, Problem};
 pub use permission::{Permission, Permissions};
@@ -21,3 +22,4 @@ pub use platform::{Environment, Platform, PlatformId, Scope};
 pub use query::{Liveness, Order, PageLimit, TokenFilter, TokenQuery};
 pub use time::Timestamp;
 pub use token::{Issuer, NewToken, Token, TokenId, TokenName};
+pub use usage::Use;

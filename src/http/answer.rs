@@ -19,7 +19,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures_util::FutureExt as _;
-use http::{HeaderName, HeaderValue, StatusCode, Version, header, request::Parts, uri::Authority};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header, request::Parts, uri::Authority};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tower::ServiceExt as _;
@@ -31,7 +31,7 @@ use super::{
 };
 use crate::domain::{Invalid, RequestInfo};
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The request line, without its method and version.
 const TARGET_LIMIT: usize = 8 * 1024;
 /// All header fields.
@@ -66,8 +66,11 @@ pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: R
     let route = Arc::new(std::sync::OnceLock::new());
     request.extensions_mut().insert(Route(Arc::clone(&route)));
 
-    let refused =
-        request.extensions_mut().remove::<Misframed>().map(|Misframed(field)| misframed_refusal(field)).or_else(|| too_large(&request));
+    let refused = request
+        .extensions_mut()
+        .remove::<Misframed>()
+        .map(|Misframed(field)| misframed_refusal(field))
+        .or_else(|| too_large(request.uri(), request.headers()));
     let timeout = app.limits.request_timeout;
     let answered = async {
         match refused {
@@ -92,9 +95,7 @@ pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: R
 
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Ok(date) = HeaderValue::from_str(&app.clock.wall().http_date()) {
-        headers.insert(header::DATE, date);
-    }
+    headers.insert(header::DATE, app.date());
     if app.is_ending() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -132,15 +133,21 @@ pub(super) async fn note_route(request: Request, next: axum::middleware::Next) -
 
 /// The caller's id, if it sent one well-formed one that is not a secret sent by mistake; else a new one.
 fn request_id(app: &App, request: &Request) -> String {
-    let mut values = request.headers().get_all(REQUEST_ID).iter();
-    let theirs = match (values.next(), values.next()) {
-        (Some(value), None) => {
-            let well_formed = |id: &&str| (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
-            value.to_str().ok().filter(well_formed).filter(|id| !id.contains("iksec_"))
-        }
-        _ => None,
-    };
+    let theirs = their_request_id(request.headers()).and_then(|value| value.to_str().ok());
     theirs.map_or_else(|| app.new_request_id(), str::to_owned)
+}
+
+/// The caller's id, if it sent one that may be taken over.
+pub(super) fn their_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let mut values = headers.get_all(REQUEST_ID).iter();
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    let well_formed = (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic);
+    (well_formed && !value.as_bytes().windows(6).any(|part| part == b"iksec_")).then_some(value)
+}
+
+/// Whether a head is as RFC 9112 has it, and no longer than allowed.
+pub(super) fn is_well_formed(parts: &Parts) -> bool {
+    misframed(parts).is_none() && too_large(&parts.uri, &parts.headers).is_none()
 }
 
 /// The part of a request's head that another program on the way could read differently.
@@ -152,7 +159,7 @@ fn misframed(parts: &Parts) -> Option<Misframed> {
     let values = |name: HeaderName| parts.headers.get_all(name).iter().map(|value| value.to_str().unwrap_or(","));
     let (mut hosts, mut codings) = (values(header::HOST), values(header::TRANSFER_ENCODING));
     let host_ok = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => host.is_empty() || (host.parse::<Authority>().is_ok() && !host.contains('@')),
+        (Some(host), None) => is_plain(host) || host.is_empty() || (host.parse::<Authority>().is_ok() && !host.contains('@')),
         (None, _) => parts.version < Version::HTTP_11,
         _ => false,
     };
@@ -166,19 +173,26 @@ fn misframed(parts: &Parts) -> Option<Misframed> {
     field.map(|(_, field)| Misframed(field))
 }
 
+/// Whether a host is a name or an address as they all are: what else could be one is for a parser to say.
+fn is_plain(host: &str) -> bool {
+    let (name, port) = host.split_once(':').unwrap_or((host, "80"));
+    let of_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
+    !name.is_empty() && name.bytes().all(of_name) && (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 fn misframed_refusal(field: &str) -> Refusal {
     Refusal::invalid(&Invalid::one(field, "http", "is not as RFC 9112 has it")).closing()
 }
 
-fn too_large(request: &Request) -> Option<Refusal> {
+fn too_large(uri: &Uri, headers: &HeaderMap) -> Option<Refusal> {
     let refusal = |status, field: &str, limit: usize| {
         let invalid = Invalid::one(field, "max_length", format!("must have at most {limit} bytes"));
         Some(Refusal::invalid_as(ClientCode::InvalidAs(status), &invalid).closing())
     };
-    if request.uri().path_and_query().map_or(0, |target| target.as_str().len()) > TARGET_LIMIT {
+    if uri.path_and_query().map_or(0, |target| target.as_str().len()) > TARGET_LIMIT {
         return refusal(StatusCode::URI_TOO_LONG, "path", TARGET_LIMIT);
     }
-    let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let headers: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if headers > HEADERS_LIMIT {
         return refusal(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers", HEADERS_LIMIT);
     }

@@ -1,16 +1,18 @@
 //! Accepting connections, and what a client may make us wait for.
 //!
-//! The framework's own `serve` waits forever for a head and for a reader. Here each connection is wrapped in a stream
-//! that notes what it is waiting for (a head, a request's end, the next request, a reader), and is dropped when that
-//! takes too long. The same stream puts the envelope around the bare refusals with which the HTTP library answers what
-//! it could not parse.
+//! The framework's own `serve` waits forever for a head and for a reader. Here each connection is a stream that notes
+//! what it is waiting for (its first byte, a head, a request's end, the next request, a reader), and a sweep a few times
+//! a second ends those that wait too long: requests pay for a note, not for timers. The same stream puts the envelope
+//! around the bare refusals with which the HTTP library answers what it could not parse.
 
 use std::{
-    future::Future,
+    convert::Infallible,
+    future::{Future, ready},
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -18,20 +20,28 @@ use std::{
 };
 
 use axum::{body::Body, extract::Request, response::Response};
+use futures_util::future::Either;
 use http_body::Body as _;
-use hyper::{body::Incoming, rt, service::service_fn};
-use hyper_util::rt::TokioTimer;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
+use memchr::memmem;
 use tokio::{
-    io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{Notify, Semaphore, watch},
-    time::Instant,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::AbortHandle,
 };
+
+use crate::authority::coarse_millis;
 
 /// The head and a little more; sections are measured exactly once they are parsed.
 const HEAD_BUFFER: usize = 32 * 1024;
 /// Header fields at the most.
 const FIELDS: usize = 64;
+/// How often connections are looked at.
+const SWEEP: Duration = Duration::from_millis(250);
+/// How long a place may be held without a request while others wait for one.
+const CROWDED: Duration = Duration::from_millis(750);
 
 /// How long to wait for a client, and for how many.
 #[derive(Debug, Clone)]
@@ -45,101 +55,132 @@ pub(super) struct Waits {
 /// Makes the whole answer that stands for a bare refusal of the HTTP library.
 pub(super) type Enveloped = Arc<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
 
+/// What is served.
+pub(super) trait Service: Clone + Send + Sync + 'static {
+    /// The answer, where it takes no waiting; else the request again.
+    #[expect(clippy::result_large_err, reason = "the request goes on its way: it is no error")]
+    fn answer_at_once(&self, request: Request<Incoming>) -> Result<Response<Body>, Request<Incoming>>;
+
+    /// The answer.
+    fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> impl Future<Output = Response<Body>> + Send + use<Self>;
+}
+
 /// Serves `listener` until `ending` says so, then lets requests under way finish for `drain`.
-pub(super) async fn serve<S, F>(
+pub(super) async fn serve(
     listener: TcpListener,
     waits: Waits,
-    service: S,
+    service: impl Service,
     enveloped: Enveloped,
     mut ending: watch::Receiver<bool>,
     drain: Duration,
-) where
-    S: Fn(Request<Incoming>, std::net::SocketAddr) -> F + Clone + Send + 'static,
-    F: Future<Output = Response<Body>> + Send + 'static,
-{
+) {
     let room = Arc::new(Semaphore::new(waits.max_connections));
-    let crowd = Arc::new(Crowd::default());
-    let ended = async |ending: &mut watch::Receiver<bool>| drop(ending.wait_for(|ending| *ending).await);
+    let connections = Arc::new(Connections::default());
+    let sweeping = tokio::spawn({
+        let (connections, waits, ending) = (Arc::clone(&connections), waits.clone(), ending.clone());
+        async move {
+            let mut every = tokio::time::interval(SWEEP);
+            loop {
+                every.tick().await;
+                connections.sweep(&waits, *ending.borrow());
+            }
+        }
+    });
     loop {
-        let accepted = tokio::select! {
-            () = ended(&mut ending) => break,
-            accepted = accept(&listener, &room, &crowd) => accepted,
+        let (stream, peer, place) = tokio::select! {
+            _ = ending.wait_for(|ending| *ending) => break,
+            accepted = accept(&listener, &room, &connections.crowded) => accepted,
         };
-        let (stream, peer, permit) = accepted;
-        let (service, waits, enveloped, mut ending) = (service.clone(), waits.clone(), Arc::clone(&enveloped), ending.clone());
-        let crowd = Arc::clone(&crowd);
-        tokio::spawn(async move {
-            let _permit = permit;
-            let waiting = Arc::new(Waiting::new());
-            let answer = {
-                let waiting = Arc::clone(&waiting);
-                service_fn(move |request| {
-                    waiting.set(Waiting::BUSY);
-                    let (answer, waiting) = (service(request, peer), Arc::clone(&waiting));
-                    async move {
-                        let (parts, body) = answer.await.into_parts();
-                        let body = if body.size_hint().exact().is_some() {
-                            waiting.set(Waiting::IDLE);
-                            body
-                        } else {
-                            // Streamed: what the client sends meanwhile is no head yet.
-                            Body::new(Streamed { body, waiting })
-                        };
-                        Ok::<_, std::convert::Infallible>(Response::from_parts(parts, body))
-                    }
-                })
-            };
-            let io = Patient { stream, waiting: Arc::clone(&waiting), enveloped, instead: Vec::new() };
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                // Ours is made from a clock that may show any time; theirs panics before 1970.
-                .auto_date_header(false)
-                .header_read_timeout(None)
-                .max_buf_size(HEAD_BUFFER)
-                .max_headers(FIELDS)
-                .serve_connection(io, answer);
-            let mut connection = std::pin::pin!(connection);
-            // How a connection ends is the client's business; whatever was wrong with a request was answered.
-            let mut too_long = std::pin::pin!(waiting.too_long(&waits, &crowd));
-            tokio::select! {
-                _ = connection.as_mut() => return,
-                () = too_long.as_mut() => return,
-                () = ended(&mut ending) => connection.as_mut().graceful_shutdown(),
-            }
-            tokio::select! {
-                _ = connection => {}
-                () = too_long => {}
-            }
-        });
+        let waiting = Arc::new(Waiting::new());
+        let serving = serve_connection(stream, peer, Arc::clone(&waiting), service.clone(), Arc::clone(&enveloped), place);
+        connections.add(waiting, tokio::spawn(serving).abort_handle());
     }
     drop(listener);
+    connections.sweep(&waits, true);
     let everybody = u32::try_from(waits.max_connections).unwrap_or(u32::MAX);
     let _ = tokio::time::timeout(drain, room.acquire_many(everybody)).await;
+    sweeping.abort();
 }
 
-/// Whether somebody waits to be accepted while all places are taken.
+async fn serve_connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    waiting: Arc<Waiting>,
+    service: impl Service,
+    enveloped: Enveloped,
+    _place: OwnedSemaphorePermit,
+) {
+    let io = TokioIo::new(Patient { stream, waiting: Arc::clone(&waiting), enveloped, instead: Vec::new() });
+    let answer = service_fn(move |request| {
+        let request = match service.answer_at_once(request) {
+            Ok(response) => {
+                waiting.set(Waiting::IDLE);
+                return Either::Left(ready(Ok(response)));
+            }
+            Err(request) => request,
+        };
+        waiting.set(Waiting::BUSY);
+        let (answer, waiting) = (service.answer(request, peer), Arc::clone(&waiting));
+        // In a box, so that a connection that has nothing to wait for stays small.
+        Either::Right(Box::pin(async move {
+            let (parts, body) = answer.await.into_parts();
+            let body = if body.size_hint().exact().is_some() {
+                waiting.set(Waiting::IDLE);
+                body
+            } else {
+                // Streamed: what the client sends meanwhile is no head yet.
+                Body::new(Streamed { body, waiting })
+            };
+            Ok::<_, Infallible>(Response::from_parts(parts, body))
+        }))
+    });
+    // How a connection ends is the client's business; whatever was wrong with a request was answered.
+    let _ = hyper::server::conn::http1::Builder::new()
+        // Ours is made from a clock that may show any time; theirs panics before 1970.
+        .auto_date_header(false)
+        .header_read_timeout(None)
+        .max_buf_size(HEAD_BUFFER)
+        .max_headers(FIELDS)
+        .serve_connection(io, answer)
+        .await;
+}
+
+/// The open connections of a listener.
 #[derive(Default)]
-struct Crowd {
-    waits: AtomicBool,
-    changed: Notify,
+struct Connections {
+    open: Mutex<Vec<(Arc<Waiting>, AbortHandle)>>,
+    /// Whether somebody waits to be accepted while all places are taken.
+    crowded: AtomicBool,
 }
 
-/// How long a place may be held without a request while others wait for one.
-const CROWDED: Duration = Duration::from_secs(1);
+impl Connections {
+    fn add(&self, waiting: Arc<Waiting>, task: AbortHandle) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).push((waiting, task));
+    }
 
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-    crowd: &Crowd,
-) -> (TcpStream, std::net::SocketAddr, tokio::sync::OwnedSemaphorePermit) {
+    /// Ends those that wait too long; when `ending`, all that wait for a request.
+    fn sweep(&self, waits: &Waits, ending: bool) {
+        let now = coarse_millis();
+        let crowded = if self.crowded.load(Ordering::SeqCst) { CROWDED } else { Duration::MAX };
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|(waiting, task)| {
+            let too_long = waiting.is_too_long(waits, crowded, now) || ending && waiting.is_for_a_request();
+            if too_long {
+                task.abort();
+            }
+            !too_long && !task.is_finished()
+        });
+    }
+}
+
+async fn accept(listener: &TcpListener, room: &Arc<Semaphore>, crowded: &AtomicBool) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
     loop {
         let permit = match Arc::clone(room).try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {
-                crowd.waits.store(true, Ordering::SeqCst);
-                crowd.changed.notify_waiters();
+                crowded.store(true, Ordering::SeqCst);
                 let Ok(permit) = Arc::clone(room).acquire_owned().await else { std::future::pending().await };
-                crowd.waits.store(false, Ordering::SeqCst);
+                crowded.store(false, Ordering::SeqCst);
                 permit
             }
         };
@@ -159,7 +200,6 @@ async fn accept(
 
 /// What a connection is waiting for, and since when.
 struct Waiting {
-    began: Instant,
     phase: AtomicU8,
     since: AtomicU64,
     /// When a write began to stand still; 0 while none does.
@@ -167,62 +207,48 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// The head of a request: the first one, or one that has begun.
-    const HEAD: u8 = 0;
+    /// The first byte of all.
+    const NEW: u8 = 0;
+    /// The rest of a request's head.
+    const HEAD: u8 = 1;
     /// The end of a request: its body, and its answer. Their own limits are elsewhere.
-    const BUSY: u8 = 1;
+    const BUSY: u8 = 2;
     /// The next request.
-    const IDLE: u8 = 2;
+    const IDLE: u8 = 3;
 
     fn new() -> Self {
-        Self { began: now(), phase: AtomicU8::new(Self::HEAD), since: AtomicU64::new(0), stalled: AtomicU64::new(0) }
-    }
-
-    fn millis(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        Self { phase: AtomicU8::new(Self::NEW), since: AtomicU64::new(coarse_millis()), stalled: AtomicU64::new(0) }
     }
 
     fn set(&self, phase: u8) {
-        self.since.store(self.millis(), Ordering::Relaxed);
+        self.since.store(coarse_millis(), Ordering::Relaxed);
         self.phase.store(phase, Ordering::Relaxed);
     }
 
-    fn is(&self, phase: u8) -> bool {
-        self.phase.load(Ordering::Relaxed) == phase
+    /// Notes bytes that came.
+    fn read(&self) {
+        match self.phase.load(Ordering::Relaxed) {
+            // The first head is timed from the connection's beginning.
+            Self::NEW => self.phase.store(Self::HEAD, Ordering::Relaxed),
+            Self::IDLE => self.set(Self::HEAD),
+            _ => {}
+        }
     }
 
-    /// Returns when a wait has lasted too long.
-    ///
-    /// Beside the connection rather than inside its reads: the HTTP library does not read again only because what it
-    /// waits for has changed.
-    async fn too_long(&self, waits: &Waits, crowd: &Crowd) {
-        loop {
-            // Taken before looking, so that no change in between is missed.
-            let changed = crowd.changed.notified();
-            let crowded = if crowd.waits.load(Ordering::SeqCst) { CROWDED } else { Duration::MAX };
-            let now = self.millis();
-            let left = |since: &AtomicU64, patience: Duration| {
-                let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
-                (since.load(Ordering::Relaxed).saturating_add(patience)).saturating_sub(now)
-            };
-            // Whatever it turns to next, it can't have waited too long for that before this.
-            let mut sleep = waits.header.min(waits.idle).min(waits.write);
-            let deadlines = [
-                self.is(Self::HEAD).then(|| left(&self.since, waits.header.min(crowded))),
-                self.is(Self::IDLE).then(|| left(&self.since, waits.idle.min(crowded))),
-                (self.stalled.load(Ordering::Relaxed) > 0).then(|| left(&self.stalled, waits.write)),
-            ];
-            for left in deadlines.into_iter().flatten() {
-                if left == 0 {
-                    return;
-                }
-                sleep = sleep.min(Duration::from_millis(left));
-            }
-            tokio::select! {
-                () = tokio::time::sleep(sleep) => {}
-                () = changed => {}
-            }
-        }
+    fn is_for_a_request(&self) -> bool {
+        let stalled = self.stalled.load(Ordering::Relaxed) > 0;
+        matches!(self.phase.load(Ordering::Relaxed), Self::NEW | Self::IDLE) && !stalled
+    }
+
+    fn is_too_long(&self, waits: &Waits, crowded: Duration, now: u64) -> bool {
+        let over = |since: u64, patience: Duration| u128::from(now.saturating_sub(since)) >= patience.as_millis();
+        let (since, stalled) = (self.since.load(Ordering::Relaxed), self.stalled.load(Ordering::Relaxed));
+        let waited = match self.phase.load(Ordering::Relaxed) {
+            Self::NEW | Self::HEAD => over(since, waits.header.min(crowded)),
+            Self::IDLE => stalled == 0 && over(since, waits.idle.min(crowded)),
+            _ => false,
+        };
+        waited || stalled > 0 && over(stalled, waits.write)
     }
 }
 
@@ -247,11 +273,6 @@ impl Drop for Streamed {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a wait for a client is measured by the runtime's own clock")]
-fn now() -> Instant {
-    Instant::now()
-}
-
 /// A stream that notes what its connection is waiting for, and puts the envelope around bare refusals.
 struct Patient {
     stream: TcpStream,
@@ -267,11 +288,11 @@ impl Patient {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         let waiting = &self.waiting;
         if written.is_pending() {
-            let _ = waiting.stalled.compare_exchange(0, waiting.millis().max(1), Ordering::Relaxed, Ordering::Relaxed);
-        } else {
+            let _ = waiting.stalled.compare_exchange(0, coarse_millis(), Ordering::Relaxed, Ordering::Relaxed);
+        } else if waiting.stalled.load(Ordering::Relaxed) > 0 {
             waiting.stalled.store(0, Ordering::Relaxed);
             // A client that reads a long answer is not idle.
-            if waiting.is(Waiting::IDLE) {
+            if waiting.phase.load(Ordering::Relaxed) == Waiting::IDLE {
                 waiting.set(Waiting::IDLE);
             }
         }
@@ -293,21 +314,18 @@ impl Patient {
     }
 }
 
-impl rt::Read for Patient {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, mut cursor: rt::ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        let mut chunk = [0; 8 * 1024];
-        let most = cursor.remaining().min(chunk.len());
-        let mut buffer = ReadBuf::new(&mut chunk[..most]);
-        let read = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
-        if read.is_ready() && self.waiting.is(Waiting::IDLE) && !buffer.filled().is_empty() {
-            self.waiting.set(Waiting::HEAD);
+impl AsyncRead for Patient {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if read.is_ready() && buffer.filled().len() > before {
+            self.waiting.read();
         }
-        cursor.put_slice(buffer.filled());
         read
     }
 }
 
-impl rt::Write for Patient {
+impl AsyncWrite for Patient {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.write_instead(context)?.is_pending() {
             return Poll::Pending;
@@ -342,12 +360,14 @@ fn bare_refusal(bytes: &[u8]) -> Option<usize> {
     if !bytes.ends_with(b"\r\n\r\n") {
         return None;
     }
-    let head = bytes.windows(9).rposition(|window| window == b"HTTP/1.1 ")?;
+    let head = memmem::rfind(bytes, b"HTTP/1.1 ")?;
+    if !matches!(bytes.get(head + 9), Some(b'4' | b'5')) {
+        return None;
+    }
     let ours = bytes[head..].windows(14).any(|window| window.eq_ignore_ascii_case(b"\r\nx-request-id"));
-    let refusal = matches!(bytes.get(head + 9), Some(b'4' | b'5'));
     // A body may end like this, and hold anything but a line end: theirs is one head with no body at all.
     let tail = &bytes[head..];
     let bodyless = tail.windows(21).any(|window| window.eq_ignore_ascii_case(b"\r\ncontent-length: 0\r\n"));
     let only_a_head = tail.windows(4).position(|window| window == b"\r\n\r\n") == Some(tail.len() - 4);
-    (refusal && !ours && bodyless && only_a_head).then_some(head)
+    (!ours && bodyless && only_a_head).then_some(head)
 }

@@ -103,13 +103,20 @@ impl Refusal {
     /// The one answer to whoever is not proven.
     pub(super) fn unauthorized() -> Self {
         Self::client(ClientCode::Unauthorized, "The request needs the clientId and clientSecret of a live API token, as HTTP Basic.")
-            .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"countersign\", charset=\"UTF-8\""))
+            .with_header(header::WWW_AUTHENTICATE, Self::CHALLENGE)
     }
+
+    /// What a 401 asks for.
+    pub(super) const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"countersign\", charset=\"UTF-8\"");
 
     pub(super) fn forbidden(required: Permissions) -> Self {
         let required: Vec<_> = required.iter().map(|permission| permission.name()).collect();
         Self::client(ClientCode::Forbidden, "The API token lacks a permission that this request needs.")
             .with_detail("required", json!(required))
+    }
+
+    pub(super) fn elsewhere() -> Self {
+        Self::client(ClientCode::Forbidden, "The API token belongs to another environment than this request needs.")
     }
 
     pub(super) fn invalid(invalid: &Invalid) -> Self {

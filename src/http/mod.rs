@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! connection.rs  accepts, waits no longer than it must
-//!   answer.rs    request id, envelope after a panic, log line
+//!   verify/      the hot path: gateways ask whether a request may pass
+//!   answer.rs    all else: request id, envelope after a panic, log line
 //!     routes     here
 //!       auth.rs  who asks: a handler's first argument
 //!         grid/ blips/     wire.rs: shapes · error.rs: statuses
@@ -14,6 +15,7 @@ mod blips;
 mod body;
 mod connection;
 mod create;
+mod date;
 mod envelope;
 mod grid;
 mod json;
@@ -21,9 +23,12 @@ mod ops;
 mod path;
 mod query;
 mod reference;
+mod verify;
 
 use std::{
+    future::Future,
     net::SocketAddr,
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -32,6 +37,10 @@ use std::{
 };
 
 use axum::{Router, extract::Request, response::Response};
+use bytes::{BufMut as _, BytesMut};
+use http::HeaderValue;
+use http_body::Body as _;
+use hyper::body::Incoming;
 use tokio::{net::TcpListener, sync::watch};
 
 use self::{
@@ -55,16 +64,30 @@ pub struct Limits {
     pub request_timeout: Duration,
 }
 
-/// What handlers work with.
+/// What handlers work with. One reference to clone.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<Shared>);
+
+/// What all handlers share.
+pub struct Shared {
     authority: Arc<Authority>,
     clock: Arc<dyn Clock>,
     limits: Limits,
-    metrics: Arc<ops::Metrics>,
-    ending: Arc<AtomicBool>,
+    metrics: ops::Metrics,
+    ending: AtomicBool,
     /// The start of all request ids of this process, and how many there were.
-    ids: Arc<(String, AtomicU64)>,
+    ids: (String, AtomicU64),
+    date: date::Shown,
+    /// Whether a gateway's mistaken configuration was reported.
+    misconfigured: AtomicBool,
+}
+
+impl Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
 }
 
 impl std::fmt::Debug for App {
@@ -76,13 +99,43 @@ impl std::fmt::Debug for App {
 impl App {
     /// An app over an authority. `run` begins all request ids of this process: eight hex digits that differ at each start.
     pub fn new(authority: Arc<Authority>, clock: Arc<dyn Clock>, limits: Limits, run: String) -> Self {
-        let (metrics, ending) = (Arc::default(), Arc::default());
-        Self { authority, clock, limits, metrics, ending, ids: Arc::new((run, AtomicU64::new(1))) }
+        Self(Arc::new(Shared {
+            authority,
+            clock,
+            limits,
+            metrics: ops::Metrics::default(),
+            ending: AtomicBool::new(false),
+            ids: (run, AtomicU64::new(1)),
+            date: date::Shown::default(),
+            misconfigured: AtomicBool::new(false),
+        }))
     }
 
     fn new_request_id(&self) -> String {
-        let (run, count) = &*self.ids;
-        format!("{run}-{:08x}", count.fetch_add(1, Ordering::Relaxed))
+        let mut id = BytesMut::with_capacity(17);
+        self.put_request_id(&mut id);
+        String::from_utf8_lossy(&id).into_owned()
+    }
+
+    /// Writes a new request id: the start that all of this process have, and eight hex digits.
+    fn put_request_id(&self, text: &mut BytesMut) {
+        let (run, count) = &self.ids;
+        let count = count.fetch_add(1, Ordering::Relaxed);
+        text.put_slice(run.as_bytes());
+        text.put_u8(b'-');
+        (0..8).rev().for_each(|digit| text.put_u8(b"0123456789abcdef"[(count >> (4 * digit)) as usize & 15]));
+    }
+
+    /// Now, as the `Date` header has it.
+    fn date(&self) -> HeaderValue {
+        self.date.at(self.clock.wall())
+    }
+
+    /// Says once that a gateway asks for what does not exist.
+    fn report_misconfigured(&self, what: &str) {
+        if !self.misconfigured.swap(true, Ordering::Relaxed) {
+            tracing::error!(what, "a gateway is not configured as it should be; its requests are answered 503");
+        }
     }
 
     fn is_ending(&self) -> bool {
@@ -116,6 +169,14 @@ impl App {
 
     /// Answers one request of the API listener in the process, without a connection: for tests and embedding.
     pub async fn answer(&self, request: Request, peer: SocketAddr) -> Response {
+        let (parts, body) = request.into_parts();
+        if verify::is_asked(&parts) {
+            return match verify::answer_at_once(self, &parts, !body.is_end_stream()) {
+                Some(response) => response,
+                None => verify::answer(self.clone(), parts, !body.is_end_stream()).await,
+            };
+        }
+        let request = Request::from_parts(parts, body);
         answer::answer_routed(self.clone(), self.api(), request, peer).await
     }
 
@@ -134,6 +195,37 @@ pub struct Listeners {
     pub admin: TcpListener,
 }
 
+/// What a listener answers.
+#[derive(Clone)]
+struct Routed {
+    app: App,
+    router: Router,
+    /// Whether gateways may ask here.
+    verifies: bool,
+}
+
+impl connection::Service for Routed {
+    fn answer_at_once(&self, request: http::Request<Incoming>) -> Result<Response, http::Request<Incoming>> {
+        if !self.verifies {
+            return Err(request);
+        }
+        let (parts, body) = request.into_parts();
+        let answer = if verify::is_asked(&parts) { verify::answer_at_once(&self.app, &parts, !body.is_end_stream()) } else { None };
+        answer.ok_or_else(|| http::Request::from_parts(parts, body))
+    }
+
+    fn answer(&self, request: http::Request<Incoming>, peer: SocketAddr) -> impl Future<Output = Response> + Send + use<> {
+        let Self { app, router, verifies } = self.clone();
+        async move {
+            let (parts, body) = request.into_parts();
+            if verifies && verify::is_asked(&parts) {
+                return verify::answer(app, parts, !body.is_end_stream()).await;
+            }
+            answer::answer(app, router, http::Request::from_parts(parts, body), peer).await
+        }
+    }
+}
+
 /// Connections of the admin listener at the most.
 const ADMIN_CONNECTIONS: usize = 16;
 
@@ -146,17 +238,17 @@ pub async fn serve(app: App, listeners: Listeners, config: &Config, ending: watc
         write: config.write_timeout,
         max_connections: config.max_connections,
     };
-    let listen = |listener, router: Router, max_connections, ending| {
+    let listen = |listener, router: Router, verifies: bool, max_connections, ending| {
         let app = app.clone();
         let ids = app.clone();
         let enveloped = Arc::new(move |theirs: &[u8]| answer::refused_head(theirs, &ids.new_request_id()));
-        let service = move |request, peer| answer::answer(app.clone(), router.clone(), request, peer);
+        let service = Routed { app: app.clone(), router, verifies };
         connection::serve(listener, Waits { max_connections, ..waits.clone() }, service, enveloped, ending, config.drain_timeout)
     };
     let (drained, admin_ending) = watch::channel(false);
     let api = async {
-        listen(listeners.api, app.api(), config.max_connections, ending).await;
+        listen(listeners.api, app.api(), true, config.max_connections, ending).await;
         let _ = drained.send(true);
     };
-    tokio::join!(api, listen(listeners.admin, app.admin(), ADMIN_CONNECTIONS, admin_ending));
+    tokio::join!(api, listen(listeners.admin, app.admin(), false, ADMIN_CONNECTIONS, admin_ending));
 }

@@ -9,7 +9,7 @@ mod sqlite;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, SecretDigest, Timestamp, Token, TokenId, TokenQuery};
+use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, SecretDigest, Timestamp, Token, TokenId, TokenQuery, Use};
 
 pub(crate) use row::{PlatformRecord, Record, Seal, split_proof};
 pub(crate) use sqlite::Sqlite;
@@ -281,7 +281,7 @@ impl Store {
     }
 
     /// Notes when tokens were last used.
-    pub(crate) async fn note_uses(&self, uses: Vec<(TokenId, Timestamp)>) -> Result<(), Error> {
+    pub(crate) async fn note_uses(&self, uses: Vec<(TokenId, Use)>) -> Result<(), Error> {
         on!(self, s => s.note_uses(uses).await)
     }
 

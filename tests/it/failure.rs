@@ -12,9 +12,11 @@ use crate::support::{
 #[tokio::test]
 async fn o_10_a_panic_is_one_requests_own() {
     let app = TestApp::new().await;
+    // The time is asked for inside the handler at a token's first use.
+    let fresh = app.token("fresh", &["VIEW"]).await;
     let before = app.get(GRID).send().await.expect(200).body;
     app.clock.panics.store(true, Ordering::SeqCst);
-    let answer = app.get(GRID).expecting_5xx().send().await.refused(500, "INTERNAL_ERROR");
+    let answer = app.get(GRID).auth(&fresh).expecting_5xx().send().await.refused(500, "INTERNAL_ERROR");
     assert_eq!(answer.header("connection"), Some("close"));
     assert!(!String::from_utf8_lossy(&answer.body).contains("told to"), "{answer:?}");
     assert_eq!(app.get(GRID).send().await.expect(200).body, before);

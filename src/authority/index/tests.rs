@@ -30,23 +30,23 @@ fn uuid(high: u64, low: u64) -> u128 {
 }
 
 fn find(index: &Index, record: &Record) -> Result<Entry, Missing> {
-    index.find(record.token.id, |entry| entry.matches(record.short_digest()))
+    index.find(record.token.id, |entry| entry.matches(record.short_digest()), |found| found.entry)
 }
 
 #[test]
 fn a_token_is_found_by_its_digest_and_ends_for_good() {
     let (index, record) = (Index::new(), record(uuid(1, 2), 7, 9, 0b101));
     assert_eq!(find(&index, &record).err(), Some(Missing::Absent));
-    index.insert(&record);
+    index.insert(&record, 1);
     let entry = find(&index, &record).unwrap();
     assert_eq!(
         (entry.permissions, entry.environment, entry.key, entry.ended),
         (Permissions::from_bits(0b101), Environment::Production, 1, false)
     );
     assert_eq!(index.platform(&entry), Some((record.token.scope.platform, false)));
-    assert_eq!(index.find(record.token.id, |entry| entry.matches([0; 16])).err(), Some(Missing::Refused));
+    assert_eq!(index.find(record.token.id, |entry| entry.matches([0; 16]), |_| ()).err(), Some(Missing::Refused));
     index.end(&record);
-    index.insert(&record);
+    index.insert(&record, 1);
     assert!(find(&index, &record).unwrap().ended);
     assert_eq!(index.len(), 0);
 }
@@ -55,15 +55,15 @@ fn a_token_is_found_by_its_digest_and_ends_for_good() {
 fn r_02_an_end_that_came_first_keeps_a_late_insert_out() {
     let (index, record) = (Index::new(), record(uuid(1, 2), 7, 9, 1));
     index.end(&record);
-    index.insert(&record);
+    index.insert(&record, 1);
     assert!(find(&index, &record).unwrap().ended);
 }
 
 #[test]
 fn two_tokens_with_the_same_low_half_are_two() {
     let (index, a, b) = (Index::new(), record(uuid(1, 5), 1, 9, 1), record(uuid(2, 5), 2, 9, 2));
-    index.insert(&a);
-    index.insert(&b);
+    index.insert(&a, 1);
+    index.insert(&b, 1);
     index.end(&a);
     assert!(find(&index, &a).unwrap().ended && !find(&index, &b).unwrap().ended);
 }
@@ -82,7 +82,7 @@ fn changes_of_a_platform_may_arrive_twice_and_out_of_order() {
         seal: Seal { key: 1, mac: [0; 32] },
     };
     index.put_platform(&platform(false), 1);
-    index.insert(&token);
+    index.insert(&token, 1);
     let disabled = |index: &Index| index.platform(&find(index, &token).unwrap()).unwrap().1;
     index.put_platform(&platform(true), 5);
     assert!(disabled(&index));
@@ -101,7 +101,7 @@ proptest! {
         for (low, high, digest, end) in operations {
             // Crowded: every id's place is near the start, so that probes run into each other.
             let record = record(uuid(high, low), digest, u128::from(low % 5), 1);
-            if end { index.end(&record) } else { index.insert(&record) }
+            if end { index.end(&record) } else { index.insert(&record, 1) }
             let ended = model.entry((low, digest)).or_insert(end);
             *ended |= end;
         }
@@ -137,7 +137,7 @@ fn readers_beside_a_writer() {
             })
         })
         .collect();
-    ids.iter().for_each(|record| index.insert(record));
+    ids.iter().for_each(|record| index.insert(record, 1));
     ids.iter().for_each(|record| index.end(record));
     readers.into_iter().for_each(|reader| reader.join().unwrap());
 }

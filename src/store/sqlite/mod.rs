@@ -28,7 +28,7 @@ use self::{
     writer::{Batch, Urgency, Writer},
 };
 use super::{Changes, Decision, Error, Insert, Inserted, Loaded, Location, PlatformRecord, Record, Records};
-use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenName, TokenQuery};
+use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenName, TokenQuery, Use};
 
 /// The database's file in the data directory.
 const FILE: &str = "countersign.db";
@@ -419,8 +419,8 @@ impl Sqlite {
             .map_err(|e| Error::Unavailable(e.to_string()))
     }
 
-    pub(super) async fn note_uses(&self, uses: Vec<(TokenId, Timestamp)>) -> Result<(), Error> {
-        self.write(move |batch| uses.iter().try_for_each(|(id, at)| sql::note_use(batch.connection, *id, *at))).await
+    pub(super) async fn note_uses(&self, uses: Vec<(TokenId, Use)>) -> Result<(), Error> {
+        self.write(move |batch| uses.iter().try_for_each(|(id, uses)| sql::note_use(batch.connection, *id, uses))).await
     }
 
     pub(super) async fn last_used(&self, id: TokenId) -> Result<Option<Timestamp>, Error> {

@@ -16,7 +16,7 @@ use super::{Error, totals};
 use crate::{
     domain::{
         Action, Actor, AuditEntry, AuditQuery, Environment, Issuer, Liveness, Order, Permissions, Platform, PlatformId, RecordedEntry,
-        RequestInfo, Scope, Timestamp, Token, TokenId, TokenName, TokenQuery,
+        RequestInfo, Scope, Timestamp, Token, TokenId, TokenName, TokenQuery, Use,
     },
     store::{PlatformRecord, Record, Records, Replay, Seal, split_proof},
 };
@@ -373,11 +373,11 @@ pub(super) fn visit_live_tokens(c: &Connection, mut visit: impl FnMut(Record), u
 
 // ---- uses and replays ----------------------------------------------------------------------------------------------
 
-pub(super) fn note_use(c: &Connection, id: TokenId, at: Timestamp) -> Result<(), Error> {
+pub(super) fn note_use(c: &Connection, id: TokenId, uses: &Use) -> Result<(), Error> {
     // An id that is not in the token table (a row removed by hand) is passed over, not an error of the batch.
     let sql = "INSERT INTO token_use (token_id, last_used_at) SELECT id, ?2 FROM token WHERE id = ?1 \
                ON CONFLICT DO UPDATE SET last_used_at = max(last_used_at, ?2)";
-    prepare(c, sql)?.execute(params![id.0.as_bytes(), at.millis()])?;
+    prepare(c, sql)?.execute(params![id.0.as_bytes(), uses.last.map(Timestamp::millis)])?;
     Ok(())
 }
 

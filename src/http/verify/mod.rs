@@ -1,0 +1,157 @@
+//! `/verify`: may this request of the platform's API pass? Asked by gateways, for each one; the hot path of everything.
+//!
+//! Any method, any path suffix, no body; the credential alone proves, and only the query, which the gateway's own
+//! configuration writes, asks for more. The answer is 200 with who it is in headers, 401, 403, or 503 where it can't be
+//! known. It runs before the router and its layers, takes no lock, runs no SQL for a token that the index holds, and
+//! allocates what its answer consists of.
+
+mod identity;
+mod requirement;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::LazyLock,
+};
+
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::{HeaderValue, StatusCode, header, request::Parts};
+
+use self::requirement::Requirement;
+use super::{App, answer, envelope::Refusal};
+use crate::{
+    authority::Denied,
+    domain::{Permissions, Presented, Proven},
+};
+
+/// Where it is.
+const PATH: &str = "/verify";
+
+/// Whether a request is answered here.
+pub(super) fn is_asked(parts: &Parts) -> bool {
+    // What is not HTTP as it should be takes the way of all other requests, and is refused there.
+    behind_mount(parts.uri.path()).is_some() && answer::is_well_formed(parts)
+}
+
+/// The path behind the mount.
+fn behind_mount(path: &str) -> Option<&str> {
+    path.strip_prefix(PATH).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Answers a gateway, where memory alone knows. With `unread`, the request has a body that nobody will read.
+pub(super) fn answer_at_once(app: &App, parts: &Parts, unread: bool) -> Option<Response> {
+    let decided = catch_unwind(AssertUnwindSafe(|| decide(app, parts, |presented| app.authority.prove_at_once(presented))));
+    let decided = decided.unwrap_or_else(|_| {
+        app.metrics.panics.inc();
+        Some(Err(Refused::Unknown))
+    });
+    decided.map(|decided| respond(app, parts, unread, decided))
+}
+
+/// Answers a gateway where the database has to be asked.
+pub(super) async fn answer(app: App, parts: Parts, unread: bool) -> Response {
+    let presented = presented(&parts);
+    let asking = tokio::time::timeout(app.limits.request_timeout, app.authority.prove(presented.as_ref()));
+    let proven = AssertUnwindSafe(asking).catch_unwind().await.unwrap_or_else(|_| {
+        app.metrics.panics.inc();
+        Ok(Err(Denied::Unknown))
+    });
+    let proven = proven.unwrap_or(Err(Denied::Unknown));
+    let decided = decide(&app, &parts, |_| Some(proven)).unwrap_or(Err(Refused::Unknown));
+    respond(&app, &parts, unread, decided)
+}
+
+fn respond(app: &App, parts: &Parts, unread: bool, decided: Result<Proven, Refused>) -> Response {
+    let mut response = match &decided {
+        Ok(_) => Response::new(Body::empty()),
+        Err(refused) => refused.response(),
+    };
+    let headers = response.headers_mut();
+    identity::insert(app, parts, headers, decided.as_ref().ok());
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::DATE, app.date());
+    if unread || app.is_ending() {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    app.metrics.answered(response.status());
+    response
+}
+
+/// Why a request may not pass.
+#[derive(Debug, Clone, Copy)]
+enum Refused {
+    /// Nobody's credential.
+    Unauthorized,
+    /// Somebody's, and it lacks these permissions.
+    Lacking(Permissions),
+    /// Somebody's of the other environment.
+    Elsewhere,
+    /// It can't be known, or the gateway asks for what does not exist.
+    Unknown,
+}
+
+/// What becomes of a request; `None` where `prove` can't say.
+fn decide(
+    app: &App,
+    parts: &Parts,
+    prove: impl FnOnce(Option<&Presented>) -> Option<Result<Proven, Denied>>,
+) -> Option<Result<Proven, Refused>> {
+    let behind = behind_mount(parts.uri.path()).unwrap_or_default();
+    let Some(required) = Requirement::parse(parts.uri.query(), behind.is_empty()) else {
+        app.report_misconfigured("the query of /verify takes require=VIEW,TRANSACT,MANAGE and env=sandbox or production, each once");
+        return Some(Err(Refused::Unknown));
+    };
+    let proven = match prove(presented(parts).as_ref())? {
+        Ok(proven) => proven,
+        Err(Denied::Refused(_)) => return Some(Err(Refused::Unauthorized)),
+        Err(Denied::Unknown) => return Some(Err(Refused::Unknown)),
+    };
+    let lacking = proven.permissions.lacking(required.permissions);
+    let refused = if required.environment.is_some_and(|environment| environment != proven.scope.environment) {
+        Refused::Elsewhere
+    } else if !lacking.is_empty() {
+        Refused::Lacking(lacking)
+    } else {
+        return Some(Ok(proven));
+    };
+    app.authority.note_forbidden();
+    Some(Err(refused))
+}
+
+fn presented(parts: &Parts) -> Option<Presented> {
+    // Exactly one: of two, whoever is in front of us may have looked at the other.
+    let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => Presented::parse_basic(value.as_bytes()),
+        _ => None,
+    }
+}
+
+static UNAUTHORIZED: LazyLock<Bytes> = LazyLock::new(|| Refusal::unauthorized().body().into());
+static LACKING: LazyLock<[Bytes; 8]> =
+    LazyLock::new(|| std::array::from_fn(|bits| Refusal::forbidden(Permissions::from_bits(bits as u8)).body().into()));
+static ELSEWHERE: LazyLock<Bytes> = LazyLock::new(|| Refusal::elsewhere().body().into());
+static UNAVAILABLE: LazyLock<Bytes> = LazyLock::new(|| Refusal::unavailable().body().into());
+
+impl Refused {
+    /// The envelope, made once for each case: a flood of refusals must cost no more than what it would pass for.
+    fn response(self) -> Response {
+        let (status, body) = match self {
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, &*UNAUTHORIZED),
+            Self::Lacking(permissions) => (StatusCode::FORBIDDEN, &LACKING[usize::from(permissions.bits())]),
+            Self::Elsewhere => (StatusCode::FORBIDDEN, &*ELSEWHERE),
+            Self::Unknown => (StatusCode::SERVICE_UNAVAILABLE, &*UNAVAILABLE),
+        };
+        let mut response = Response::new(Body::from(body.clone()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        match self {
+            Self::Unauthorized => drop(headers.insert(header::WWW_AUTHENTICATE, Refusal::CHALLENGE)),
+            Self::Unknown => drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"))),
+            Self::Lacking(_) | Self::Elsewhere => {}
+        }
+        response
+    }
+}
