@@ -12,6 +12,10 @@ use std::{
     time::Duration,
 };
 
+use http::HeaderName;
+
+use crate::domain::Rule;
+
 const DEFAULTS: &str = include_str!("../config.default.toml");
 const PREFIX: &str = "COUNTERSIGN_";
 
@@ -100,6 +104,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     pub tls_terminated_elsewhere: bool,
     pub lease: Duration,
+    pub operation_rules: Vec<Rule>,
+    pub gateways: Vec<Gateway>,
     pub flush_interval: Duration,
     pub header_timeout: Duration,
     pub body_timeout: Duration,
@@ -211,6 +217,34 @@ fn parse_duration(text: &str) -> Option<Duration> {
     (millis <= 86_400_000).then(|| Duration::from_millis(millis))
 }
 
+/// A kind of gateway, and where it writes what the client sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gateway {
+    /// Its name, which is the segment behind `/verify/`.
+    pub name: String,
+    /// The headers with the method and with the path; without them, both are those of the request to us.
+    pub headers: Option<(HeaderName, HeaderName)>,
+}
+
+fn parse_gateways(text: &str) -> Option<Vec<Gateway>> {
+    let mut gateways: Vec<Gateway> = Vec::new();
+    for gateway in text.split(';').map(str::trim).filter(|gateway| !gateway.is_empty()) {
+        let (name, place) = gateway.split_once('=')?;
+        let plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        if !plain || gateways.iter().any(|known| known.name == name) {
+            return None;
+        }
+        let headers = match place.split_once(',') {
+            None if place == "request" => None,
+            None => return None,
+            Some((method, path)) if method != path => Some((method.trim().parse().ok()?, path.trim().parse().ok()?)),
+            Some(_) => return None,
+        };
+        gateways.push(Gateway { name: name.to_owned(), headers });
+    }
+    Some(gateways)
+}
+
 impl Config {
     /// The configuration of this process: `flags` are what the command line gave, by setting, and `file` is `--config`.
     ///
@@ -275,6 +309,18 @@ impl Config {
             admin_listen: layers.address("admin_listen"),
             tls_terminated_elsewhere: layers.take("tls_terminated_elsewhere", "true or false", |text| text.parse().ok(), false),
             lease: layers.positive("lease"),
+            operation_rules: layers.take(
+                "operation_rules",
+                "rules such as GET,HEAD -> VIEW; tag=Reports -> VIEW",
+                Rule::parse_all,
+                Vec::new(),
+            ),
+            gateways: layers.take(
+                "gateways",
+                "gateways such as nginx=X-Original-Method,X-Original-URI; envoy=request",
+                parse_gateways,
+                Vec::new(),
+            ),
             flush_interval: layers.positive("flush_interval"),
             header_timeout: layers.positive("header_timeout"),
             body_timeout: layers.positive("body_timeout"),
@@ -406,6 +452,17 @@ mod tests {
         assert_eq!(without_password("postgres://me:pa@ss@db/x"), "postgres://me:[REDACTED]@db/x");
         assert_eq!(without_password("postgres://db/x"), "postgres://db/x");
         assert_eq!(without_password("postgres://db/x?password=y"), "[REDACTED]");
+    }
+
+    #[test]
+    fn gateways() {
+        let gateways = layered(&[], &[], None).unwrap().gateways;
+        assert_eq!(gateways.iter().map(|gateway| &*gateway.name).collect::<Vec<_>>(), ["nginx", "haproxy", "caddy", "traefik", "envoy"]);
+        for text in
+            ["nginx", "nginx=", "nginx=X-A", "nginx=X-A,X-A", "=X-A,X-B", "a=request; a=request", "A=request", "a/b=request", "a=X A,X-B"]
+        {
+            assert_eq!(parse_gateways(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -66,6 +66,16 @@ CREATE TABLE live_count (
     PRIMARY KEY (platform_id, environment, name_id, shift, bucket)
 ) STRICT, WITHOUT ROWID;
 
+-- The operations of the platform's API that are in force, as one document: a request sees them all as they are, or as
+-- they were.
+CREATE TABLE operations (
+    one       INTEGER PRIMARY KEY CHECK (one = 1),
+    document  TEXT    NOT NULL,
+    loaded_at INTEGER NOT NULL,
+    key_id    INTEGER NOT NULL REFERENCES canary (key_id),
+    seal      BLOB    NOT NULL CHECK (length(seal) = 32)
+) STRICT;
+
 -- When a token was last used. Apart, because use is no change: nothing here is sealed, and noting it moves no index.
 CREATE TABLE token_use (
     token_id     BLOB    PRIMARY KEY REFERENCES token (id),

@@ -26,6 +26,7 @@ impl Authority {
         let seq = self.store.load(&mut |loaded| match loaded {
             Loaded::Platform(record) => self.put_platform(&record, 0),
             Loaded::Token(record) => self.put_token(&record),
+            Loaded::Operations(record) => self.put_operations(&record, 0),
         })?;
         self.followed.store(seq, Ordering::SeqCst);
         lease.renew(began);
@@ -43,6 +44,7 @@ impl Authority {
             let changes = self.store.changes_after(self.followed.load(Ordering::SeqCst))?;
             changes.platforms.iter().for_each(|(seq, record)| self.put_platform(record, *seq));
             changes.tokens.iter().for_each(|record| self.put_token(record));
+            changes.operations.iter().for_each(|(seq, record)| self.put_operations(record, *seq));
             self.refuse_unreadable();
             self.followed.store(changes.through, Ordering::SeqCst);
             if !changes.more {
@@ -90,7 +92,7 @@ impl Authority {
         self.tampered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note_tampered(&self, row: String) {
+    pub(super) fn note_tampered(&self, row: String) {
         let mut tampered = self.tampered();
         // A bound on memory where somebody edited a whole table; the count then says "at least".
         if tampered.len() < 100_000 && tampered.insert(row.clone()) {

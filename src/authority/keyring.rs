@@ -17,7 +17,7 @@ use crate::{
         ClientId, ClientSecret, ClientTag, Environment, Issuer, Permissions, Platform, SECRET_BODY_LEN, SecretDigest, Timestamp, Token,
         TokenId, TokenName,
     },
-    store::{PlatformRecord, Record, Seal},
+    store::{OperationsRecord, PlatformRecord, Record, Seal},
 };
 
 type HmacSha256 = Hmac<Sha256>;
@@ -188,6 +188,19 @@ impl Keyring {
         self.get(seal.key).is_some_and(|key| constant_time_eq_n(&platform_seal(key, &record.platform), &seal.mac))
     }
 
+    /// Seals the operations.
+    pub(crate) fn seal_operations(&self, document: String, loaded_at: Timestamp) -> OperationsRecord {
+        let key = self.active();
+        let mac = operations_seal(key, &document, loaded_at);
+        OperationsRecord { document, loaded_at, seal: Seal { key: key.id, mac } }
+    }
+
+    /// Whether the operations are as they were sealed.
+    pub(crate) fn are_operations_intact(&self, record: &OperationsRecord) -> bool {
+        let expected = self.get(record.seal.key).map(|key| operations_seal(key, &record.document, record.loaded_at));
+        expected.is_some_and(|expected| constant_time_eq_n(&expected, &record.seal.mac))
+    }
+
     /// The canary of each key, for an installation.
     pub(crate) fn canaries(&self, installation: &[u8; 16]) -> impl Iterator<Item = (u32, [u8; 32])> {
         self.keys.iter().map(move |key| (key.id, mac(&key.canary, &[installation])))
@@ -252,6 +265,10 @@ fn platform_seal(key: &Key, platform: &Platform) -> [u8; 32] {
         .time(platform.created_at)
         .optional_time(platform.disabled_at)
         .named(&key.seal, &platform.name)
+}
+
+fn operations_seal(key: &Key, document: &str, loaded_at: Timestamp) -> [u8; 32] {
+    mac(&key.seal, &[&[LAYOUT, b'O'], &loaded_at.millis().to_be_bytes(), document.as_bytes()])
 }
 
 fn replay_cipher(key: &Key, token: TokenId, idempotency_key: &str) -> Option<ChaCha20Poly1305> {

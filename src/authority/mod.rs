@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `tokens.rs` | create, list, get, revoke |
 //! | `platforms.rs` | platforms, their root tokens, the audit log |
+//! | `operations.rs` | what each operation of the platform's API needs |
 //! | `verify.rs` | proving a credential: the hot path |
 //! | `index.rs`, `lease.rs`, `feed.rs` | the resident index, and for how long it may be believed |
 //! | `keyring.rs`, `key_file.rs` | what the server key makes, and where it is kept |
@@ -18,6 +19,7 @@ mod index;
 mod key_file;
 mod keyring;
 mod lease;
+mod operations;
 mod platforms;
 mod tokens;
 mod uses;
@@ -34,6 +36,8 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
+
 use self::{denials::Denials, index::Index, keyring::Keyring, lease::Lease, uses::Uses};
 use crate::{
     domain::{Action, Actor, AuditEntry, RequestInfo, Timestamp, TokenId},
@@ -46,6 +50,7 @@ pub use denials::Reason;
 pub use entropy::{Entropy, NoEntropy, SystemEntropy};
 pub use error::Error;
 pub use feed::Follower;
+pub use operations::Difference;
 pub use tokens::{Ended, IdempotencyKey, Issued, ListTokens, TokenPage};
 pub use verify::Denied;
 
@@ -80,6 +85,7 @@ pub struct Authority {
     /// The place of the feed up to which the index has followed.
     followed: AtomicU64,
     lease: Option<Lease>,
+    operations: ArcSwapOption<operations::InForce>,
     uses: Uses,
     denials: Denials,
     /// Rows that were found not to be as they were sealed.
@@ -124,6 +130,7 @@ impl Authority {
             index: Index::new(),
             followed: AtomicU64::new(0),
             lease: options.lease.map(Lease::new),
+            operations: ArcSwapOption::empty(),
             uses: Uses::default(),
             denials: Denials::default(),
             tampered: Mutex::default(),

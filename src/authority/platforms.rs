@@ -112,7 +112,7 @@ fn platform_entry(platform: &Platform, by: &Operator, action: Action, at: Timest
     AuditEntry {
         at,
         action,
-        actor: by.within(Scope { platform: platform.id, environment: Environment::Sandbox }).actor,
+        actor: by.actor(),
         platform: Some(platform.id),
         scope: None,
         token: None,

@@ -5,6 +5,8 @@
 mod audit;
 mod check;
 mod config;
+mod openapi;
+mod operations;
 mod output;
 mod platform;
 mod quickstart;
@@ -45,6 +47,9 @@ enum Command {
     Token(token::TokenCommand),
     /// Says whether the clientId:clientSecret on standard input verifies, and as whom
     Check(check::Check),
+    /// The operations of the platform's API, and the permissions that a token needs for each
+    #[command(subcommand)]
+    Operations(operations::OperationsCommand),
     /// The audit log: who changed what
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -93,6 +98,7 @@ pub fn run() -> ExitCode {
             Command::Platform(command) => command.run().await,
             Command::Token(command) => command.run().await,
             Command::Check(command) => command.run().await,
+            Command::Operations(command) => command.run().await,
             Command::Audit(command) => command.run().await,
             Command::Config(command) => command.run(),
         }

@@ -57,7 +57,13 @@ impl Server {
         let mut run = [0; 4];
         SystemEntropy.fill(&mut run).map_err(|e| Failure::CouldNotRun(format!("no random bytes: {}", e.0)))?;
         let limits = Limits { body_timeout: config.body_timeout, request_timeout: config.request_timeout };
-        let app = App::new(Arc::clone(&authority), Arc::new(SystemClock), limits, format!("{:08x}", u32::from_be_bytes(run)));
+        let app = App::new(
+            Arc::clone(&authority),
+            Arc::new(SystemClock),
+            limits,
+            config.gateways.clone(),
+            format!("{:08x}", u32::from_be_bytes(run)),
+        );
         Ok(Self { authority, listeners, config, app, signals, log })
     }
 

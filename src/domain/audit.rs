@@ -17,6 +17,8 @@ pub enum Action {
     TokenCreate,
     /// A token was ended.
     TokenRevoke,
+    /// The operations of the platform's API were loaded.
+    OperationsLoad,
     /// Credentials or permissions were refused: one entry for all refusals of a minute.
     Denied,
     /// A row was found not to be as it was sealed.
@@ -25,12 +27,13 @@ pub enum Action {
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::PlatformCreate,
         Self::PlatformDisable,
         Self::PlatformEnable,
         Self::TokenCreate,
         Self::TokenRevoke,
+        Self::OperationsLoad,
         Self::Denied,
         Self::Tampered,
     ];
@@ -43,6 +46,7 @@ impl Action {
             Self::PlatformEnable => "platform.enable",
             Self::TokenCreate => "token.create",
             Self::TokenRevoke => "token.revoke",
+            Self::OperationsLoad => "operations.load",
             Self::Denied => "denied",
             Self::Tampered => "tampered",
         }

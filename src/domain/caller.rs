@@ -94,9 +94,14 @@ pub struct Operator {
 }
 
 impl Operator {
+    /// Who it is, for the audit log.
+    pub fn actor(&self) -> Actor {
+        Actor::Operator(self.name.clone())
+    }
+
     /// The operator as a caller inside `scope`, with every permission.
     pub fn within(&self, scope: Scope) -> Caller {
-        Caller { actor: Actor::Operator(self.name.clone()), scope, permissions: Permissions::ALL, request: self.request.clone() }
+        Caller { actor: self.actor(), scope, permissions: Permissions::ALL, request: self.request.clone() }
     }
 }
 

@@ -119,6 +119,10 @@ impl Refusal {
         Self::client(ClientCode::Forbidden, "The API token belongs to another environment than this request needs.")
     }
 
+    pub(super) fn no_operation() -> Self {
+        Self::client(ClientCode::Forbidden, "The request is no operation of this API that an API token may do.")
+    }
+
     pub(super) fn invalid(invalid: &Invalid) -> Self {
         Self::invalid_as(ClientCode::InvalidInput, invalid)
     }

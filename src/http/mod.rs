@@ -49,7 +49,7 @@ use self::{
 };
 use crate::{
     authority::{Authority, Clock},
-    config::Config,
+    config::{Config, Gateway},
 };
 
 pub(crate) use blips::MOUNT as BLIPS;
@@ -73,6 +73,7 @@ pub struct Shared {
     authority: Arc<Authority>,
     clock: Arc<dyn Clock>,
     limits: Limits,
+    gateways: Vec<Gateway>,
     metrics: ops::Metrics,
     ending: AtomicBool,
     /// The start of all request ids of this process, and how many there were.
@@ -97,12 +98,13 @@ impl std::fmt::Debug for App {
 }
 
 impl App {
-    /// An app over an authority. `run` begins all request ids of this process: eight hex digits that differ at each start.
-    pub fn new(authority: Arc<Authority>, clock: Arc<dyn Clock>, limits: Limits, run: String) -> Self {
+    /// An app over an authority, asked by gateways. `run` begins all request ids of this process: eight hex digits that differ at each start.
+    pub fn new(authority: Arc<Authority>, clock: Arc<dyn Clock>, limits: Limits, gateways: Vec<Gateway>, run: String) -> Self {
         Self(Arc::new(Shared {
             authority,
             clock,
             limits,
+            gateways,
             metrics: ops::Metrics::default(),
             ending: AtomicBool::new(false),
             ids: (run, AtomicU64::new(1)),
@@ -210,7 +212,9 @@ impl connection::Service for Routed {
             return Err(request);
         }
         let (parts, body) = request.into_parts();
-        let answer = if verify::is_asked(&parts) { verify::answer_at_once(&self.app, &parts, !body.is_end_stream()) } else { None };
+        // What is not HTTP as it should be takes the way of all other requests, and is refused there.
+        let asked = verify::is_asked(&parts) && answer::is_well_formed(&parts);
+        let answer = if asked { verify::answer_at_once(&self.app, &parts, !body.is_end_stream()) } else { None };
         answer.ok_or_else(|| http::Request::from_parts(parts, body))
     }
 
@@ -218,7 +222,7 @@ impl connection::Service for Routed {
         let Self { app, router, verifies } = self.clone();
         async move {
             let (parts, body) = request.into_parts();
-            if verifies && verify::is_asked(&parts) {
+            if verifies && verify::is_asked(&parts) && answer::is_well_formed(&parts) {
                 return verify::answer(app, parts, !body.is_end_stream()).await;
             }
             answer::answer(app, router, http::Request::from_parts(parts, body), peer).await

@@ -11,7 +11,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, SecretDigest, Timestamp, Token, TokenId, TokenQuery, Use};
 
-pub(crate) use row::{PlatformRecord, Record, Seal, split_proof};
+pub(crate) use row::{OperationsRecord, PlatformRecord, Record, Seal, split_proof};
 pub(crate) use sqlite::Sqlite;
 
 /// Why the store could not do it. Nothing of it is ever sent to a client.
@@ -135,6 +135,8 @@ pub(crate) struct Changes {
     pub(crate) tokens: Vec<Record>,
     /// Platforms that were created, disabled or enabled, with the place of the change.
     pub(crate) platforms: Vec<(u64, PlatformRecord)>,
+    /// The operations, if they were loaded anew, with the place of that change.
+    pub(crate) operations: Option<(u64, OperationsRecord)>,
 }
 
 /// The databases.
@@ -249,6 +251,16 @@ impl Store {
         on!(self, s => s.list_platforms().await)
     }
 
+    /// Puts the operations in the place of those before, with the audit entry; returns the place of the change.
+    pub(crate) async fn replace_operations(&self, operations: OperationsRecord, entry: AuditEntry) -> Result<u64, Error> {
+        on!(self, s => s.replace_operations(operations, entry).await)
+    }
+
+    /// The operations in force.
+    pub(crate) async fn find_operations(&self) -> Result<Option<OperationsRecord>, Error> {
+        on!(self, s => s.find_operations().await)
+    }
+
     /// Commits an entry that stands for itself.
     pub(crate) async fn insert_audit_entry(&self, entry: AuditEntry) -> Result<(), Error> {
         on!(self, s => s.insert_audit_entry(entry).await)
@@ -259,7 +271,7 @@ impl Store {
         on!(self, s => s.list_audit(query).await)
     }
 
-    /// Hands every platform and every live token to `visit`, from one snapshot; returns its place in the feed.
+    /// Hands every platform, every live token and the operations to `visit`, from one snapshot; returns its place in the feed.
     pub(crate) fn load(&self, visit: &mut dyn FnMut(Loaded)) -> Result<u64, Error> {
         on!(self, s => s.load(visit))
     }
@@ -308,6 +320,8 @@ pub(crate) enum Loaded {
     Platform(PlatformRecord),
     /// A live token.
     Token(Record),
+    /// The operations.
+    Operations(OperationsRecord),
 }
 
 /// A record without its secret parts.

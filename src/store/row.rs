@@ -1,6 +1,6 @@
 //! What a database keeps of a token and of a platform: the domain's record and what proves it.
 
-use crate::domain::{ClientTag, Platform, SecretDigest, Token};
+use crate::domain::{ClientTag, Platform, SecretDigest, Timestamp, Token};
 
 /// The proof that a row was written by a holder of the server key.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +42,17 @@ impl Record {
 pub(crate) fn split_proof(proof: &[u8; PROOF_LEN]) -> (ClientTag, SecretDigest, [u8; 32]) {
     let part = |at: usize| std::array::from_fn(|i| proof[at + i]);
     (ClientTag(std::array::from_fn(|i| proof[i])), SecretDigest(part(4)), part(36))
+}
+
+/// The operations as they are kept.
+#[derive(Debug, Clone)]
+pub(crate) struct OperationsRecord {
+    /// All of them, as a text.
+    pub(crate) document: String,
+    /// When they were loaded.
+    pub(crate) loaded_at: Timestamp,
+    /// The proof.
+    pub(crate) seal: Seal,
 }
 
 /// A platform as it is kept.

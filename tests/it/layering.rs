@@ -10,7 +10,7 @@ const ALLOWED: [(&str, &[&str]); 7] = [
     ("domain", &[]),
     ("store", &["domain"]),
     ("authority", &["domain", "store"]),
-    ("config", &[]),
+    ("config", &["domain"]),
     ("telemetry", &["config"]),
     ("http", &["authority", "config", "domain"]),
     ("cli", &["authority", "config", "domain", "http", "telemetry"]),

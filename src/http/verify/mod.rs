@@ -1,10 +1,11 @@
 //! `/verify`: may this request of the platform's API pass? Asked by gateways, for each one; the hot path of everything.
 //!
-//! Any method, any path suffix, no body; the credential alone proves, and only the query, which the gateway's own
-//! configuration writes, asks for more. The answer is 200 with who it is in headers, 401, 403, or 503 where it can't be
+//! Any method, any path suffix, no body; the credential alone proves. Only the query, which the gateway's own configuration
+//! writes, asks for more; or, at `/verify/NAME`, the operation that the client's method and path are. The answer is 200 with who it is in headers, 401, 403, or 503 where it can't be
 //! known. It runs before the router and its layers, takes no lock, runs no SQL for a token that the index holds, and
 //! allocates what its answer consists of.
 
+mod gateway;
 mod identity;
 mod requirement;
 
@@ -18,11 +19,11 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderValue, StatusCode, header, request::Parts};
 
-use self::requirement::Requirement;
-use super::{App, answer, envelope::Refusal};
+use self::{gateway::Asked, requirement::Requirement};
+use super::{App, envelope::Refusal};
 use crate::{
     authority::Denied,
-    domain::{Permissions, Presented, Proven},
+    domain::{Need, Permissions, Presented, Proven, Target},
 };
 
 /// Where it is.
@@ -30,8 +31,7 @@ const PATH: &str = "/verify";
 
 /// Whether a request is answered here.
 pub(super) fn is_asked(parts: &Parts) -> bool {
-    // What is not HTTP as it should be takes the way of all other requests, and is refused there.
-    behind_mount(parts.uri.path()).is_some() && answer::is_well_formed(parts)
+    behind_mount(parts.uri.path()).is_some()
 }
 
 /// The path behind the mount.
@@ -87,6 +87,8 @@ enum Refused {
     Lacking(Permissions),
     /// Somebody's of the other environment.
     Elsewhere,
+    /// No operation, or none that anybody may do.
+    NoOperation,
     /// It can't be known, or the gateway asks for what does not exist.
     Unknown,
 }
@@ -98,7 +100,10 @@ fn decide(
     prove: impl FnOnce(Option<&Presented>) -> Option<Result<Proven, Denied>>,
 ) -> Option<Result<Proven, Refused>> {
     let behind = behind_mount(parts.uri.path()).unwrap_or_default();
-    let Some(required) = Requirement::parse(parts.uri.query(), behind.is_empty()) else {
+    let gateway = gateway::named(&app.gateways, behind);
+    // Where the gateway appends the client's own query, nothing in it is for us.
+    let query = if gateway.is_some_and(|(gateway, _)| gateway.headers.is_none()) { None } else { parts.uri.query() };
+    let Some(required) = Requirement::parse(query, behind.is_empty() || gateway.is_some()) else {
         app.report_misconfigured("the query of /verify takes require=VIEW,TRANSACT,MANAGE and env=sandbox or production, each once");
         return Some(Err(Refused::Unknown));
     };
@@ -107,16 +112,42 @@ fn decide(
         Err(Denied::Refused(_)) => return Some(Err(Refused::Unauthorized)),
         Err(Denied::Unknown) => return Some(Err(Refused::Unknown)),
     };
-    let lacking = proven.permissions.lacking(required.permissions);
-    let refused = if required.environment.is_some_and(|environment| environment != proven.scope.environment) {
-        Refused::Elsewhere
-    } else if !lacking.is_empty() {
-        Refused::Lacking(lacking)
-    } else {
-        return Some(Ok(proven));
-    };
-    app.authority.note_forbidden();
-    Some(Err(refused))
+    let may = required.allows(&proven).and_then(|()| match gateway {
+        Some((gateway, behind)) => may_do(app, &proven, gateway::asked(gateway, behind, parts)),
+        None => Ok(()),
+    });
+    if may.is_err_and(|refused| !matches!(refused, Refused::Unknown)) {
+        app.authority.note_forbidden();
+    }
+    Some(may.map(|()| proven))
+}
+
+/// Whether a token may do what was asked of the platform.
+fn may_do(app: &App, proven: &Proven, asked: Option<Asked<'_>>) -> Result<(), Refused> {
+    let asked = asked.ok_or(Refused::NoOperation)?;
+    let target = Target::parse(asked.target).map_err(|_| Refused::NoOperation)?;
+    match app.authority.need_of(asked.method, &target) {
+        Some(Ok(Need::Permissions(needed))) => lacking(proven, needed),
+        Some(Ok(Need::Unknown) | Err(_)) => Err(Refused::NoOperation),
+        None => {
+            app.report_misconfigured("a gateway asks by operation, and none are loaded; see countersign operations load --help");
+            Err(Refused::Unknown)
+        }
+    }
+}
+
+fn lacking(proven: &Proven, needed: Permissions) -> Result<(), Refused> {
+    let lacking = proven.permissions.lacking(needed);
+    if lacking.is_empty() { Ok(()) } else { Err(Refused::Lacking(lacking)) }
+}
+
+impl Requirement {
+    fn allows(&self, proven: &Proven) -> Result<(), Refused> {
+        match self.environment {
+            Some(environment) if environment != proven.scope.environment => Err(Refused::Elsewhere),
+            _ => lacking(proven, self.permissions),
+        }
+    }
 }
 
 fn presented(parts: &Parts) -> Option<Presented> {
@@ -132,6 +163,7 @@ static UNAUTHORIZED: LazyLock<Bytes> = LazyLock::new(|| Refusal::unauthorized().
 static LACKING: LazyLock<[Bytes; 8]> =
     LazyLock::new(|| std::array::from_fn(|bits| Refusal::forbidden(Permissions::from_bits(bits as u8)).body().into()));
 static ELSEWHERE: LazyLock<Bytes> = LazyLock::new(|| Refusal::elsewhere().body().into());
+static NO_OPERATION: LazyLock<Bytes> = LazyLock::new(|| Refusal::no_operation().body().into());
 static UNAVAILABLE: LazyLock<Bytes> = LazyLock::new(|| Refusal::unavailable().body().into());
 
 impl Refused {
@@ -141,6 +173,7 @@ impl Refused {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, &*UNAUTHORIZED),
             Self::Lacking(permissions) => (StatusCode::FORBIDDEN, &LACKING[usize::from(permissions.bits())]),
             Self::Elsewhere => (StatusCode::FORBIDDEN, &*ELSEWHERE),
+            Self::NoOperation => (StatusCode::FORBIDDEN, &*NO_OPERATION),
             Self::Unknown => (StatusCode::SERVICE_UNAVAILABLE, &*UNAVAILABLE),
         };
         let mut response = Response::new(Body::from(body.clone()));
@@ -150,7 +183,7 @@ impl Refused {
         match self {
             Self::Unauthorized => drop(headers.insert(header::WWW_AUTHENTICATE, Refusal::CHALLENGE)),
             Self::Unknown => drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"))),
-            Self::Lacking(_) | Self::Elsewhere => {}
+            Self::Lacking(_) | Self::Elsewhere | Self::NoOperation => {}
         }
         response
     }

@@ -27,8 +27,8 @@ use self::{
     sql::Unreadable,
     writer::{Batch, Urgency, Writer},
 };
-use super::{Changes, Decision, Error, Insert, Inserted, Loaded, Location, PlatformRecord, Record, Records};
-use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenName, TokenQuery, Use};
+use super::{Changes, Decision, Error, Insert, Inserted, Loaded, Location, OperationsRecord, PlatformRecord, Record, Records};
+use crate::domain::{Action, AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenName, TokenQuery, Use};
 
 /// The database's file in the data directory.
 const FILE: &str = "countersign.db";
@@ -341,6 +341,19 @@ impl Sqlite {
         self.read(sql::list_platforms).await
     }
 
+    pub(super) async fn replace_operations(&self, operations: OperationsRecord, entry: AuditEntry) -> Result<u64, Error> {
+        let node = self.node.clone();
+        let replace = move |batch: &mut Batch<'_>| {
+            sql::replace_operations(batch.connection, &operations)?;
+            sql::insert_audit_entry(batch.connection, &node, &entry)
+        };
+        self.write(replace).await
+    }
+
+    pub(super) async fn find_operations(&self) -> Result<Option<OperationsRecord>, Error> {
+        self.read(sql::find_operations).await
+    }
+
     pub(super) async fn insert_audit_entry(&self, entry: AuditEntry) -> Result<(), Error> {
         let node = self.node.clone();
         self.write(move |batch| sql::insert_audit_entry(batch.connection, &node, &entry).map(drop)).await
@@ -356,6 +369,7 @@ impl Sqlite {
                 let seq = sql::last_seq(c)?;
                 sql::list_platforms(c)?.into_iter().for_each(|platform| visit(Loaded::Platform(platform)));
                 sql::visit_live_tokens(c, |record| visit(Loaded::Token(record)), &self.unreadable)?;
+                sql::find_operations(c)?.into_iter().for_each(|operations| visit(Loaded::Operations(operations)));
                 Ok(seq)
             })
         })
@@ -383,6 +397,8 @@ impl Sqlite {
                 } else if let Some(id) = place.platform {
                     let found = sql::find_platform(&feed, id)?;
                     changes.platforms.extend(found.map(|record| (place.seq, record)));
+                } else if place.action == Action::OperationsLoad.name() {
+                    changes.operations = sql::find_operations(&feed)?.map(|operations| (place.seq, operations));
                 }
             }
             Ok(changes)

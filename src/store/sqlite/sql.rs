@@ -18,7 +18,7 @@ use crate::{
         Action, Actor, AuditEntry, AuditQuery, Environment, Issuer, Liveness, Order, Permissions, Platform, PlatformId, RecordedEntry,
         RequestInfo, Scope, Timestamp, Token, TokenId, TokenName, TokenQuery, Use,
     },
-    store::{PlatformRecord, Record, Records, Replay, Seal, split_proof},
+    store::{OperationsRecord, PlatformRecord, Record, Records, Replay, Seal, split_proof},
 };
 
 /// A token's values, where its scope is known.
@@ -346,10 +346,11 @@ pub(super) struct Place {
     pub(super) node: String,
     pub(super) token: Option<TokenId>,
     pub(super) platform: Option<PlatformId>,
+    pub(super) action: String,
 }
 
 pub(super) fn changed_after(c: &Connection, seq: u64, limit: usize) -> Result<Vec<Place>, Error> {
-    let mut statement = prepare(c, "SELECT seq, node, token_id, platform_id FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
+    let mut statement = prepare(c, "SELECT seq, node, token_id, platform_id, action FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
     let rows = statement.query_map(params![i64::try_from(seq).unwrap_or(i64::MAX), limit], |row| {
         let (token, platform): (Option<[u8; 16]>, Option<[u8; 16]>) = (row.get(2)?, row.get(3)?);
         Ok(Place {
@@ -357,6 +358,7 @@ pub(super) fn changed_after(c: &Connection, seq: u64, limit: usize) -> Result<Ve
             node: row.get(1)?,
             token: token.map(|id| TokenId(Uuid::from_bytes(id))),
             platform: platform.map(|id| PlatformId(Uuid::from_bytes(id))),
+            action: row.get(4)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
@@ -369,6 +371,23 @@ pub(super) fn visit_live_tokens(c: &Connection, mut visit: impl FnMut(Record), u
         unreadable.or_record(row, 0)?.into_iter().for_each(&mut visit);
     }
     Ok(())
+}
+
+// ---- operations ----------------------------------------------------------------------------------------------------
+
+pub(super) fn replace_operations(c: &Connection, r: &OperationsRecord) -> Result<(), Error> {
+    let sql = "INSERT INTO operations (one, document, loaded_at, key_id, seal) VALUES (1, ?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE \
+               SET document = excluded.document, loaded_at = excluded.loaded_at, key_id = excluded.key_id, seal = excluded.seal";
+    prepare(c, sql)?.execute(params![r.document, r.loaded_at.millis(), r.seal.key, r.seal.mac])?;
+    Ok(())
+}
+
+pub(super) fn find_operations(c: &Connection) -> Result<Option<OperationsRecord>, Error> {
+    let read = |row: &Row<'_>| {
+        let seal = Seal { key: row.get(2)?, mac: row.get(3)? };
+        Ok(OperationsRecord { document: row.get(0)?, loaded_at: time(row, 1)?, seal })
+    };
+    Ok(prepare(c, "SELECT document, loaded_at, key_id, seal FROM operations")?.query_row([], read).optional()?)
 }
 
 // ---- uses and replays ----------------------------------------------------------------------------------------------

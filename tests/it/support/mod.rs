@@ -232,7 +232,8 @@ pub(crate) async fn open(directory: &Path, clock: &Arc<ManualClock>, entropy: &A
 
 fn app(authority: &Arc<Authority>, clock: &Arc<ManualClock>) -> App {
     let limits = Limits { body_timeout: Duration::from_secs(5), request_timeout: Duration::from_secs(20) };
-    App::new(Arc::clone(authority), Arc::clone(clock) as _, limits, "00000000".to_owned())
+    let gateways = countersign::config::Config::layered(&Default::default(), [], None).unwrap().gateways;
+    App::new(Arc::clone(authority), Arc::clone(clock) as _, limits, gateways, "00000000".to_owned())
 }
 
 pub(crate) fn operator() -> Operator {
