@@ -13,6 +13,7 @@ use std::{
 };
 
 use http::HeaderName;
+use ipnet::IpNet;
 
 use crate::domain::Rule;
 
@@ -104,6 +105,9 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     pub tls_terminated_elsewhere: bool,
     pub lease: Duration,
+    pub trusted_proxies: Vec<IpNet>,
+    pub failed_attempts_per_source: u32,
+    pub failed_attempts_per_client: u32,
     pub operation_rules: Vec<Rule>,
     pub gateways: Vec<Gateway>,
     pub flush_interval: Duration,
@@ -196,6 +200,10 @@ impl Layers {
     fn positive(&mut self, name: &str) -> Duration {
         let positive = |text: &str| parse_duration(text).filter(|duration| !duration.is_zero());
         self.take(name, "a time above zero such as 250ms, 10s or 2m, at most a day", positive, Duration::ZERO)
+    }
+
+    fn count(&mut self, name: &str) -> u32 {
+        self.take(name, "a whole number up to 1000000", |text| text.parse().ok().filter(|n| *n <= 1_000_000), 0)
     }
 
     fn address(&mut self, name: &str) -> SocketAddr {
@@ -309,6 +317,14 @@ impl Config {
             admin_listen: layers.address("admin_listen"),
             tls_terminated_elsewhere: layers.take("tls_terminated_elsewhere", "true or false", |text| text.parse().ok(), false),
             lease: layers.positive("lease"),
+            trusted_proxies: layers.take(
+                "trusted_proxies",
+                "networks such as 10.0.0.0/8, ::1/128",
+                |text| text.split(',').map(str::trim).filter(|network| !network.is_empty()).map(|network| network.parse().ok()).collect(),
+                Vec::new(),
+            ),
+            failed_attempts_per_source: layers.count("failed_attempts_per_source"),
+            failed_attempts_per_client: layers.count("failed_attempts_per_client"),
             operation_rules: layers.take(
                 "operation_rules",
                 "rules such as GET,HEAD -> VIEW; tag=Reports -> VIEW",

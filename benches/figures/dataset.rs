@@ -16,7 +16,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use countersign::{
-    authority::{Authority, Clock, Error, Issued, Options, SystemClock, SystemEntropy},
+    authority::{AttemptLimits, Authority, Clock, Error, Issued, Options, SystemClock, SystemEntropy},
     domain::{Caller, Environment, NewToken, Operator, Permissions, Presented, RequestInfo, Timestamp, TokenName},
 };
 use tokio::task::JoinSet;
@@ -71,7 +71,8 @@ pub(crate) fn named(text: &str) -> Outcome<TokenName> {
 
 /// An authority on a data directory; with a lease if it is to answer as a server does.
 pub(crate) async fn open(directory: &Path, clock: Arc<dyn Clock>, lease: Option<Duration>) -> Outcome<Arc<Authority>> {
-    let options = Options { data: directory.to_owned(), key_file: directory.join("keys.json"), create: true, lease };
+    let options =
+        Options { data: directory.to_owned(), key_file: directory.join("keys.json"), create: true, lease, attempts: AttemptLimits::NONE };
     Ok(Arc::new(Authority::open(options, clock, Arc::new(SystemEntropy)).await?))
 }
 

@@ -9,6 +9,7 @@
 //! | `index.rs`, `lease.rs`, `feed.rs` | the resident index, and for how long it may be believed |
 //! | `keyring.rs`, `key_file.rs` | what the server key makes, and where it is kept |
 
+mod attempts;
 mod clock;
 mod cursor;
 mod denials;
@@ -38,12 +39,13 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 
-use self::{denials::Denials, index::Index, keyring::Keyring, lease::Lease, uses::Uses};
+use self::{attempts::Attempts, denials::Denials, index::Index, keyring::Keyring, lease::Lease, uses::Uses};
 use crate::{
     domain::{Action, Actor, AuditEntry, RequestInfo, Timestamp, TokenId},
     store::{self, Location, Store},
 };
 
+pub use attempts::AttemptLimits;
 pub(crate) use clock::coarse_millis;
 pub use clock::{Clock, SystemClock};
 pub use denials::Reason;
@@ -73,6 +75,8 @@ pub struct Options {
     pub create: bool,
     /// Whether to answer from memory, and for how long to believe it: `None` for a command, which reads what it needs.
     pub lease: Option<Duration>,
+    /// How many attempts may fail.
+    pub attempts: AttemptLimits,
 }
 
 /// The token authority.
@@ -87,6 +91,7 @@ pub struct Authority {
     lease: Option<Lease>,
     operations: ArcSwapOption<operations::InForce>,
     uses: Uses,
+    attempts: Attempts,
     denials: Denials,
     /// Rows that were found not to be as they were sealed.
     tampered: Mutex<HashSet<String>>,
@@ -132,6 +137,7 @@ impl Authority {
             lease: options.lease.map(Lease::new),
             operations: ArcSwapOption::empty(),
             uses: Uses::default(),
+            attempts: Attempts::new(options.attempts),
             denials: Denials::default(),
             tampered: Mutex::default(),
             tampering_recorded: Mutex::default(),

@@ -9,12 +9,14 @@
 //! The secret comes before the state, so only its holder could learn that a token has ended; and even they are told
 //! nothing. Work is the same for every refusal: an unknown id costs a digest too.
 
+use std::{net::IpAddr, time::Duration};
+
 use super::{
     Authority,
     denials::Reason,
     index::{Entry, Found, Missing},
 };
-use crate::domain::{Actor, Caller, ClientId, Presented, Proven, RequestInfo, Scope};
+use crate::domain::{Caller, ClientId, Presented, Proven, RequestInfo, Scope};
 
 /// Why somebody is not a [`Caller`]. Only [`Denied::Unknown`] is told apart on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +70,17 @@ impl Authority {
     /// # Errors
     /// As [`Authority::prove`].
     pub async fn verify(&self, presented: Option<Presented>, request: RequestInfo) -> Result<Caller, Denied> {
-        let Proven { client_id, scope, permissions } = self.prove(presented.as_ref()).await?;
-        Ok(Caller { actor: Actor::Token(client_id.token), scope, permissions, request })
+        self.prove(presented.as_ref()).await.map(|proven| Caller::of(proven, request))
+    }
+
+    /// Counts an attempt that was refused; returns how long its source should wait, if there were too many.
+    pub fn note_failed(&self, source: IpAddr, presented: Option<&Presented>) -> Option<Duration> {
+        self.attempts.failed(source, presented.map(Presented::client_id), self.clock.boot())
+    }
+
+    /// Whether too many attempts from there were refused to ask the database for another; how long to wait then.
+    pub fn is_limited(&self, source: IpAddr) -> Option<Duration> {
+        self.attempts.too_many(source, self.clock.boot())
     }
 
     /// Counts a caller that was refused for its permissions.

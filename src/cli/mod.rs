@@ -20,7 +20,7 @@ use clap::{Parser, Subcommand};
 
 use self::settings::StoreSettings;
 use crate::{
-    authority::{Authority, Error, Options, SystemClock, SystemEntropy},
+    authority::{AttemptLimits, Authority, Error, Options, SystemClock, SystemEntropy},
     config::Config,
     domain::{Operator, RequestInfo},
 };
@@ -150,7 +150,7 @@ async fn open_or_create(settings: &StoreSettings) -> Result<(Arc<Authority>, Ope
 
 async fn open_with(settings: &StoreSettings, create: bool) -> Result<(Arc<Authority>, Operator), Failure> {
     let config = settings.config()?;
-    let options = Options { data: config.data, key_file: config.key_file, create, lease: None };
+    let options = Options { data: config.data, key_file: config.key_file, create, lease: None, attempts: AttemptLimits::NONE };
     let authority = Authority::open(options, Arc::new(SystemClock), Arc::new(SystemEntropy)).await.map_err(Failure::CouldNotRun)?;
     Ok((Arc::new(authority), operator()))
 }

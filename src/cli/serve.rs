@@ -11,9 +11,9 @@ use tokio::{
 
 use super::{Failure, Outcome, output, settings::AllSettings};
 use crate::{
-    authority::{Authority, Entropy as _, Follower, Options, SystemClock, SystemEntropy},
+    authority::{AttemptLimits, Authority, Entropy as _, Follower, Options, SystemClock, SystemEntropy},
     config::Config,
-    http::{self, App, Limits, Listeners},
+    http::{self, App, Limits, Listeners, Surroundings},
     telemetry,
 };
 
@@ -50,20 +50,17 @@ impl Server {
         raise_descriptors(&mut config);
         // First of all: a signal that comes while the index is loading must not be lost.
         let signals = signals()?;
-        let options = Options { data: config.data.clone(), key_file: config.key_file.clone(), create: true, lease: Some(config.lease) };
+        let attempts = AttemptLimits { per_source: config.failed_attempts_per_source, per_client: config.failed_attempts_per_client };
+        let options =
+            Options { data: config.data.clone(), key_file: config.key_file.clone(), create: true, lease: Some(config.lease), attempts };
         let authority = Authority::open(options, Arc::new(SystemClock), Arc::new(SystemEntropy)).await.map_err(Failure::CouldNotRun)?;
         let authority = Arc::new(authority);
         let listeners = Listeners { api: bind("listen", config.listen)?, admin: bind("admin-listen", config.admin_listen)? };
         let mut run = [0; 4];
         SystemEntropy.fill(&mut run).map_err(|e| Failure::CouldNotRun(format!("no random bytes: {}", e.0)))?;
         let limits = Limits { body_timeout: config.body_timeout, request_timeout: config.request_timeout };
-        let app = App::new(
-            Arc::clone(&authority),
-            Arc::new(SystemClock),
-            limits,
-            config.gateways.clone(),
-            format!("{:08x}", u32::from_be_bytes(run)),
-        );
+        let surroundings = Surroundings { gateways: config.gateways.clone(), trusted_proxies: config.trusted_proxies.clone() };
+        let app = App::new(Arc::clone(&authority), Arc::new(SystemClock), limits, surroundings, format!("{:08x}", u32::from_be_bytes(run)));
         Ok(Self { authority, listeners, config, app, signals, log })
     }
 

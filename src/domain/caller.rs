@@ -29,6 +29,13 @@ pub struct Caller {
     pub request: RequestInfo,
 }
 
+impl Caller {
+    /// The holder of a token that was proven, with the request that it came with.
+    pub fn of(proven: Proven, request: RequestInfo) -> Self {
+        Self { actor: Actor::Token(proven.client_id.token), scope: proven.scope, permissions: proven.permissions, request }
+    }
+}
+
 /// A proven caller without the permission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forbidden {

@@ -59,8 +59,9 @@ pub(super) async fn answer(app: App, router: axum::Router, request: Request<Inco
 /// Answers a request in the process, as tests send it.
 pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: Request, peer: SocketAddr) -> Response {
     let began = app.clock.boot();
-    let info = RequestInfo { id: request_id(&app, &request), source: peer.ip().to_string() };
-    let context = RequestContext { info, caller: Arc::default() };
+    let source = app.source(request.headers(), peer);
+    let info = RequestInfo { id: request_id(&app, &request), source: source.to_string() };
+    let context = RequestContext { info, source, caller: Arc::default() };
     let (method, target) = (request.method().clone(), request.uri().path().len());
     request.extensions_mut().insert(context.clone());
     let route = Arc::new(std::sync::OnceLock::new());

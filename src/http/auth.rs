@@ -1,6 +1,9 @@
 //! From the `Authorization` header to proof: a handler that takes [`Reads`] or [`Manages`] runs for nobody else.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
 
 use axum::extract::FromRequestParts;
 use http::{header, request::Parts};
@@ -15,6 +18,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(super) struct RequestContext {
     pub(super) info: RequestInfo,
+    pub(super) source: IpAddr,
     pub(super) caller: Arc<OnceLock<String>>,
 }
 
@@ -26,10 +30,22 @@ async fn caller(parts: &Parts, app: &App) -> Result<Caller, Refusal> {
         (Some(value), None) => Presented::parse_basic(value.as_bytes()),
         _ => None,
     };
-    let caller = app.authority.verify(presented, context.info.clone()).await.map_err(|denied| match denied {
-        Denied::Refused(_) => Refusal::unauthorized(),
+    let proven = match app.authority.prove_at_once(presented.as_ref()) {
+        Some(proven) => proven,
+        // The database is not asked for somebody who keeps failing.
+        None => match app.authority.is_limited(context.source) {
+            Some(wait) => return Err(Refusal::rate_limited(wait)),
+            None => app.authority.prove(presented.as_ref()).await,
+        },
+    };
+    let proven = proven.map_err(|denied| match denied {
+        Denied::Refused(_) => {
+            let wait = app.authority.note_failed(context.source, presented.as_ref());
+            wait.map_or_else(Refusal::unauthorized, Refusal::rate_limited)
+        }
         Denied::Unknown => Refusal::unavailable(),
     })?;
+    let caller = Caller::of(proven, context.info.clone());
     let _ = context.caller.set(caller.actor.to_string());
     Ok(caller)
 }

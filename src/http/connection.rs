@@ -59,7 +59,7 @@ pub(super) type Enveloped = Arc<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
 pub(super) trait Service: Clone + Send + Sync + 'static {
     /// The answer, where it takes no waiting; else the request again.
     #[expect(clippy::result_large_err, reason = "the request goes on its way: it is no error")]
-    fn answer_at_once(&self, request: Request<Incoming>) -> Result<Response<Body>, Request<Incoming>>;
+    fn answer_at_once(&self, request: Request<Incoming>, peer: SocketAddr) -> Result<Response<Body>, Request<Incoming>>;
 
     /// The answer.
     fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> impl Future<Output = Response<Body>> + Send + use<Self>;
@@ -112,7 +112,7 @@ async fn serve_connection(
 ) {
     let io = TokioIo::new(Patient { stream, waiting: Arc::clone(&waiting), enveloped, instead: Vec::new() });
     let answer = service_fn(move |request| {
-        let request = match service.answer_at_once(request) {
+        let request = match service.answer_at_once(request, peer) {
             Ok(response) => {
                 waiting.set(Waiting::IDLE);
                 return Either::Left(ready(Ok(response)));

@@ -2,6 +2,8 @@
 //!
 //! A refusal is the caller's doing or ours, and the two are made differently: no input can choose a 5xx.
 
+use std::time::Duration;
+
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
@@ -24,6 +26,7 @@ pub(super) enum ClientCode {
     ReferenceNotFound,
     MethodNotAllowed,
     Conflict,
+    RateLimited,
 }
 
 impl ClientCode {
@@ -36,6 +39,7 @@ impl ClientCode {
             Self::TokenNotFound | Self::ReferenceNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict => StatusCode::CONFLICT,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -48,6 +52,7 @@ impl ClientCode {
             Self::ReferenceNotFound => "REFERENCE_NOT_FOUND",
             Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
             Self::Conflict => "CONFLICT",
+            Self::RateLimited => "RATE_LIMITED",
         }
     }
 }
@@ -108,6 +113,12 @@ impl Refusal {
 
     /// What a 401 asks for.
     pub(super) const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"countersign\", charset=\"UTF-8\"");
+
+    /// For who was refused too often in this minute.
+    pub(super) fn rate_limited(wait: Duration) -> Self {
+        Self::client(ClientCode::RateLimited, "Too many credentials were refused; try again later.")
+            .with_header(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()))
+    }
 
     pub(super) fn forbidden(required: Permissions) -> Self {
         let required: Vec<_> = required.iter().map(|permission| permission.name()).collect();

@@ -23,11 +23,12 @@ mod ops;
 mod path;
 mod query;
 mod reference;
+mod source;
 mod verify;
 
 use std::{
     future::Future,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     ops::Deref,
     sync::{
         Arc,
@@ -38,9 +39,10 @@ use std::{
 
 use axum::{Router, extract::Request, response::Response};
 use bytes::{BufMut as _, BytesMut};
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use ipnet::IpNet;
 use tokio::{net::TcpListener, sync::watch};
 
 use self::{
@@ -64,6 +66,15 @@ pub struct Limits {
     pub request_timeout: Duration,
 }
 
+/// What stands in front of us.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// The kinds of gateways, and where each writes what the client sent.
+    pub gateways: Vec<Gateway>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
 /// What handlers work with. One reference to clone.
 #[derive(Clone)]
 pub struct App(Arc<Shared>);
@@ -73,7 +84,7 @@ pub struct Shared {
     authority: Arc<Authority>,
     clock: Arc<dyn Clock>,
     limits: Limits,
-    gateways: Vec<Gateway>,
+    surroundings: Surroundings,
     metrics: ops::Metrics,
     ending: AtomicBool,
     /// The start of all request ids of this process, and how many there were.
@@ -98,13 +109,13 @@ impl std::fmt::Debug for App {
 }
 
 impl App {
-    /// An app over an authority, asked by gateways. `run` begins all request ids of this process: eight hex digits that differ at each start.
-    pub fn new(authority: Arc<Authority>, clock: Arc<dyn Clock>, limits: Limits, gateways: Vec<Gateway>, run: String) -> Self {
+    /// An app over an authority. `run` begins all request ids of this process: eight hex digits that differ at each start.
+    pub fn new(authority: Arc<Authority>, clock: Arc<dyn Clock>, limits: Limits, surroundings: Surroundings, run: String) -> Self {
         Self(Arc::new(Shared {
             authority,
             clock,
             limits,
-            gateways,
+            surroundings,
             metrics: ops::Metrics::default(),
             ending: AtomicBool::new(false),
             ids: (run, AtomicU64::new(1)),
@@ -126,6 +137,11 @@ impl App {
         text.put_slice(run.as_bytes());
         text.put_u8(b'-');
         (0..8).rev().for_each(|digit| text.put_u8(b"0123456789abcdef"[(count >> (4 * digit)) as usize & 15]));
+    }
+
+    /// Where a request comes from.
+    fn source(&self, headers: &HeaderMap, peer: SocketAddr) -> IpAddr {
+        source::of(&self.surroundings.trusted_proxies, headers, peer)
     }
 
     /// Now, as the `Date` header has it.
@@ -173,9 +189,9 @@ impl App {
     pub async fn answer(&self, request: Request, peer: SocketAddr) -> Response {
         let (parts, body) = request.into_parts();
         if verify::is_asked(&parts) {
-            return match verify::answer_at_once(self, &parts, !body.is_end_stream()) {
+            return match verify::answer_at_once(self, &parts, peer, !body.is_end_stream()) {
                 Some(response) => response,
-                None => verify::answer(self.clone(), parts, !body.is_end_stream()).await,
+                None => verify::answer(self.clone(), parts, peer, !body.is_end_stream()).await,
             };
         }
         let request = Request::from_parts(parts, body);
@@ -207,14 +223,14 @@ struct Routed {
 }
 
 impl connection::Service for Routed {
-    fn answer_at_once(&self, request: http::Request<Incoming>) -> Result<Response, http::Request<Incoming>> {
+    fn answer_at_once(&self, request: http::Request<Incoming>, peer: SocketAddr) -> Result<Response, http::Request<Incoming>> {
         if !self.verifies {
             return Err(request);
         }
         let (parts, body) = request.into_parts();
         // What is not HTTP as it should be takes the way of all other requests, and is refused there.
         let asked = verify::is_asked(&parts) && answer::is_well_formed(&parts);
-        let answer = if asked { verify::answer_at_once(&self.app, &parts, !body.is_end_stream()) } else { None };
+        let answer = if asked { verify::answer_at_once(&self.app, &parts, peer, !body.is_end_stream()) } else { None };
         answer.ok_or_else(|| http::Request::from_parts(parts, body))
     }
 
@@ -223,7 +239,7 @@ impl connection::Service for Routed {
         async move {
             let (parts, body) = request.into_parts();
             if verifies && verify::is_asked(&parts) && answer::is_well_formed(&parts) {
-                return verify::answer(app, parts, !body.is_end_stream()).await;
+                return verify::answer(app, parts, peer, !body.is_end_stream()).await;
             }
             answer::answer(app, router, http::Request::from_parts(parts, body), peer).await
         }

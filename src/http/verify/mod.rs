@@ -10,6 +10,7 @@ mod identity;
 mod requirement;
 
 use std::{
+    net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::LazyLock,
 };
@@ -22,7 +23,7 @@ use http::{HeaderValue, StatusCode, header, request::Parts};
 use self::{gateway::Asked, requirement::Requirement};
 use super::{App, envelope::Refusal};
 use crate::{
-    authority::Denied,
+    authority::{Denied, Reason},
     domain::{Need, Permissions, Presented, Proven, Target},
 };
 
@@ -40,8 +41,16 @@ fn behind_mount(path: &str) -> Option<&str> {
 }
 
 /// Answers a gateway, where memory alone knows. With `unread`, the request has a body that nobody will read.
-pub(super) fn answer_at_once(app: &App, parts: &Parts, unread: bool) -> Option<Response> {
-    let decided = catch_unwind(AssertUnwindSafe(|| decide(app, parts, |presented| app.authority.prove_at_once(presented))));
+pub(super) fn answer_at_once(app: &App, parts: &Parts, peer: SocketAddr, unread: bool) -> Option<Response> {
+    let prove = |presented: Option<&Presented>| match app.authority.prove_at_once(presented) {
+        Some(proven) => {
+            note_failed(app, parts, peer, presented, &proven);
+            Some(proven)
+        }
+        // The database is not asked for somebody who keeps failing.
+        None => app.authority.is_limited(app.source(&parts.headers, peer)).map(|_| Err(Denied::Refused(Reason::UnknownClient))),
+    };
+    let decided = catch_unwind(AssertUnwindSafe(|| decide(app, parts, prove)));
     let decided = decided.unwrap_or_else(|_| {
         app.metrics.panics.inc();
         Some(Err(Refused::Unknown))
@@ -50,7 +59,7 @@ pub(super) fn answer_at_once(app: &App, parts: &Parts, unread: bool) -> Option<R
 }
 
 /// Answers a gateway where the database has to be asked.
-pub(super) async fn answer(app: App, parts: Parts, unread: bool) -> Response {
+pub(super) async fn answer(app: App, parts: Parts, peer: SocketAddr, unread: bool) -> Response {
     let presented = presented(&parts);
     let asking = tokio::time::timeout(app.limits.request_timeout, app.authority.prove(presented.as_ref()));
     let proven = AssertUnwindSafe(asking).catch_unwind().await.unwrap_or_else(|_| {
@@ -58,8 +67,16 @@ pub(super) async fn answer(app: App, parts: Parts, unread: bool) -> Response {
         Ok(Err(Denied::Unknown))
     });
     let proven = proven.unwrap_or(Err(Denied::Unknown));
+    note_failed(&app, &parts, peer, presented.as_ref(), &proven);
     let decided = decide(&app, &parts, |_| Some(proven)).unwrap_or(Err(Refused::Unknown));
     respond(&app, &parts, unread, decided)
+}
+
+/// Counts who was refused. A gateway is told nothing of it: it knows no other answer than 401.
+fn note_failed(app: &App, parts: &Parts, peer: SocketAddr, presented: Option<&Presented>, proven: &Result<Proven, Denied>) {
+    if let Err(Denied::Refused(_)) = proven {
+        let _ = app.authority.note_failed(app.source(&parts.headers, peer), presented);
+    }
 }
 
 fn respond(app: &App, parts: &Parts, unread: bool, decided: Result<Proven, Refused>) -> Response {
@@ -100,7 +117,7 @@ fn decide(
     prove: impl FnOnce(Option<&Presented>) -> Option<Result<Proven, Denied>>,
 ) -> Option<Result<Proven, Refused>> {
     let behind = behind_mount(parts.uri.path()).unwrap_or_default();
-    let gateway = gateway::named(&app.gateways, behind);
+    let gateway = gateway::named(&app.surroundings.gateways, behind);
     // Where the gateway appends the client's own query, nothing in it is for us.
     let query = if gateway.is_some_and(|(gateway, _)| gateway.headers.is_none()) { None } else { parts.uri.query() };
     let Some(required) = Requirement::parse(query, behind.is_empty() || gateway.is_some()) else {

@@ -18,9 +18,9 @@ use axum::body::Body;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use countersign::{
-    authority::{Authority, Clock, Entropy, NoEntropy, Options},
+    authority::{AttemptLimits, Authority, Clock, Entropy, NoEntropy, Options},
     domain::{Operator, Platform, RequestInfo, Timestamp, TokenName},
-    http::{App, Limits},
+    http::{App, Limits, Surroundings},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt as _;
@@ -167,7 +167,7 @@ impl TestApp {
     pub(crate) fn request(&self, method: Method, path: &str) -> Request<'_> {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", self.sandbox.basic().parse().unwrap());
-        Request { app: self, method, path: path.to_owned(), headers, body: Bytes::new(), expects_5xx: false }
+        Request { app: self, method, path: path.to_owned(), headers, body: Bytes::new(), expects_5xx: false, peer: [127, 0, 0, 1].into() }
     }
 
     /// A token made through Grid by the sandbox root.
@@ -225,15 +225,21 @@ fn capture_log() {
 }
 
 pub(crate) async fn open(directory: &Path, clock: &Arc<ManualClock>, entropy: &Arc<SeededEntropy>) -> Result<Arc<Authority>, String> {
-    let options =
-        Options { data: directory.to_owned(), key_file: directory.join("keys.json"), create: true, lease: Some(Duration::from_secs(1)) };
+    let options = Options {
+        data: directory.to_owned(),
+        key_file: directory.join("keys.json"),
+        create: true,
+        lease: Some(Duration::from_secs(1)),
+        attempts: AttemptLimits { per_source: 1000, per_client: 300 },
+    };
     Authority::open(options, Arc::clone(clock) as _, Arc::clone(entropy) as _).await.map(Arc::new)
 }
 
 fn app(authority: &Arc<Authority>, clock: &Arc<ManualClock>) -> App {
     let limits = Limits { body_timeout: Duration::from_secs(5), request_timeout: Duration::from_secs(20) };
     let gateways = countersign::config::Config::layered(&Default::default(), [], None).unwrap().gateways;
-    App::new(Arc::clone(authority), Arc::clone(clock) as _, limits, gateways, "00000000".to_owned())
+    let surroundings = Surroundings { gateways, trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()] };
+    App::new(Arc::clone(authority), Arc::clone(clock) as _, limits, surroundings, "00000000".to_owned())
 }
 
 pub(crate) fn operator() -> Operator {
@@ -258,6 +264,7 @@ pub(crate) struct Request<'a> {
     headers: HeaderMap,
     body: Bytes,
     expects_5xx: bool,
+    peer: std::net::IpAddr,
 }
 
 impl Request<'_> {
@@ -290,6 +297,12 @@ impl Request<'_> {
         self
     }
 
+    /// From another address.
+    pub(crate) fn from(mut self, address: &str) -> Self {
+        self.peer = address.parse().unwrap();
+        self
+    }
+
     /// A 5xx is what the test is about.
     pub(crate) fn expecting_5xx(mut self) -> Self {
         self.expects_5xx = true;
@@ -299,7 +312,7 @@ impl Request<'_> {
     pub(crate) async fn send(self) -> Answer {
         let mut request = http::Request::builder().method(self.method.clone()).uri(&self.path).body(Body::from(self.body.clone())).unwrap();
         *request.headers_mut() = self.headers;
-        let response = self.app.app.answer(request, ([127, 0, 0, 1], 1234).into()).await;
+        let response = self.app.app.answer(request, (self.peer, 1234).into()).await;
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let answer = Answer { what: format!("{} {}", self.method, self.path), status: parts.status, headers: parts.headers, body };
