@@ -9,7 +9,7 @@ use std::{
 use super::{Authority, Error};
 use crate::{
     domain::{Action, PlatformId, TokenId},
-    store::{self, Loaded, PlatformRecord, Record},
+    store::{self, PlatformRecord, Record},
 };
 
 /// Feed reads in a lease: a few, so that a single failed one costs nothing.
@@ -18,19 +18,39 @@ const READS_A_LEASE: u32 = 4;
 const TAMPER_ENTRIES: usize = 100;
 
 impl Authority {
-    /// Fills the index from one snapshot, if this process answers from memory.
+    /// Begins to answer from memory, if this process does: with everything but the tokens, and following the feed from
+    /// there. Right from here on, because what the index lacks is read from the database.
     pub(super) fn load(&self) -> Result<(), store::Error> {
         let Some(lease) = &self.lease else { return Ok(()) };
         self.store.announce(lease.length())?;
         let began = self.clock.boot();
-        let seq = self.store.load(&mut |loaded| match loaded {
-            Loaded::Platform(record) => self.put_platform(&record, 0),
-            Loaded::Token(record) => self.put_token(&record),
-            Loaded::Operations(record) => self.put_operations(&record, 0),
-        })?;
-        self.followed.store(seq, Ordering::SeqCst);
+        let loaded = self.store.load()?;
+        self.index.reserve(usize::try_from(loaded.live).unwrap_or(usize::MAX));
+        loaded.platforms.iter().for_each(|record| self.put_platform(record, 0));
+        loaded.operations.iter().for_each(|record| self.put_operations(record, 0));
+        self.followed.store(loaded.seq, Ordering::SeqCst);
         lease.renew(began);
         Ok(())
+    }
+
+    /// Reads all live tokens into the index, which takes seconds for millions; to be called once, beside serving.
+    ///
+    /// A token that ends meanwhile is followed by the feed, and stays ended, however late it is read here.
+    ///
+    /// # Errors
+    /// The database could not be read: the rest is then read token by token, as it is asked for.
+    pub async fn load_tokens(self: &Arc<Self>) -> Result<(), Error> {
+        if self.lease.is_none() {
+            return Ok(());
+        }
+        let authority = Arc::clone(self);
+        let read = move || {
+            authority.store.visit_live_tokens(&mut |record| authority.put_token(&record))?;
+            authority.refuse_unreadable();
+            Ok::<_, Error>(())
+        };
+        tokio::task::spawn_blocking(read).await.map_err(|e| Error::Unavailable(e.to_string()))??;
+        self.record_tampering().await
     }
 
     /// Reads what others have changed and applies it. Called a few times a lease by a [`Follower`].

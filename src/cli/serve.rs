@@ -75,6 +75,15 @@ impl Server {
         output::error(&format!("listening on http://{api}"));
 
         let (end, ending) = watch::channel(false);
+        let loading = tokio::spawn({
+            let authority = Arc::clone(&authority);
+            async move {
+                match authority.load_tokens().await {
+                    Ok(()) => tracing::info!(live_tokens = authority.figures().live_tokens, "all tokens are in memory"),
+                    Err(e) => tracing::error!(cause = %e, "not all tokens are in memory; the others are read as they are asked for"),
+                }
+            }
+        });
         let upkeep = tokio::spawn(keep_up(Arc::clone(&authority), config.flush_interval));
         let serving = http::serve(app.clone(), listeners, &config, ending);
         let signalled = async {
@@ -96,6 +105,7 @@ impl Server {
             () = signalled => true,
         };
         upkeep.abort();
+        loading.abort();
         drop(follower);
         if impatient {
             return Err(Failure::CouldNotRun("told to end twice: ended at once".to_owned()));

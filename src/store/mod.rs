@@ -271,9 +271,14 @@ impl Store {
         on!(self, s => s.list_audit(query).await)
     }
 
-    /// Hands every platform, every live token and the operations to `visit`, from one snapshot; returns its place in the feed.
-    pub(crate) fn load(&self, visit: &mut dyn FnMut(Loaded)) -> Result<u64, Error> {
-        on!(self, s => s.load(visit))
+    /// Everything that is answered from memory but the tokens, from one snapshot.
+    pub(crate) fn load(&self) -> Result<Loaded, Error> {
+        on!(self, s => s.load())
+    }
+
+    /// Hands every live token to `visit`, from one snapshot.
+    pub(crate) fn visit_live_tokens(&self, visit: &mut dyn FnMut(Record)) -> Result<(), Error> {
+        on!(self, s => s.visit_live_tokens(visit))
     }
 
     /// What other processes have changed after `seq`, in order.
@@ -313,15 +318,17 @@ impl Store {
     }
 }
 
-/// What [`Store::load`] hands out.
+/// What [`Store::load`] finds.
 #[derive(Debug)]
-pub(crate) enum Loaded {
-    /// A platform, before any token of it.
-    Platform(PlatformRecord),
-    /// A live token.
-    Token(Record),
-    /// The operations.
-    Operations(OperationsRecord),
+pub(crate) struct Loaded {
+    /// The place of the feed that it reaches.
+    pub(crate) seq: u64,
+    /// All platforms.
+    pub(crate) platforms: Vec<PlatformRecord>,
+    /// The operations in force.
+    pub(crate) operations: Option<OperationsRecord>,
+    /// About how many live tokens there are.
+    pub(crate) live: u64,
 }
 
 /// A record without its secret parts.

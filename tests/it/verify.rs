@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use countersign::domain::{Need, Operation, Operations};
+use countersign::domain::{Need, Operation, Operations, Presented, TokenId};
 use http::Method;
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng as _, SeedableRng as _},
 };
 
-use crate::support::{Answer, GRID, Pair, TestApp, operator};
+use crate::support::{Answer, GRID, Pair, TestApp, open_cold, operator};
 
 const IDENTITY: [&str; 5] = ["x-auth-token-id", "x-auth-client-id", "x-auth-platform", "x-auth-environment", "x-auth-permissions"];
 
@@ -339,4 +339,23 @@ async fn z_11_edited_operations_let_nobody_pass() {
     // Loaded again, all is well.
     app.authority.load_operations(&operator(), &payments()).await.unwrap();
     app.get("/verify/envoy/v1/me").send().await.expect(200);
+}
+
+/// A server that just began answers rightly, reading what it lacks; and what ended meanwhile stays ended, however late its
+/// row is read.
+#[tokio::test]
+async fn answers_are_right_before_all_tokens_are_in_memory() {
+    let app = TestApp::new().await;
+    let (live, ended) = (app.token("live", &["VIEW"]).await, app.token("ended", &["VIEW"]).await);
+    let cold = open_cold(app.directory.path(), &app.clock, &app.entropy).await.unwrap();
+    assert_eq!(cold.figures().live_tokens, 0);
+    let proves = async |pair: &Pair| cold.prove(Presented::parse_basic(pair.basic().as_bytes()).as_ref()).await.is_ok();
+    assert!(proves(&live).await && cold.figures().live_tokens == 1);
+    let id = TokenId::parse(&ended.id).unwrap();
+    let by = cold.locate_token(&operator(), id).await.unwrap().may_manage().unwrap();
+    cold.revoke_token(&by, id).await.unwrap();
+    cold.load_tokens().await.unwrap();
+    assert!(proves(&live).await && !proves(&ended).await && proves(&app.sandbox).await);
+    // The two roots and the one that lives.
+    assert_eq!(cold.figures().live_tokens, 3);
 }

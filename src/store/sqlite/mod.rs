@@ -363,16 +363,17 @@ impl Sqlite {
         self.read(move |c| sql::list_audit(c, &query)).await
     }
 
-    pub(super) fn load(&self, visit: &mut dyn FnMut(Loaded)) -> Result<u64, Error> {
+    pub(super) fn load(&self) -> Result<Loaded, Error> {
         self.readers.read_here(|c| {
             snapshot(c, || {
-                let seq = sql::last_seq(c)?;
-                sql::list_platforms(c)?.into_iter().for_each(|platform| visit(Loaded::Platform(platform)));
-                sql::visit_live_tokens(c, |record| visit(Loaded::Token(record)), &self.unreadable)?;
-                sql::find_operations(c)?.into_iter().for_each(|operations| visit(Loaded::Operations(operations)));
-                Ok(seq)
+                let (seq, platforms) = (sql::last_seq(c)?, sql::list_platforms(c)?);
+                Ok(Loaded { seq, platforms, operations: sql::find_operations(c)?, live: totals::live(c)? })
             })
         })
+    }
+
+    pub(super) fn visit_live_tokens(&self, visit: &mut dyn FnMut(Record)) -> Result<(), Error> {
+        self.readers.read_here(|c| sql::visit_live_tokens(c, visit, &self.unreadable))
     }
 
     pub(super) fn changes_after(&self, seq: u64) -> Result<Changes, Error> {

@@ -153,6 +153,12 @@ pub(super) fn count(c: &Connection, scope: Scope, filter: &TokenFilter) -> Resul
     Ok(total)
 }
 
+/// How many live tokens all platforms have.
+pub(super) fn live(c: &Connection) -> Result<u64, Error> {
+    let sql = "SELECT coalesce(sum(live), 0) FROM live_count WHERE name_id = 0 AND shift = 63";
+    Ok(prepare(c, sql)?.query_row([], |row| row.get::<_, i64>(0))?.unsigned_abs())
+}
+
 const fn round_up(value: i64, shift: u32) -> i64 {
     (value + (1 << shift) - 1) >> shift
 }

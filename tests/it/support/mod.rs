@@ -225,6 +225,13 @@ fn capture_log() {
 }
 
 pub(crate) async fn open(directory: &Path, clock: &Arc<ManualClock>, entropy: &Arc<SeededEntropy>) -> Result<Arc<Authority>, String> {
+    let authority = open_cold(directory, clock, entropy).await?;
+    authority.load_tokens().await.map_err(|e| e.to_string())?;
+    Ok(authority)
+}
+
+/// As a server is that just began: its tokens are not in memory yet.
+pub(crate) async fn open_cold(directory: &Path, clock: &Arc<ManualClock>, entropy: &Arc<SeededEntropy>) -> Result<Arc<Authority>, String> {
     let options = Options {
         data: directory.to_owned(),
         key_file: directory.join("keys.json"),
