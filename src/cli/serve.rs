@@ -57,13 +57,9 @@ impl Server {
         let mut run = [0; 4];
         SystemEntropy.fill(&mut run).map_err(|e| Failure::CouldNotRun(format!("no random bytes: {}", e.0)))?;
         let limits = Limits { body_timeout: config.body_timeout, request_timeout: config.request_timeout };
-        let app = App::new(
-            Arc::clone(&authority),
-            Arc::new(SystemClock),
-            limits,
-            config.gateways.clone(),
-            format!("{:08x}", u32::from_be_bytes(run)),
-        );
+        let (gateways, run) = (config.gateways.clone(), format!("{:08x}", u32::from_be_bytes(run)));
+        let assertions = config.assertion.then(|| authority.assertions(config.assertion_lifetime, config.assertion_audience.clone()));
+        let app = App::asserting(Arc::clone(&authority), Arc::new(SystemClock), limits, gateways, run, assertions);
         Ok(Self { authority, listeners, config, app, signals, log })
     }
 

@@ -10,6 +10,7 @@
 //! ```
 
 mod answer;
+mod assertion;
 mod auth;
 mod blips;
 mod body;
@@ -48,7 +49,7 @@ use self::{
     envelope::{ClientCode, Refusal},
 };
 use crate::{
-    authority::{Authority, Clock},
+    authority::{Assertions, Authority, Clock},
     config::{Config, Gateway},
 };
 
@@ -81,6 +82,7 @@ pub struct Shared {
     date: date::Shown,
     /// Whether a gateway's mistaken configuration was reported.
     misconfigured: AtomicBool,
+    assertions: Option<Assertions>,
 }
 
 impl Deref for App {
@@ -100,6 +102,18 @@ impl std::fmt::Debug for App {
 impl App {
     /// An app over an authority, asked by gateways. `run` begins all request ids of this process: eight hex digits that differ at each start.
     pub fn new(authority: Arc<Authority>, clock: Arc<dyn Clock>, limits: Limits, gateways: Vec<Gateway>, run: String) -> Self {
+        Self::asserting(authority, clock, limits, gateways, run, None)
+    }
+
+    /// The same, which also signs what it tells gateways, and publishes the keys.
+    pub fn asserting(
+        authority: Arc<Authority>,
+        clock: Arc<dyn Clock>,
+        limits: Limits,
+        gateways: Vec<Gateway>,
+        run: String,
+        assertions: Option<Assertions>,
+    ) -> Self {
         Self(Arc::new(Shared {
             authority,
             clock,
@@ -110,6 +124,7 @@ impl App {
             ids: (run, AtomicU64::new(1)),
             date: date::Shown::default(),
             misconfigured: AtomicBool::new(false),
+            assertions,
         }))
     }
 
@@ -151,7 +166,8 @@ impl App {
 
     /// All routes of the API listener.
     fn api(&self) -> Router {
-        self.finish(Router::new().nest(grid::MOUNT, grid::routes()).nest(blips::MOUNT, blips::routes()).merge(reference::routes()))
+        let published = Router::new().nest(grid::MOUNT, grid::routes()).nest(blips::MOUNT, blips::routes()).merge(reference::routes());
+        self.finish(if self.assertions.is_some() { published.merge(assertion::routes()) } else { published })
     }
 
     /// All routes of the admin listener.

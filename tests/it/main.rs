@@ -9,6 +9,7 @@ mod support;
 mod blips; // POST, GET /blips/tokens…
 mod grid; // POST, GET, DELETE /grid/2025-10-13/tokens…
 
+mod assertion; // what upstreams check
 mod audit; // who did what
 mod cli; // the built program
 mod credential; // what proves somebody, and what does not
