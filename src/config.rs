@@ -117,6 +117,9 @@ pub struct Config {
     pub write_timeout: Duration,
     pub idle_timeout: Duration,
     pub max_connections: usize,
+    pub assertion: bool,
+    pub assertion_lifetime: Duration,
+    pub assertion_audience: Option<String>,
     pub drain_delay: Duration,
     pub drain_timeout: Duration,
     pub log: String,
@@ -349,6 +352,20 @@ impl Config {
                 |text| text.parse().ok().filter(|n| (1..=1_000_000).contains(n)),
                 1,
             ),
+            assertion: layers.take("assertion", "true or false", |text| text.parse().ok(), false),
+            assertion_lifetime: layers.take(
+                "assertion_lifetime",
+                "whole seconds from 1s to 30s",
+                |text| parse_duration(text).filter(|time| time.subsec_nanos() == 0 && (1..=30).contains(&time.as_secs())),
+                Duration::ZERO,
+            ),
+            assertion_audience: Some(layers.take(
+                "assertion_audience",
+                "at most 200 characters, none of them a control character",
+                |text| (text.chars().count() <= 200 && !text.chars().any(char::is_control)).then(|| text.to_owned()),
+                String::new(),
+            ))
+            .filter(|text| !text.is_empty()),
             drain_delay: layers.duration("drain_delay"),
             drain_timeout: layers.duration("drain_timeout"),
             log: layers.take(
@@ -461,6 +478,20 @@ mod tests {
         assert_eq!(problems.len(), 2, "{problems:?}");
         layered(&[("listen", "0.0.0.0:80"), ("tls_terminated_elsewhere", "true")], &[], None).unwrap();
         layered(&[("listen", "[::1]:80")], &[], None).unwrap();
+    }
+
+    #[test]
+    fn an_assertion_holds_whole_seconds_and_at_most_thirty() {
+        let config = layered(&[], &[], None).unwrap();
+        assert_eq!((config.assertion, config.assertion_lifetime.as_secs(), config.assertion_audience), (false, 30, None));
+        let config = layered(&[("assertion_lifetime", "1000ms"), ("assertion_audience", "ledger")], &[], None).unwrap();
+        assert_eq!((config.assertion_lifetime.as_secs(), config.assertion_audience.as_deref()), (1, Some("ledger")));
+        for lifetime in ["0s", "999ms", "1500ms", "31s", "1m", ""] {
+            layered(&[("assertion_lifetime", lifetime)], &[], None).unwrap_err();
+        }
+        for audience in ["a\nb", &"a".repeat(201)] {
+            layered(&[("assertion_audience", audience)], &[], None).unwrap_err();
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What the server key makes: digests, seals, tags, cursors, canaries, the seal of a replay.
+//! What the server key makes: digests, seals, tags, cursors, canaries, the seal of a replay, seeds of assertion keys.
 //!
 //! Each key file entry is one 256-bit root; from it one key a purpose is derived (HKDF-SHA-256), so no two purposes can
 //! be played against each other. All are HMAC-SHA-256: a secret has 256 random bits, so a password hash would add
@@ -38,6 +38,7 @@ struct Key {
     canary: HmacSha256,
     replay: HmacSha256,
     replay_secret: Hkdf<Sha256>,
+    assertion: HmacSha256,
 }
 
 impl Key {
@@ -59,6 +60,7 @@ impl Key {
             canary: derive("canary")?,
             replay: derive("replay")?,
             replay_secret: Hkdf::from_prk(replay_root.as_slice()).ok()?,
+            assertion: derive("assertion")?,
         })
     }
 }
@@ -231,6 +233,17 @@ impl Keyring {
         let text = self.keys.iter().find_map(open)?;
         String::from_utf8(text).ok().map(ClientSecret::unsealed)
     }
+
+    /// The seed of the key that signs assertions on a day.
+    pub(crate) fn assertion_seed(&self, day: i64) -> Zeroizing<[u8; 32]> {
+        assertion_seed(self.active(), day)
+    }
+
+    /// The seeds of all keys that sign assertions on a day: other processes may have another active key, while keys are
+    /// being changed.
+    pub(crate) fn assertion_seeds(&self, day: i64) -> impl Iterator<Item = Zeroizing<[u8; 32]>> {
+        self.keys.iter().map(move |key| assertion_seed(key, day))
+    }
 }
 
 fn digest(key: &Key, client_id: &ClientId, body: &[u8; SECRET_BODY_LEN]) -> SecretDigest {
@@ -269,6 +282,10 @@ fn platform_seal(key: &Key, platform: &Platform) -> [u8; 32] {
 
 fn operations_seal(key: &Key, document: &str, loaded_at: Timestamp) -> [u8; 32] {
     mac(&key.seal, &[&[LAYOUT, b'O'], &loaded_at.millis().to_be_bytes(), document.as_bytes()])
+}
+
+fn assertion_seed(key: &Key, day: i64) -> Zeroizing<[u8; 32]> {
+    Zeroizing::new(mac(&key.assertion, &[&day.to_be_bytes()]))
 }
 
 fn replay_cipher(key: &Key, token: TokenId, idempotency_key: &str) -> Option<ChaCha20Poly1305> {

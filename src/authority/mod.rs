@@ -7,8 +7,10 @@
 //! | `operations.rs` | what each operation of the platform's API needs |
 //! | `verify.rs` | proving a credential: the hot path |
 //! | `index.rs`, `lease.rs`, `feed.rs` | the resident index, and for how long it may be believed |
+//! | `assertion.rs` | what was proven, signed for upstreams |
 //! | `keyring.rs`, `key_file.rs` | what the server key makes, and where it is kept |
 
+mod assertion;
 mod attempts;
 mod clock;
 mod cursor;
@@ -45,6 +47,7 @@ use crate::{
     store::{self, Location, Store},
 };
 
+pub use assertion::Assertions;
 pub use attempts::AttemptLimits;
 pub(crate) use clock::coarse_millis;
 pub use clock::{Clock, SystemClock};

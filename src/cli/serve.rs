@@ -59,7 +59,11 @@ impl Server {
         let mut run = [0; 4];
         SystemEntropy.fill(&mut run).map_err(|e| Failure::CouldNotRun(format!("no random bytes: {}", e.0)))?;
         let limits = Limits { body_timeout: config.body_timeout, request_timeout: config.request_timeout };
-        let surroundings = Surroundings { gateways: config.gateways.clone(), trusted_proxies: config.trusted_proxies.clone() };
+        let surroundings = Surroundings {
+            gateways: config.gateways.clone(),
+            trusted_proxies: config.trusted_proxies.clone(),
+            assertions: config.assertion.then(|| authority.assertions(config.assertion_lifetime, config.assertion_audience.clone())),
+        };
         let app = App::new(Arc::clone(&authority), Arc::new(SystemClock), limits, surroundings, format!("{:08x}", u32::from_be_bytes(run)));
         Ok(Self { authority, listeners, config, app, signals, log })
     }

@@ -10,6 +10,7 @@
 //! ```
 
 mod answer;
+mod assertion;
 mod auth;
 mod blips;
 mod body;
@@ -50,7 +51,7 @@ use self::{
     envelope::{ClientCode, Refusal},
 };
 use crate::{
-    authority::{Authority, Clock},
+    authority::{Assertions, Authority, Clock},
     config::{Config, Gateway},
 };
 
@@ -66,13 +67,15 @@ pub struct Limits {
     pub request_timeout: Duration,
 }
 
-/// What stands in front of us.
-#[derive(Debug, Clone)]
+/// What stands around us.
+#[derive(Debug)]
 pub struct Surroundings {
     /// The kinds of gateways, and where each writes what the client sent.
     pub gateways: Vec<Gateway>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// What signs what gateways are told, for the upstreams behind them.
+    pub assertions: Option<Assertions>,
 }
 
 /// What handlers work with. One reference to clone.
@@ -167,7 +170,8 @@ impl App {
 
     /// All routes of the API listener.
     fn api(&self) -> Router {
-        self.finish(Router::new().nest(grid::MOUNT, grid::routes()).nest(blips::MOUNT, blips::routes()).merge(reference::routes()))
+        let published = Router::new().nest(grid::MOUNT, grid::routes()).nest(blips::MOUNT, blips::routes()).merge(reference::routes());
+        self.finish(if self.surroundings.assertions.is_some() { published.merge(assertion::routes()) } else { published })
     }
 
     /// All routes of the admin listener.

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# The published documents against a live server, by tools of other ecosystems: lint, schemathesis, a generated client.
+# A live server by tools of other ecosystems: the published documents (lint, schemathesis, a generated client), assertions.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 program=${COUNTERSIGN_BIN:-target/debug/countersign}
 
 tests/external/lint.sh
+COUNTERSIGN_BIN=$program tests/external/assertion.sh
 
 data=$(mktemp -d)
 server=

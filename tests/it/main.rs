@@ -9,6 +9,7 @@ mod support;
 mod blips; // POST, GET /blips/tokens…
 mod grid; // POST, GET, DELETE /grid/2025-10-13/tokens…
 
+mod assertion; // what upstreams check
 mod attempts; // attempts that fail too often
 mod audit; // who did what
 mod cli; // the built program

@@ -5,23 +5,27 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
 use uuid::fmt::Hyphenated;
 
-use super::super::{App, answer};
-use crate::domain::Proven;
+use super::{
+    super::{App, answer},
+    Passed,
+};
 
 const TOKEN_ID: HeaderName = HeaderName::from_static("x-auth-token-id");
 const CLIENT_ID: HeaderName = HeaderName::from_static("x-auth-client-id");
 const PLATFORM: HeaderName = HeaderName::from_static("x-auth-platform");
 const ENVIRONMENT: HeaderName = HeaderName::from_static("x-auth-environment");
 const PERMISSIONS: HeaderName = HeaderName::from_static("x-auth-permissions");
+/// Only where it is switched on: whoever checks it takes no other's for ours.
+const ASSERTION: HeaderName = HeaderName::from_static("x-auth-assertion");
 
 /// What all texts take together.
 const TEXTS: usize = 192;
 
 /// Adds the identity, where there is one, and the id of the request.
-pub(super) fn insert(app: &App, parts: &Parts, headers: &mut HeaderMap, proven: Option<&Proven>) {
+pub(super) fn insert(app: &App, parts: &Parts, headers: &mut HeaderMap, passed: Option<&Passed<'_>>) {
     // One allocation for all of them.
     let mut texts = BytesMut::with_capacity(TEXTS);
-    if let Some(proven) = proven {
+    if let Some(Passed { proven, request }) = passed {
         headers.reserve(8);
         let mut id = [0; Hyphenated::LENGTH];
         texts.put_slice(b"Token:");
@@ -34,6 +38,9 @@ pub(super) fn insert(app: &App, parts: &Parts, headers: &mut HeaderMap, proven: 
         headers.insert(PLATFORM, value(texts.split().freeze()));
         headers.insert(ENVIRONMENT, HeaderValue::from_static(proven.scope.environment.name()));
         headers.insert(PERMISSIONS, HeaderValue::from_static(proven.permissions.text()));
+        if let Some(assertions) = &app.surroundings.assertions {
+            headers.insert(ASSERTION, value(assertions.sign(proven, *request)));
+        }
     }
     let id = match answer::their_request_id(&parts.headers) {
         Some(theirs) => theirs.clone(),

@@ -79,7 +79,7 @@ fn note_failed(app: &App, parts: &Parts, peer: SocketAddr, presented: Option<&Pr
     }
 }
 
-fn respond(app: &App, parts: &Parts, unread: bool, decided: Result<Proven, Refused>) -> Response {
+fn respond(app: &App, parts: &Parts, unread: bool, decided: Result<Passed<'_>, Refused>) -> Response {
     let mut response = match &decided {
         Ok(_) => Response::new(Body::empty()),
         Err(refused) => refused.response(),
@@ -93,6 +93,13 @@ fn respond(app: &App, parts: &Parts, unread: bool, decided: Result<Proven, Refus
     }
     app.metrics.answered(response.status());
     response
+}
+
+/// A request that may pass.
+struct Passed<'p> {
+    proven: Proven,
+    /// The client's method and path, where those were decided by.
+    request: Option<(&'p str, &'p str)>,
 }
 
 /// Why a request may not pass.
@@ -111,11 +118,11 @@ enum Refused {
 }
 
 /// What becomes of a request; `None` where `prove` can't say.
-fn decide(
+fn decide<'p>(
     app: &App,
-    parts: &Parts,
+    parts: &'p Parts,
     prove: impl FnOnce(Option<&Presented>) -> Option<Result<Proven, Denied>>,
-) -> Option<Result<Proven, Refused>> {
+) -> Option<Result<Passed<'p>, Refused>> {
     let behind = behind_mount(parts.uri.path()).unwrap_or_default();
     let gateway = gateway::named(&app.surroundings.gateways, behind);
     // Where the gateway appends the client's own query, nothing in it is for us.
@@ -130,21 +137,21 @@ fn decide(
         Err(Denied::Unknown) => return Some(Err(Refused::Unknown)),
     };
     let may = required.allows(&proven).and_then(|()| match gateway {
-        Some((gateway, behind)) => may_do(app, &proven, gateway::asked(gateway, behind, parts)),
-        None => Ok(()),
+        Some((gateway, behind)) => may_do(app, &proven, gateway::asked(gateway, behind, parts)).map(Some),
+        None => Ok(None),
     });
     if may.is_err_and(|refused| !matches!(refused, Refused::Unknown)) {
         app.authority.note_forbidden();
     }
-    Some(may.map(|()| proven))
+    Some(may.map(|request| Passed { proven, request }))
 }
 
-/// Whether a token may do what was asked of the platform.
-fn may_do(app: &App, proven: &Proven, asked: Option<Asked<'_>>) -> Result<(), Refused> {
+/// Whether a token may do what was asked of the platform; which is this method at this path.
+fn may_do<'p>(app: &App, proven: &Proven, asked: Option<Asked<'p>>) -> Result<(&'p str, &'p str), Refused> {
     let asked = asked.ok_or(Refused::NoOperation)?;
     let target = Target::parse(asked.target).map_err(|_| Refused::NoOperation)?;
     match app.authority.need_of(asked.method, &target) {
-        Some(Ok(Need::Permissions(needed))) => lacking(proven, needed),
+        Some(Ok(Need::Permissions(needed))) => lacking(proven, needed).map(|()| (asked.method, target.raw())),
         Some(Ok(Need::Unknown) | Err(_)) => Err(Refused::NoOperation),
         None => {
             app.report_misconfigured("a gateway asks by operation, and none are loaded; see countersign operations load --help");
