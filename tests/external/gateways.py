@@ -38,8 +38,10 @@ RULES = "tag=Reports -> VIEW; path=/v1/sandbox/** -> any"
 # What the examples say in place of these.
 GATEWAY, CHECK, SERVER, GRPC, UPSTREAM = 8080, 8081, 8420, 8422, 9000
 IDENTITY = ["X-Auth-Token-Id", "X-Auth-Client-Id", "X-Auth-Platform", "X-Auth-Environment", "X-Auth-Permissions"]
-PATH = "/v1/payouts"
+PATH, GRID = "/v1/payouts", "/grid/2025-10-13"
 PATIENCE = 30
+# So many that fail, and a source has to wait.
+ATTEMPTS = 20
 
 
 class Wrong(Exception):
@@ -116,15 +118,16 @@ def until(what, condition, seconds=PATIENCE):
     return got
 
 
-def ask(port, method="GET", path=PATH, credential=None, timeout=10):
-    """(status, what the upstream got or None, headers); status 0 if there was no answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+def ask(port, path=PATH, credential=None, source=None, claimed=None):
+    """(status, what the upstream got or None); status 0 if there was no answer. `claimed` is an X-Forwarded-For."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10, source_address=source and (source, 0))
+    headers = {"Authorization": basic(credential)} if credential else {}
     try:
-        connection.request(method, path, headers={"Authorization": basic(credential)} if credential else {})
+        connection.request("GET", path, headers=headers | ({"X-Forwarded-For": claimed} if claimed else {}))
         answer = connection.getresponse()
-        return answer.status, echoed(answer.read()), answer.headers
+        return answer.status, echoed(answer.read())
     except (OSError, http.client.HTTPException):
-        return 0, None, {}
+        return 0, None
     finally:
         connection.close()
 
@@ -230,7 +233,8 @@ class Bench:
 
     def serve(self):
         command = [PROGRAM, "serve", "--data", self.at / "db", "--listen", f"127.0.0.1:{self.ports[SERVER]}",
-            "--admin-listen", "127.0.0.1:0", "--log", "warn"]
+            "--admin-listen", "127.0.0.1:0", "--log", "warn", "--trusted-proxies", "127.0.0.1/32",
+            "--failed-attempts-per-source", str(ATTEMPTS)]
         if self.recipe.name == "envoy-grpc":
             command += ["--ext-authz-listen", f"127.0.0.1:{self.ports[GRPC]}"]
         self.server = self.start("countersign", command)
@@ -312,7 +316,7 @@ class Bench:
     def grid(self, method, path, body=None):
         connection = http.client.HTTPConnection("127.0.0.1", self.ports[SERVER], timeout=PATIENCE)
         headers = {"Authorization": basic(self.root), "Content-Type": "application/json"}
-        connection.request(method, "/grid/2025-10-13" + path, json.dumps(body) if body else None, headers)
+        connection.request(method, GRID + path, json.dumps(body) if body else None, headers)
         answer = connection.getresponse()
         text = answer.read()
         connection.close()
@@ -339,6 +343,28 @@ class Bench:
                 connection.close()
         connection.close()
 
+    def sources(self):
+        """Who fails is counted by their own address, not by the gateway's or one that they invent."""
+        client, invented, nobody = "127.0.0.9", "198.51.100.1", "nobody:evil"
+        for _ in range(ATTEMPTS + 2):
+            status, _ = ask(self.port, credential=nobody, source=client, claimed=invented)
+            self.check(status == 401, f"a failed attempt: {status}")
+        # From here, as a proxy that is trusted.
+        for source, expected in ((client, 429), (invented, 401), ("127.0.0.10", 401)):
+            status, _ = ask(self.ports[SERVER], GRID + "/tokens", nobody, claimed=source)
+            self.check(status == expected, f"after failed attempts of {client}, {source} gets {status}")
+        self.check(ask(self.port, credential=self.payer, source=client)[0] == 200, "the right secret does not pass")
+
+    def private(self):
+        """It listens where the example says, and nowhere else."""
+        for port in (GATEWAY, CHECK):
+            try:
+                socket.create_connection(("127.0.0.2", self.ports[port]), 5).close()
+                listens = True
+            except OSError:
+                listens = False
+            self.check(not listens, "the gateway listens on all addresses")
+
     def outage(self):
         """Nothing passes while the server is silent, gone, or somebody else; then all is well again."""
         self.server.signal(signal.SIGSTOP)
@@ -346,7 +372,7 @@ class Bench:
         os.waitid(os.P_PID, self.server.process.pid, os.WSTOPPED | os.WNOWAIT)
         try:
             start = time.monotonic()
-            status, echo, _ = ask(self.port, credential=self.payer)
+            status, echo = ask(self.port, credential=self.payer)
             self.check(status == 503 and not echo, f"with a server that is silent: {status}")
             self.check(time.monotonic() - start < 5, "a server that is silent is waited for too long")
         finally:
@@ -355,7 +381,7 @@ class Bench:
         self.server.end()
         self.check(True, "it ended well, with the gateway's connections open")
         for credential in (self.payer, None):
-            status, echo, _ = ask(self.port, credential=credential)
+            status, echo = ask(self.port, credential=credential)
             self.check(status == 503 and not echo, f"without a server: {status}")
         self.lies()
         self.serve()
@@ -381,11 +407,11 @@ class Bench:
             if self.recipe.name != "envoy-grpc":
                 # Else the lies would prove nothing.
                 liar.says = answer("200 OK", *whole)
-                status, echo, _ = ask(self.port, credential=self.payer)
+                status, echo = ask(self.port, credential=self.payer)
                 self.check(status == 200 and echo and caller(echo) == ["c"], f"a server that is believed: {status}")
             for name, said, expected in lies:
                 liar.says = said
-                status, echo, _ = ask(self.port, credential=self.payer)
+                status, echo = ask(self.port, credential=self.payer)
                 self.check(status >= 400 and (expected or status) == status,
                     f"the server answered {name}, and the client got {status}")
                 self.check(not echo or expected is None and status == 401, f"{name} reached the upstream")
@@ -408,7 +434,7 @@ class Bench:
         gateway = self.open_gateway(at)
         for path in ("/", PATH, "/no/operation?x=1", f"{PATH}?require=VIEW", f"{PATH}?require=VIEW&env=production"):
             for credential, expected in ((self.payer, 200), (self.viewer, 403), (self.live, 403), (None, 401)):
-                status, echo, _ = ask(self.port, path=path, credential=credential)
+                status, echo = ask(self.port, path=path, credential=credential)
                 self.check(status == expected and bool(echo) == (status == 200), f"by route, {path}: {status}")
         gateway.end(self.fine())
 
@@ -419,7 +445,7 @@ class Bench:
     def run(self):
         self.prepare()
         gateway = self.open_gateway(self.files())
-        for step in (self.attacks, self.revocation, self.outage):
+        for step in (self.private, self.attacks, self.revocation, self.sources, self.outage):
             step()
             gateway.alive()
         gateway.end(self.fine())

@@ -35,7 +35,9 @@ end
 local function check(txn)
     -- Raw, as it also goes upstream.
     local method, target = txn.f:method(), txn.f:url()
-    local headers = { ["X-Original-Method"] = { method }, ["X-Original-URI"] = { target } }
+    local headers = {
+        ["X-Original-Method"] = { method }, ["X-Original-URI"] = { target }, ["X-Forwarded-For"] = { txn.f:src() },
+    }
     local given = txn.http:req_get_headers()["authorization"]
     if given and given[0] then
         headers["Authorization"] = { given[0] }
