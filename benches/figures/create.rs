@@ -13,7 +13,8 @@ use crate::{
     Args, Outcome,
     dataset::{self, BURST, Dataset, caller, named},
     list::{TARGET, against},
-    load::request,
+    load::{Load, request},
+    peers::better_auth,
     report::{Bound, Table, Verdicts, note, now, number, take_turns},
     server::Server,
 };
@@ -30,10 +31,10 @@ pub(crate) fn over_http(args: &Args) -> Outcome {
     let data = Dataset::of(100_000)?.copy()?;
     let body = r#"{"name":"token","permissions":["VIEW"]}"#;
     let ours = data.credentials.iter().map(|who| request("POST", TARGET, &[("authorization", who)], body)).collect();
-    let (peer, users) = Server::better_auth()?;
+    let (peer, users) = better_auth()?;
     let theirs =
         users.iter().map(|(user, _)| request("POST", "/create", &[], &format!(r#"{{"userId":"{user}","name":"token"}}"#))).collect();
-    let contenders = [(Server::countersign(&data.directory)?, ours), (peer, theirs)];
+    let contenders = [(Server::countersign(&data.directory)?, Load::new(ours)), (peer, Load::new(theirs))];
     against(args, "C1: create over HTTP, durable, 64 clients", contenders, Bound::AtLeast(8.0), Bound::AtLeast(15.0))
 }
 

@@ -38,7 +38,7 @@ const KEPT: u64 = 50_000;
 const LOADERS: u64 = 256;
 
 /// A data directory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Dataset {
     pub(crate) directory: PathBuf,
     pub(crate) tokens: u64,
@@ -102,6 +102,25 @@ fn name_of(at: u64) -> String {
         _ if at.is_multiple_of(2) => "ci".to_owned(),
         _ if at % 1000 == 1 => "backup".to_owned(),
         _ => format!("token {at}"),
+    }
+}
+
+/// Numbers that are spread like random ones, and the same each time.
+#[derive(Debug)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    /// One below a bound.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((u128::from(self.0) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// Puts things into any order.
+    pub(crate) fn shuffle<T>(&mut self, things: &mut [T]) {
+        for at in (1..things.len()).rev() {
+            things.swap(at, self.below(at as u64 + 1) as usize);
+        }
     }
 }
 

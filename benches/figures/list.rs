@@ -10,10 +10,11 @@ use tokio::runtime::Runtime;
 
 use crate::{
     Args, Outcome,
-    dataset::{self, BEGIN, BURST, Dataset, caller, named},
-    load::{Connection, Core, on_core, request},
-    report::{Bound, Series, Table, Verdicts, note, now, number, take_turns},
-    server::Server,
+    dataset::{self, BEGIN, BURST, Dataset, Random, caller, named},
+    load::{Connection, Core, Load, on_core, request},
+    peers::better_auth,
+    report::{Bound, Series, Table, Verdicts, note, now, number},
+    server::{Contender, Server, compete},
 };
 
 /// Where Grid's tokens are.
@@ -22,20 +23,21 @@ pub(crate) const TARGET: &str = "/grid/2025-10-13/tokens";
 const SAMPLES: usize = 500;
 
 /// Countersign against the peer, with the bare server as the measure of both.
-pub(crate) fn against(args: &Args, title: &str, contenders: [(Server, Vec<Vec<u8>>); 2], floor: Bound, goal: Bound) -> Outcome {
-    let mut contenders: Vec<_> = contenders.into();
-    contenders.push((Server::bare()?, vec![request("GET", "/", &[], "")]));
-    note("warming up");
-    for (server, requests) in &contenders {
-        server.cost(requests, args.turn())?;
-    }
-    let costs = take_turns(args.rounds, &mut contenders, |(server, requests)| server.cost(requests, args.turn()))?;
+pub(crate) fn against(args: &Args, title: &str, contenders: [(Server, Load); 2], floor: Bound, goal: Bound) -> Outcome {
+    let [(ours, our_load), (theirs, their_load)] = &contenders;
+    let bare = Server::bare()?;
+    let mut contenders = [
+        Contender::new(ours.name, ours, our_load.clone()),
+        Contender::new(theirs.name, theirs, their_load.clone()),
+        Contender::new(bare.name, &bare, Load::new(vec![request("GET", "/", &[], "")])),
+    ];
+    let costs = compete(args.rounds, args.turn(), &mut contenders)?;
     let [ours, theirs, bare] = costs.as_slice() else { unreachable!("three contenders") };
     let mut table = Table::new(&["server", "CPU µs per request, median", "cpuX"]);
-    for ((server, _), cost) in contenders.iter().zip(&costs) {
-        table.add([server.name.to_owned(), number(cost.median()), number(cost.over(bare).median())]);
+    for (contender, cost) in contenders.iter().zip(&costs) {
+        table.add([contender.name.clone(), number(cost.median()), number(cost.over(bare).median())]);
     }
-    table.print(&format!("{title}; {} rounds of {} s", args.rounds, args.seconds));
+    table.print(&format!("{title}; {} rounds of {} s", args.rounds, args.turn().as_secs()));
     let mut verdicts = Verdicts::new();
     verdicts.add("peer's CPU per request over ours", &theirs.over(ours), floor, goal);
     verdicts.print(title.split(':').next().unwrap_or_default());
@@ -45,15 +47,15 @@ pub(crate) fn against(args: &Args, title: &str, contenders: [(Server, Vec<Vec<u8
 /// L1: a page of 100 with its total, against the peer's list of 100. Both hold 100,000 tokens.
 pub(crate) fn against_peer(args: &Args) -> Outcome {
     let data = Dataset::of(100_000)?;
-    let (peer, users) = Server::better_auth()?;
-    let theirs = users.iter().map(|(_, cookie)| request("GET", "/list", &[("cookie", cookie)], "")).collect();
+    let (peer, users) = better_auth()?;
+    let theirs = Load::new(users.iter().map(|(_, cookie)| request("GET", "/list", &[("cookie", cookie)], "")).collect());
     let contenders = [(Server::countersign(&data.directory)?, pages(&data, "?limit=100")), (peer, theirs)];
     against(args, "L1: list of 100 over HTTP, 64 clients", contenders, Bound::AtLeast(20.0), Bound::AtLeast(40.0))
 }
 
 /// The same page, asked for by each credential in turn.
-fn pages(data: &Dataset, query: &str) -> Vec<Vec<u8>> {
-    data.credentials.iter().map(|who| request("GET", &format!("{TARGET}{query}"), &[("authorization", who)], "")).collect()
+fn pages(data: &Dataset, query: &str) -> Load {
+    Load::new(data.credentials.iter().map(|who| request("GET", &format!("{TARGET}{query}"), &[("authorization", who)], "")).collect())
 }
 
 fn page(filter: TokenFilter, cursor: Option<String>, count: bool) -> Outcome<ListTokens> {
@@ -96,21 +98,17 @@ pub(crate) fn deep_pages(args: &Args) -> Outcome {
     let (of_many, of_few) = (Server::countersign(&many.directory)?, Server::countersign(&few.directory)?);
     let deep = |cursor: &str| pages(&many, &format!("?limit=100&cursor={cursor}"));
     let mut contenders = [
-        (format!("first page of {}", few.tokens), &of_few, pages(&few, "?limit=100")),
-        (format!("first page of {}", many.tokens), &of_many, pages(&many, "?limit=100")),
-        ("the page in the middle of these".to_owned(), &of_many, deep(&middle)),
-        ("the last page of these".to_owned(), &of_many, deep(&last)),
+        Contender::new(format!("first page of {}", few.tokens), &of_few, pages(&few, "?limit=100")),
+        Contender::new(format!("first page of {}", many.tokens), &of_many, pages(&many, "?limit=100")),
+        Contender::new("the page in the middle of these", &of_many, deep(&middle)),
+        Contender::new("the last page of these", &of_many, deep(&last)),
     ];
-    note("warming up");
-    for (_, server, requests) in &contenders {
-        server.cost(requests, args.turn())?;
-    }
-    let costs = take_turns(args.rounds, &mut contenders, |(_, server, requests)| server.cost(requests, args.turn()))?;
+    let costs = compete(args.rounds, args.turn(), &mut contenders)?;
     let mut table = Table::new(&["page of 100 and its total", "CPU µs per request, median"]);
-    for ((name, ..), cost) in contenders.iter().zip(&costs) {
-        table.add([name.clone(), number(cost.median())]);
+    for (contender, cost) in contenders.iter().zip(&costs) {
+        table.add([contender.name.clone(), number(cost.median())]);
     }
-    table.print(&format!("L2: pages over HTTP, 64 clients; {} rounds of {} s", args.rounds, args.seconds));
+    table.print(&format!("L2: pages over HTTP, 64 clients; {} rounds of {} s", args.rounds, args.turn().as_secs()));
     let (floor, goal) = (Bound::AtMost(1.5), Bound::AtMost(1.1));
     let mut verdicts = Verdicts::new();
     verdicts.add("L2 last page over first", &costs[3].over(&costs[1]), floor, goal);
@@ -137,18 +135,17 @@ const KINDS: [Kind; 9] = [
 
 /// Filters with bounds anywhere, half of them inside the burst; the same ones each time.
 struct Bounds {
-    state: u64,
+    random: Random,
     burst_ms: u64,
 }
 
 impl Bounds {
-    fn random(&mut self, below: u64) -> i64 {
-        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((u128::from(self.state) * u128::from(below)) >> 64) as i64
-    }
-
     fn moment(&mut self) -> i64 {
-        if self.random(2) == 0 { BEGIN + self.random((BURST - BEGIN).unsigned_abs()) } else { BURST + self.random(self.burst_ms) }
+        if self.random.below(2) == 0 {
+            BEGIN + self.random.below((BURST - BEGIN).unsigned_abs()).cast_signed()
+        } else {
+            BURST + self.random.below(self.burst_ms).cast_signed()
+        }
     }
 
     fn filter(&mut self, (_, name, [from, until]): Kind) -> Outcome<TokenFilter> {
@@ -188,7 +185,7 @@ pub(crate) fn filters(args: &Args) -> Outcome {
     let (authority, reader) = runtime.block_on(reader(&data))?;
     let server = Server::countersign(&data.directory)?;
     let mut connection = Connection::open(server.address)?;
-    let mut bounds = Bounds { state: 7, burst_ms: data.tokens / 2 / 40 };
+    let mut bounds = Bounds { random: Random(7), burst_ms: data.tokens / 2 / 40 };
     let mut who = data.credentials.iter().cycle();
     // (in the process, over HTTP) in milliseconds, by kind.
     let mut series = vec![[Series::default(), Series::default()]; KINDS.len()];

@@ -6,19 +6,29 @@
 //! |---|---|
 //! | `create.rs` | C1, C2 |
 //! | `list.rs` | L1, L2, L3 |
+//! | `verify.rs` | V1 to V4, V6, V7, and the table of all that verify |
+//! | `prove.rs` | V5 |
+//! | `memory.rs` | M1, M2, M3 |
 //! | `release.rs` | B1 |
 //! | `dataset.rs` | data directories with many tokens, made once |
-//! | `server.rs` | the servers that are compared: Countersign, the peer, a bare one |
+//! | `server.rs` | the servers that are compared, and what a request costs each |
+//! | `peers.rs` | the servers of others |
 //! | `load.rs` | the load generator, on one core |
 //! | `report.rs` | rounds, medians, ratios, Markdown |
+//! | `chart.rs` | a table as a picture |
 
+mod chart;
 mod create;
 mod dataset;
 mod list;
 mod load;
+mod memory;
+mod peers;
+mod prove;
 mod release;
 mod report;
 mod server;
+mod verify;
 
 use std::{error::Error, path::PathBuf, time::Duration};
 
@@ -36,12 +46,18 @@ struct Args {
     /// Rounds, in each of which everything that is compared has its turn
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Seconds of load in each turn
-    #[arg(long, default_value_t = 3)]
-    seconds: u64,
-    /// Tokens of the platform behind L2 and L3; L2 compares with a tenth of them
+    /// Seconds of load in each turn [default: 3; 10 where `/verify` is asked]
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Tokens of the platform behind all but C and L1; L2 compares with a tenth of them
     #[arg(long, default_value_t = 1_000_000)]
     tokens: u64,
+    /// Tokens of V2, and of V5, M1, M2 and M3 besides; none without
+    #[arg(long)]
+    many: Option<u64>,
+    /// Where `verify` is to draw its table, as SVG
+    #[arg(long)]
+    chart: Option<PathBuf>,
     /// What cargo adds
     #[arg(long, hide = true)]
     bench: bool,
@@ -50,7 +66,7 @@ struct Args {
     bare: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Row {
     /// Create over HTTP, against the peer
     C1,
@@ -62,13 +78,37 @@ enum Row {
     L2,
     /// Any filter and its total
     L3,
+    /// `/verify` against a bare server
+    V1,
+    /// The same with many tokens
+    V2,
+    /// `/verify` against libraries for API keys
+    V3,
+    /// `/verify` against nginx
+    V4,
+    /// Proving inside the process
+    V5,
+    /// `/verify` on one connection
+    V6,
+    /// Refusals of `/verify` against its acceptances
+    V7,
+    /// Everything that verifies, in one table
+    Verify,
+    /// Memory of the index and of the process, and the time of a start
+    #[value(name = "m1", aliases = ["m2", "m3"])]
+    M1,
     /// The release build
     B1,
 }
 
 impl Args {
-    const fn turn(&self) -> Duration {
-        Duration::from_secs(self.seconds)
+    fn turn(&self) -> Duration {
+        Duration::from_secs(self.seconds.unwrap_or(3))
+    }
+
+    /// A turn of what has a part that it does now and then.
+    fn long_turn(&self) -> Duration {
+        self.seconds.map_or(verify::FLUSH, Duration::from_secs)
     }
 }
 
@@ -78,12 +118,14 @@ fn scratch(name: &str) -> PathBuf {
 }
 
 fn main() -> Outcome {
-    let args = Args::parse();
+    let mut args = Args::parse();
+    // M1, M2 and M3 are one.
+    args.rows.dedup();
     if args.bare {
         return server::be_bare();
     }
     if args.rows.is_empty() {
-        report::note("name the rows to measure: c1, c2, l1, l2, l3, b1; or --help");
+        report::note("name the rows to measure: c1, c2, l1, l2, l3, v1 to v7, verify, m1, m2, m3, b1; or --help");
     }
     for row in &args.rows {
         match row {
@@ -92,6 +134,15 @@ fn main() -> Outcome {
             Row::L1 => list::against_peer(&args)?,
             Row::L2 => list::deep_pages(&args)?,
             Row::L3 => list::filters(&args)?,
+            Row::V1 => verify::over_hyper(&args)?,
+            Row::V2 => verify::of_many(&args)?,
+            Row::V3 => verify::over_libraries(&args)?,
+            Row::V4 => verify::over_nginx(&args)?,
+            Row::V5 => prove::in_process(&args)?,
+            Row::V6 => verify::alone(&args)?,
+            Row::V7 => verify::refusals(&args)?,
+            Row::Verify => verify::table(&args)?,
+            Row::M1 => memory::rows(&args)?,
             Row::B1 => release::build()?,
         }
     }

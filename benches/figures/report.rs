@@ -138,6 +138,12 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
+/// Names, among the figures, what could not be measured here.
+#[expect(clippy::print_stdout, reason = "a figure that is missing must be missed")]
+pub(crate) fn left_out(what: &str, why: &(dyn std::error::Error + Send + Sync)) {
+    println!("\nLeft out: {what}: {why}");
+}
+
 /// Says what goes on, beside the figures.
 #[expect(clippy::print_stderr, reason = "progress")]
 pub(crate) fn note(text: &str) {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -13,43 +13,55 @@ use tokio::net::TcpListener;
 
 use crate::{
     Outcome,
-    load::{self, Core, on_core},
-    report::{self, now},
+    load::{self, Core, Load, on_core},
+    report::{Series, note, now, take_turns},
     scratch,
 };
-
-/// Users of the peer, and keys of each: 100,000 keys, of which a list shows 100.
-const PEER: (&str, &str) = ("1000", "100");
 
 /// A server that runs until dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
+    /// How long it took to be ready.
+    pub(crate) starting: Duration,
     child: Child,
 }
 
 impl Server {
     /// Starts a server that says "listening on http://…" when it is ready.
-    fn start(name: &'static str, command: &mut Command) -> Outcome<Self> {
+    pub(crate) fn start(name: &'static str, command: &mut Command) -> Outcome<Self> {
+        Self::start_and_find(name, command, |log| {
+            let said = log.lines().find_map(|line| line.strip_prefix("listening on http://"));
+            said.and_then(|address| address.parse().ok())
+        })
+    }
+
+    /// Starts a server that says nothing, but listens on the address that it was given.
+    pub(crate) fn start_at(name: &'static str, command: &mut Command, address: SocketAddr) -> Outcome<Self> {
+        Self::start_and_find(name, command, |_| TcpStream::connect(address).is_ok().then_some(address))
+    }
+
+    fn start_and_find(name: &'static str, command: &mut Command, find: impl Fn(&str) -> Option<SocketAddr>) -> Outcome<Self> {
         let log = scratch("bench-data").join(format!("{}.log", name.replace(' ', "-")));
         fs::create_dir_all(scratch("bench-data"))?;
+        // A file of each start's own: another server of this name may write to the one before.
+        let _ = fs::remove_file(&log);
         let output = File::create(&log)?;
         let command = command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let began = now();
         let mut child = on_core(Core::Server, || command.spawn())??;
-        let deadline = now() + Duration::from_secs(300);
         let address = loop {
-            let text = fs::read_to_string(&log)?;
-            let said = text.lines().find_map(|line| line.strip_prefix("listening on http://"));
-            if let Some(address) = said.and_then(|address| address.parse().ok()) {
+            if let Some(address) = find(&fs::read_to_string(&log)?) {
                 break address;
             }
-            if child.try_wait()?.is_some() || now() > deadline {
+            if child.try_wait()?.is_some() || now() > began + Duration::from_secs(300) {
+                let _ = child.kill();
                 return Err(format!("{name} did not start; see {}", log.display()).into());
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(2));
         };
-        Ok(Self { name, address, child })
+        Ok(Self { name, address, starting: now() - began, child })
     }
 
     /// Countersign as it is built here, with every default but its ports: logging each request, for one thing.
@@ -64,43 +76,62 @@ impl Server {
         Self::start("bare hyper", Command::new(std::env::current_exe()?).arg("--bare"))
     }
 
-    /// better-auth's API keys, installed on first use; with a session cookie of each of its users, by user.
-    pub(crate) fn better_auth() -> Outcome<(Self, Vec<(String, String)>)> {
-        let directory = scratch("peers").join("better-auth");
-        let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/peers/better-auth");
-        fs::create_dir_all(&directory)?;
-        for file in ["package.json", "server.mjs"] {
-            fs::copy(source.join(file), directory.join(file))?;
-        }
-        if !directory.join("node_modules/better-sqlite3/build").exists() {
-            report::note("installing the peer");
-            let install = Command::new("npm").args(["install", "--no-audit", "--no-fund"]).current_dir(&directory).status()?;
-            if !install.success() {
-                return Err("npm could not install the peer".into());
-            }
-        }
-        let database = directory.join("peer.db");
-        for end in ["", "-wal", "-shm"] {
-            let _ = fs::remove_file(directory.join(format!("peer.db{end}")));
-        }
-        let mut command = Command::new("node");
-        let server = Self::start("better-auth", command.arg(directory.join("server.mjs")).arg(&database).args([PEER.0, PEER.1]))?;
-        let cookies = fs::read_to_string(directory.join("peer.db.cookies"))?;
-        let pair = |line: &str| line.split_once(' ').map(|(user, cookie)| (user.to_owned(), cookie.to_owned()));
-        Ok((server, cookies.lines().filter_map(pair).collect()))
-    }
-
     /// Processor time of the process and its children so far, in microseconds.
     fn cpu(&self) -> Outcome<f64> {
         cpu_of_tree(self.child.id())
     }
 
-    /// Sends load for a while; returns the server's processor time per request, in microseconds.
-    pub(crate) fn cost(&self, requests: &[Vec<u8>], duration: Duration) -> Outcome<f64> {
-        let before = self.cpu()?;
-        let answered = load::run(self.address, requests, duration).map_err(|e| format!("{}: {e}", self.name))?;
-        Ok((self.cpu()? - before) / answered as f64)
+    /// A line of what the kernel says about the process' memory, in bytes.
+    pub(crate) fn memory(&self, line: &str) -> Outcome<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let value = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':')?.trim().strip_suffix(" kB"));
+        Ok(value.ok_or("the kernel does not say how much memory a process has")?.parse::<f64>()? * 1024.0)
     }
+
+    /// Sends load for a while.
+    pub(crate) fn cost(&self, load: &Load, duration: Duration) -> Outcome<Cost> {
+        let (began, before) = (now(), self.cpu()?);
+        let answered = load::run(self.address, load, duration).map_err(|e| format!("{}: {e}", self.name))?;
+        let (spent, elapsed) = (self.cpu()? - before, now() - began);
+        Ok(Cost { micros: spent / answered as f64, busy: spent / (elapsed.as_secs_f64() * 1e6) })
+    }
+}
+
+/// What a turn took of a server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cost {
+    /// Processor time per request, in microseconds.
+    pub(crate) micros: f64,
+    /// Which share of its core the server used: one that has time to sleep spends more on each request.
+    pub(crate) busy: f64,
+}
+
+/// A server under a load.
+#[derive(Debug)]
+pub(crate) struct Contender<'s> {
+    pub(crate) name: String,
+    pub(crate) server: &'s Server,
+    pub(crate) load: Load,
+    pub(crate) busy: Series,
+}
+
+impl<'s> Contender<'s> {
+    pub(crate) fn new(name: impl Into<String>, server: &'s Server, load: Load) -> Self {
+        Self { name: name.into(), server, load, busy: Series::default() }
+    }
+}
+
+/// Warms all of them up and gives each its turns; returns what a request cost each, round by round.
+pub(crate) fn compete(rounds: usize, turn: Duration, contenders: &mut [Contender<'_>]) -> Outcome<Vec<Series>> {
+    note("warming up");
+    for contender in &*contenders {
+        contender.server.cost(&contender.load, turn)?;
+    }
+    take_turns(rounds, contenders, |contender| {
+        let cost = contender.server.cost(&contender.load, turn)?;
+        contender.busy.0.push(cost.busy);
+        Ok(cost.micros)
+    })
 }
 
 impl Drop for Server {
@@ -132,7 +163,7 @@ fn cpu_of_tree(pid: u32) -> Outcome<f64> {
 pub(crate) fn be_bare() -> Outcome {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        report::note(&format!("listening on http://{}", listener.local_addr()?));
+        note(&format!("listening on http://{}", listener.local_addr()?));
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;

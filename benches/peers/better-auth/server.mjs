@@ -1,12 +1,14 @@
-// The peer: better-auth's API keys on SQLite, behind node's own HTTP server, as durable as Countersign (WAL, FULL).
+// The peer: better-auth's API keys on SQLite, behind node's own HTTP server, as durable as Countersign (WAL, FULL)
+// unless SYNCHRONOUS says less.
 //
-// Usage: node server.mjs DATABASE USERS KEYS_PER_USER
+// Usage: node server.mjs DATABASE USERS KEYS_PER_USER [SYNCHRONOUS]
 //
-// Fills DATABASE on first use, writes one session cookie a user to DATABASE.cookies, and prints the port it listens on.
-// Rate limits, telemetry and the log are off. Create is the plugin's server-side call, which needs no session: the
-// cheapest way that it has. Its list needs a session, so it has one, believed from the signed cookie without a read.
+// Fills DATABASE on first use, writes one session cookie a user to DATABASE.cookies and all keys to DATABASE.keys, and
+// prints the port it listens on. Rate limits, telemetry and the log are off. Create and verify are the plugin's
+// server-side calls, which need no session: the cheapest way that it has. Verify answers an empty 200 or 401. Its list
+// needs a session, so it has one, believed from the signed cookie without a read.
 
-import { createHmac, randomBytes } from "node:crypto";
+import { createHash, createHmac, randomBytes } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 
@@ -16,10 +18,11 @@ import { getMigrations } from "better-auth/db/migration";
 import Database from "better-sqlite3";
 
 const [file, users, keysPerUser] = [process.argv[2], Number(process.argv[3]), Number(process.argv[4])];
+const synchronous = process.argv[5] ?? "FULL";
 const secret = "a-secret-for-benchmarks-only-0123456789";
 const database = new Database(file);
 database.pragma("journal_mode = WAL");
-database.pragma("synchronous = FULL");
+database.pragma(`synchronous = ${synchronous}`);
 
 const auth = betterAuth({
   baseURL: "http://127.0.0.1",
@@ -42,17 +45,21 @@ async function seed() {
     await internalAdapter.createSession(user.id);
     ids.push(user.id);
   }
-  const { id } = await auth.api.createApiKey({ body: { userId: ids[0], name: "token" } });
+  const { id, key: first } = await auth.api.createApiKey({ body: { userId: ids[0], name: "token" } });
+  const keys = [first];
   const row = database.prepare("SELECT * FROM apikey WHERE id = ?").get(id);
   const columns = Object.keys(row);
   const insert = database.prepare(`INSERT INTO apikey (${columns.map((name) => `"${name}"`)}) VALUES (${columns.map((name) => `@${name}`)})`);
   database.transaction(() => {
     for (const referenceId of ids) {
       for (let i = referenceId === ids[0] ? 1 : 0; i < keysPerUser; i += 1) {
-        insert.run({ ...row, id: randomBytes(16).toString("base64url"), key: randomBytes(32).toString("base64url"), referenceId });
+        const key = randomBytes(48).toString("base64url");
+        keys.push(key);
+        insert.run({ ...row, id: randomBytes(16).toString("base64url"), key: createHash("sha256").update(key).digest("base64url"), referenceId });
       }
     }
   })();
+  writeFileSync(`${file}.keys`, keys.join("\n"));
 }
 
 /** The cookies of a session, the cached one included, as better-auth sets them. */
@@ -83,7 +90,11 @@ async function body(request) {
 
 const server = createServer(async (request, response) => {
   try {
-    if (request.method === "POST") answer(response, await auth.api.createApiKey({ body: await body(request) }));
+    const key = request.headers["x-api-key"];
+    if (key) {
+      const { valid } = await auth.api.verifyApiKey({ body: { key } });
+      response.writeHead(valid ? 200 : 401, { "content-length": 0 }).end();
+    } else if (request.method === "POST") answer(response, await auth.api.createApiKey({ body: await body(request) }));
     else answer(response, await auth.api.listApiKeys({ headers: new Headers({ cookie: request.headers.cookie }) }));
   } catch (error) {
     response.writeHead(500).end(String(error));
