@@ -56,10 +56,8 @@ impl Uses {
     /// Gathers what was counted since the last time.
     pub(crate) fn collect(&self, index: &Index, now: Timestamp) {
         let mut collected = self.collected();
-        let touched: Vec<_> = std::iter::from_fn(|| self.touched.pop()).collect();
-        let mut places = touched.iter();
-        index.take_uses(touched.iter().map(|touched| touched.id), |id, counted| {
-            let Some(first) = places.next() else { return };
+        let touched = || std::iter::from_fn(|| self.touched.pop()).map(|touched| (touched.id, touched)).collect();
+        index.take_uses(touched, |id, first, counted| {
             let uses = counted.saturating_add(first.uses);
             // All were in between; of a single one the moment is known.
             let last = if uses > 1 { first.at.max(now) } else { first.at };
