@@ -197,7 +197,7 @@ impl One {
         let (authority, operator) = open(&self.settings).await?;
         let by = authority.locate_token(&operator, id).await.map_err(unknown)?.may_read().map_err(Error::from)?;
         let token = authority.get_token(&by, id).await.map_err(unknown)?;
-        let last_used = authority.last_used(&by, id).await?.map(|at| at.to_string());
+        let last_used = authority.token_use(&by, id).await?.last_used_at.map(|at| at.to_string());
         let mut json = output::token_json(&token);
         json["lastUsedAt"] = last_used.clone().map_or(Value::Null, Value::from);
         let text = || {

@@ -22,4 +22,4 @@ pub use platform::{Environment, Platform, PlatformId, Scope};
 pub use query::{Liveness, Order, PageLimit, TokenFilter, TokenQuery};
 pub use time::Timestamp;
 pub use token::{Issuer, NewToken, Token, TokenId, TokenName};
-pub use usage::Use;
+pub use usage::{TokenUse, Use};
