@@ -23,6 +23,7 @@ mod ops;
 mod path;
 mod query;
 mod reference;
+mod uses;
 mod verify;
 
 use std::{
@@ -54,6 +55,7 @@ use crate::{
 
 pub(crate) use blips::MOUNT as BLIPS;
 pub(crate) use grid::MOUNT as GRID;
+pub(crate) use uses::json as uses_json;
 
 /// How long a request may take.
 #[derive(Debug, Clone, Copy)]

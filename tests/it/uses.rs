@@ -7,6 +7,9 @@ use countersign::{
     domain::{NewToken, Permissions, Presented, TokenId, TokenName, TokenUse},
 };
 
+use http::Method;
+use serde_json::{Value, json};
+
 use crate::support::{GRID, Pair, TestApp, open, operator};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -302,4 +305,57 @@ async fn z_11_edited_counts_block_nothing() {
         told(&app, &token).await;
         app.get(GRID).auth(&token).send().await.expect(200);
     }
+}
+
+#[tokio::test]
+async fn operators_are_told_of_any_token() {
+    let app = TestApp::new().await;
+    let (_, [_, other]) = app.another_platform("Other").await;
+    let token = app.token("a", &["VIEW"]).await;
+    app.clock.set_wall(BEFORE_MIDNIGHT);
+    use_by(&app.authority, &token, 2);
+    app.authority.flush().await.unwrap();
+    app.clock.advance(Duration::from_secs(80));
+    use_by(&app.authority, &token, 1);
+    let uuid = token.id.trim_start_matches("Token:");
+    for form in [token.id.clone(), uuid.to_owned(), format!("Token%3A{uuid}"), format!("tok_{}", uuid.replace('-', ""))] {
+        let told = app.get(&format!("/tokens/{form}/uses")).anonymous().send_admin().await.expect(200);
+        assert_eq!(told.header("content-type"), Some("application/json"));
+        let expected = json!({
+            "id": token.id,
+            "lastUsedAt": "2025-07-22T00:00:10.000Z",
+            "total24h": 3,
+            "total365d": 3,
+            "minutes": [{ "at": "2025-07-21T23:58:00.000Z", "count": 2 }, { "at": "2025-07-22T00:00:00.000Z", "count": 1 }],
+            "days": [{ "at": "2025-07-21", "count": 2 }, { "at": "2025-07-22", "count": 1 }],
+        });
+        assert_eq!(told.json(), expected, "{form}");
+    }
+    // One of another platform, never used; one that has ended.
+    app.delete(&format!("{GRID}/{}", token.id)).send().await.expect(204);
+    assert_eq!(app.get(&format!("/tokens/{}/uses", token.id)).send_admin().await.expect(200).json()["total24h"], 3);
+    let told = app.get(&format!("/tokens/{}/uses", other.id)).send_admin().await.expect(200).json();
+    let expected = json!({ "id": other.id, "lastUsedAt": Value::Null, "total24h": 0, "total365d": 0, "minutes": [], "days": [] });
+    assert_eq!(told, expected);
+    assert_eq!(app.request(Method::HEAD, &format!("/tokens/{}/uses", other.id)).send_admin().await.expect(200).body.len(), 0);
+}
+
+#[tokio::test]
+async fn operators_are_told_of_tokens_that_are_there_and_only_told() {
+    let app = TestApp::new().await;
+    for id in ["Token:019542f5-b3e7-7d02-8000-000000000001", "x", "..", "%00", "Token:", "token:019542f5-b3e7-7d02-8000-000000000001"] {
+        app.get(&format!("/tokens/{id}/uses")).send_admin().await.refused(404, "TOKEN_NOT_FOUND");
+    }
+    for path in [format!("/tokens/{}", app.sandbox.id), "/tokens".to_owned(), format!("/tokens/{}/uses/x", app.sandbox.id)] {
+        app.get(&path).send_admin().await.refused(404, "REFERENCE_NOT_FOUND");
+    }
+    let path = format!("/tokens/{}/uses", app.sandbox.id);
+    for method in [Method::POST, Method::DELETE, Method::PUT, Method::PATCH, Method::OPTIONS] {
+        let refused = app.request(method, &path).send_admin().await.refused(405, "METHOD_NOT_ALLOWED");
+        assert_eq!(refused.header("allow"), Some("GET,HEAD"));
+    }
+    // Not where the customers are.
+    app.get(&path).send().await.refused(404, "REFERENCE_NOT_FOUND");
+    sql(&app, "DROP TABLE use_day");
+    app.get(&path).expecting_5xx().send_admin().await.refused(503, "SERVICE_UNAVAILABLE");
 }
