@@ -82,6 +82,23 @@ CREATE TABLE token_use (
     last_used_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- How often, by minute and by day. Quarters of hours and days are numbered since 1970, in UTC; minutes are 15 counters of
+-- 4 bytes, the least significant first. The time comes first in the keys: what is written together lies together, and so
+-- does what is forgotten.
+CREATE TABLE use_quarter (
+    quarter  INTEGER NOT NULL,
+    token_id BLOB    NOT NULL REFERENCES token (id),
+    minutes  BLOB    NOT NULL CHECK (length(minutes) = 60),
+    PRIMARY KEY (quarter, token_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE use_day (
+    day      INTEGER NOT NULL,
+    token_id BLOB    NOT NULL REFERENCES token (id),
+    uses     INTEGER NOT NULL CHECK (uses > 0),
+    PRIMARY KEY (day, token_id)
+) STRICT, WITHOUT ROWID;
+
 -- The audit log is the change feed: seq never repeats, and one writer at a time makes it the order of commits.
 CREATE TABLE audit (
     seq         INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -279,23 +279,28 @@ impl Index {
         }
     }
 
-    /// Takes the uses of each of these tokens that were counted since they were last taken.
-    pub(crate) fn take_uses(&self, ids: impl Iterator<Item = TokenId>, mut take: impl FnMut(TokenId, u32)) {
-        let mut outgrown = self.outgrown.lock().unwrap_or_else(PoisonError::into_inner);
-        // Looked at first: where no reader is left now, everything counted is found below.
-        let in_use: Vec<_> = outgrown.iter().map(|table| Arc::strong_count(table) > 1).collect();
+    /// Takes the uses that were counted of the tokens that `noted` then names. Whoever counts a first one must have its
+    /// token named before `then` of [`Index::find`] returns.
+    pub(crate) fn take_uses<T>(&self, noted: impl FnOnce() -> Vec<(TokenId, T)>, mut take: impl FnMut(TokenId, T, u32)) {
+        let mut outgrown = self.outgrown();
+        // Looked at first: a table without readers counts nothing any more, and of what it counted the token is named below.
+        let unread: Vec<_> = outgrown.iter_mut().map(|table| Arc::get_mut(table).is_some()).collect();
         let table = self.table.load();
-        for id in ids {
+        for (id, note) in noted() {
             let low = low(id);
             // Two tokens with one low half would be taken for one another here; there are none.
             let slots = outgrown.iter().chain([&*table]).filter_map(|table| {
                 let mut taken = table.probe(low).map(|slot| (slot, slot.low.load(Ordering::Acquire))).take_while(|(_, found)| *found != 0);
                 taken.find(|(_, found)| *found == low).map(|(slot, _)| slot)
             });
-            take(id, slots.map(Slot::take_uses).fold(0, u32::saturating_add));
+            take(id, note, slots.map(Slot::take_uses).fold(0, u32::saturating_add));
         }
-        let mut in_use = in_use.into_iter();
-        outgrown.retain(|_| in_use.next().unwrap_or(true));
+        let mut unread = unread.into_iter();
+        outgrown.retain(|_| !unread.next().unwrap_or(false));
+    }
+
+    fn outgrown(&self) -> MutexGuard<'_, Vec<Arc<Table>>> {
+        self.outgrown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn end_slot(&self, slot: &Slot) {
@@ -338,8 +343,9 @@ impl Index {
                 empty.fill(low, slot.digest(), slot.state.load(Ordering::Relaxed) & (USE - 1));
             }
         }
-        let old = self.table.swap(Arc::new(new));
-        self.outgrown.lock().unwrap_or_else(PoisonError::into_inner).push(old);
+        // Under the lock: whoever takes uses meanwhile must find them in one of the two.
+        let mut outgrown = self.outgrown();
+        outgrown.push(self.table.swap(Arc::new(new)));
     }
 
     fn change(&self) -> MutexGuard<'_, Changing> {

@@ -8,6 +8,7 @@
 //! | `verify.rs` | proving a credential: the hot path |
 //! | `index.rs`, `lease.rs`, `feed.rs` | the resident index, and for how long it may be believed |
 //! | `assertion.rs` | what was proven, signed for upstreams |
+//! | `uses.rs` | how tokens were used |
 //! | `keyring.rs`, `key_file.rs` | what the server key makes, and where it is kept |
 
 mod assertion;
@@ -63,9 +64,6 @@ pub use verify::Denied;
 const REPLAY_SECRET: i64 = 10 * 60 * 1000;
 /// For how long a create can be repeated.
 const REPLAY: i64 = 24 * 60 * 60 * 1000;
-
-/// Uses written in one transaction.
-const USES: usize = 2000;
 
 /// How to open an [`Authority`].
 #[derive(Debug, Clone)]
@@ -167,27 +165,18 @@ impl Authority {
         Ok(bytes)
     }
 
-    /// Writes what was only noted so far: uses, refusals, and the expiry of repeatable creates. To be called every few
-    /// seconds, and before the end.
+    /// Writes what was only noted so far: uses, edited rows, and the expiry of repeatable creates and of counts. To be
+    /// called every few seconds, and before the end. If it is dropped on its way, the store finishes what it was given of
+    /// the uses, and the rest stays noted.
     ///
     /// # Errors
     /// What could not be written of the uses is noted again.
     pub async fn flush(&self) -> Result<(), Error> {
-        self.uses.collect(&self.index, self.clock.wall());
-        let mut uses = self.uses.take();
-        // A few at a time: a revoke must not wait for a million of them.
-        while !uses.is_empty() {
-            let rest = uses.split_off(uses.len().min(USES));
-            if let Err(e) = self.store.note_uses(uses.clone()).await {
-                self.uses.put_back(uses);
-                self.uses.put_back(rest);
-                return Err(e.into());
-            }
-            uses = rest;
-        }
+        self.write_uses().await?;
         self.record_tampering().await?;
         let now = self.now();
-        Ok(self.store.expire_replays(now.plus_millis(-REPLAY_SECRET), now.plus_millis(-REPLAY)).await?)
+        self.store.expire_replays(now.plus_millis(-REPLAY_SECRET), now.plus_millis(-REPLAY)).await?;
+        self.forget_uses().await
     }
 
     /// Writes an audit entry for the refusals since the last one, if there were any. To be called every minute.

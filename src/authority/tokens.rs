@@ -325,16 +325,6 @@ impl Authority {
         self.store.find_platform(platform).await?.ok_or(Error::NotFound)?;
         Ok(by.within(Scope { platform, environment }))
     }
-
-    /// When a token was last used.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`].
-    pub async fn last_used(&self, by: &MayRead, id: TokenId) -> Result<Option<Timestamp>, Error> {
-        self.get_token(by, id).await?;
-        self.uses.collect(&self.index, self.clock.wall());
-        Ok(self.store.last_used(id).await?.max(self.uses.of(id).and_then(|uses| uses.last)))
-    }
 }
 
 /// The audit entry of a change of a token.

@@ -119,7 +119,7 @@ impl Server {
             authority.flush().await
         };
         if let Err(e) = flushed.await {
-            tracing::error!(cause = %e, "use times of the last seconds are lost");
+            tracing::error!(cause = %e, "the uses of the last seconds are lost");
         }
         Ok(())
     }

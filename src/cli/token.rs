@@ -12,6 +12,7 @@ use super::{
 use crate::{
     authority::{Error, ListTokens},
     domain::{Environment, Liveness, NewToken, Order, PageLimit, Permissions, Token, TokenFilter, TokenId, TokenName},
+    http,
 };
 
 #[derive(Debug, Subcommand)]
@@ -20,7 +21,7 @@ pub(super) enum TokenCommand {
     Create(Create),
     /// Lists the tokens of a platform's environment, newest first
     List(List),
-    /// Shows a token
+    /// Shows a token, and how it was used until the servers last wrote that (flush_interval)
     Show(One),
     /// Ends a token: no server accepts it any more when this returns
     Revoke(One),
@@ -197,11 +198,14 @@ impl One {
         let (authority, operator) = open(&self.settings).await?;
         let by = authority.locate_token(&operator, id).await.map_err(unknown)?.may_read().map_err(Error::from)?;
         let token = authority.get_token(&by, id).await.map_err(unknown)?;
-        let last_used = authority.last_used(&by, id).await?.map(|at| at.to_string());
+        let uses = authority.token_use(&by, id).await.map_err(unknown)?;
+        let last_used = uses.last_used_at.map(|at| at.to_string());
         let mut json = output::token_json(&token);
         json["lastUsedAt"] = last_used.clone().map_or(Value::Null, Value::from);
+        json["uses"] = http::uses_json(&uses);
         let text = || {
             let shown = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+            let counted = |uses: u64| if uses == 1 { "1 use".to_owned() } else { format!("{uses} uses") };
             let rows = [
                 ("id", token.id.to_string()),
                 ("name", harmless(token.name.as_str())),
@@ -214,6 +218,10 @@ impl One {
                 ("created", token.created_at().to_string()),
                 ("revoked", shown(token.revoked_at.map(|at| at.to_string()))),
                 ("last used", shown(last_used)),
+                ("last hour", counted(uses.last_hour())),
+                ("last 24 h", counted(uses.last_24_hours())),
+                ("last 30 d", counted(uses.last_30_days())),
+                ("last 365 d", counted(uses.last_365_days())),
             ];
             rows.map(|(name, value)| format!("{name:<12} {value}")).join("\n")
         };

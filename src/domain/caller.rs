@@ -91,7 +91,8 @@ impl MayManage {
     }
 }
 
-/// A person with access to the machine and its key file, who runs commands. May do everything.
+/// A person with access to the machine and its key file, who runs commands. May do everything. (The admin listener makes
+/// one too, of whoever reaches it, and lets them read.)
 #[derive(Debug, Clone)]
 pub struct Operator {
     /// The name of their account on the machine.

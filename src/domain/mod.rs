@@ -28,4 +28,4 @@ pub use query::{Liveness, Order, PageLimit, TokenFilter, TokenQuery};
 pub use target::{Ambiguous, Target};
 pub use time::Timestamp;
 pub use token::{Issuer, NewToken, Token, TokenId, TokenName};
-pub use usage::Use;
+pub use usage::{TokenUse, Use};

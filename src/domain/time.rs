@@ -36,6 +36,13 @@ impl Timestamp {
         Self::from_millis(self.0.saturating_add(millis))
     }
 
+    /// The start of the span of `millis` in which this lies, of those that follow each other since 1970: of its minute, or
+    /// of its day in UTC.
+    #[must_use]
+    pub const fn floor(self, millis: i64) -> Self {
+        Self(self.0 - self.0 % millis)
+    }
+
     /// The moment as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`.
     pub fn http_date(self) -> String {
         let moment = jiff::Timestamp::from_millisecond(self.0).unwrap_or_default();

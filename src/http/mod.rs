@@ -25,6 +25,7 @@ mod path;
 mod query;
 mod reference;
 mod source;
+mod uses;
 mod verify;
 
 use std::{
@@ -57,6 +58,7 @@ use crate::{
 
 pub(crate) use blips::MOUNT as BLIPS;
 pub(crate) use grid::MOUNT as GRID;
+pub(crate) use uses::json as uses_json;
 
 /// How long a request may take.
 #[derive(Debug, Clone, Copy)]

@@ -1,4 +1,4 @@
-//! For operators, on the admin listener: is it alive, can it work, what does it count.
+//! For operators, on the admin listener: is it alive, can it work, what does it count, how was a token used.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,11 +16,15 @@ use prometheus_client::{
 };
 use serde_json::json;
 
-use super::{App, envelope};
+use super::{App, envelope, uses};
 
 /// All pages.
 pub(super) fn routes() -> Router<App> {
-    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).route("/metrics", get(metrics))
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/tokens/{token_id}/uses", get(uses::read))
 }
 
 /// What is counted about answers.

@@ -9,7 +9,9 @@ mod sqlite;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, SecretDigest, Timestamp, Token, TokenId, TokenQuery, Use};
+use crate::domain::{
+    AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, SecretDigest, Timestamp, Token, TokenId, TokenQuery, TokenUse, Use,
+};
 
 pub(crate) use row::{OperationsRecord, PlatformRecord, Record, Seal, split_proof};
 pub(crate) use sqlite::Sqlite;
@@ -297,14 +299,21 @@ impl Store {
         on!(self, s => s.longest_lease_elsewhere())
     }
 
-    /// Notes when tokens were last used.
+    /// Adds uses of tokens, in the order of their ids, to those that are noted; what other processes note adds up with
+    /// them. Tokens that are not there are passed over.
     pub(crate) async fn note_uses(&self, uses: Vec<(TokenId, Use)>) -> Result<(), Error> {
         on!(self, s => s.note_uses(uses).await)
     }
 
-    /// When a token was last used, as far as it was noted.
-    pub(crate) async fn last_used(&self, id: TokenId) -> Result<Option<Timestamp>, Error> {
-        on!(self, s => s.last_used(id).await)
+    /// How a token was used, as far as it was noted, as of `at`.
+    pub(crate) async fn find_uses(&self, id: TokenId, at: Timestamp) -> Result<TokenUse, Error> {
+        on!(self, s => s.find_uses(id, at).await)
+    }
+
+    /// Forgets at most so many rows of counts: of minutes that were over before the first moment, and of days that were
+    /// over before the second. Says whether there may be more.
+    pub(crate) async fn forget_uses(&self, minutes: Timestamp, days: Timestamp, most: usize) -> Result<bool, Error> {
+        on!(self, s => s.forget_uses(minutes, days, most).await)
     }
 
     /// Forgets the secrets of replays made before the first moment, and replays made before the second.

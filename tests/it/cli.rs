@@ -230,6 +230,38 @@ fn o_09_a_signal_ends_it_after_what_is_under_way() {
 }
 
 #[test]
+fn token_show_tells_how_often_a_token_was_used() {
+    let data = tempfile::tempdir().unwrap();
+    let (_, [root, other]) = create_platform(data.path(), "Acme");
+    let server = Server::start(data.path());
+    (0..3).for_each(|_| assert_eq!(server.get(GRID, &root).0, 200));
+    let told = server.admin(&format!("/tokens/{}/uses", root.id)).1;
+    server.signal("-TERM");
+    assert_eq!(server.wait().0, Some(0));
+    let shown = run_json(data.path(), &["token", "show", &root.id]);
+    let uses = &shown["uses"];
+    assert_eq!((&uses["total24h"], &uses["total365d"]), (&json!(3), &json!(3)));
+    let sum = |counts: &Value| counts.as_array().unwrap().iter().map(|count| count["count"].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((sum(&uses["minutes"]), sum(&uses["days"])), (3, 3), "{uses}");
+    assert!(uses["days"][0]["at"].as_str().is_some_and(|at| at.len() == 10), "{uses}");
+    // The running server told the same, and as much of it at the top.
+    for member in ["total24h", "total365d", "minutes", "days"] {
+        assert_eq!(told[member], uses[member], "{told}");
+    }
+    assert_eq!((&told["id"], &told["lastUsedAt"]), (&shown["id"], &shown["lastUsedAt"]));
+
+    let (stdout, _, _) = text(&run(data.path(), &["token", "show", &root.id]));
+    for line in ["last hour    3 uses", "last 24 h    3 uses", "last 30 d    3 uses", "last 365 d   3 uses"] {
+        assert!(stdout.lines().any(|shown| shown == line), "{stdout}");
+    }
+    let shown = run_json(data.path(), &["token", "show", &other.id]);
+    assert_eq!(
+        (&shown["lastUsedAt"], &shown["uses"]),
+        (&Value::Null, &json!({ "total24h": 0, "total365d": 0, "minutes": [], "days": [] }))
+    );
+}
+
+#[test]
 fn s_10_no_core_and_no_secret_in_the_environment() {
     let data = tempfile::tempdir().unwrap();
     create_platform(data.path(), "Acme");

@@ -188,12 +188,12 @@ async fn last_use_is_noted_and_written_in_batches() {
     let token = app.token("a", &["VIEW"]).await;
     let id = TokenId::parse(&token.id).unwrap();
     let by = app.authority.locate_token(&operator(), id).await.unwrap().may_read().unwrap();
-    assert_eq!(app.authority.last_used(&by, id).await.unwrap(), None);
+    assert_eq!(app.authority.token_use(&by, id).await.unwrap().last_used_at, None);
     app.clock.advance(std::time::Duration::from_secs(3));
     app.get(GRID).auth(&token).send().await.expect(200);
-    let used = app.authority.last_used(&by, id).await.unwrap().unwrap();
+    let used = app.authority.token_use(&by, id).await.unwrap().last_used_at.unwrap();
     assert_eq!(used.to_string(), "2025-07-21T17:32:31.000Z");
     let app = app.restart().await;
     let by = app.authority.locate_token(&operator(), id).await.unwrap().may_read().unwrap();
-    assert_eq!(app.authority.last_used(&by, id).await.unwrap(), Some(used));
+    assert_eq!(app.authority.token_use(&by, id).await.unwrap().last_used_at, Some(used));
 }

@@ -25,5 +25,6 @@ mod processes; // several on one data directory
 mod published; // documents, reference page, routes
 mod revocation; // an end is an end
 mod secrets; // nowhere but in the 201
+mod uses; // counted in memory, added up in the database
 mod verify; // what gateways ask
 mod wire; // raw sockets against the real listener

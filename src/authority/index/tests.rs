@@ -141,3 +141,50 @@ fn readers_beside_a_writer() {
     ids.iter().for_each(|record| index.end(record));
     readers.into_iter().for_each(|reader| reader.join().unwrap());
 }
+
+/// Whatever was counted is taken once: while the table grows, and while readers still count in the one that it outgrew.
+#[test]
+fn no_use_is_lost_while_the_table_grows() {
+    let (index, touched) = (Index::new(), crossbeam_queue::SegQueue::new());
+    let record_of = |n: u64| record(uuid(n, n.wrapping_mul(0x9E37_79B9_7F4A_7C15)), (n % 251) as u8, 1, 0b101);
+    let used: Vec<_> = (0..64).map(record_of).collect();
+    used.iter().for_each(|record| index.insert(record, 1));
+    let (done, taken) = (AtomicUsize::new(0), AtomicU64::new(0));
+    let take = || {
+        let noted = || std::iter::from_fn(|| touched.pop()).map(|id| (id, ())).collect();
+        index.take_uses(noted, |_, (), uses| {
+            taken.fetch_add(u64::from(uses), Ordering::Relaxed);
+        });
+    };
+    let counted: u64 = std::thread::scope(|threads| {
+        let counters: Vec<_> = (0..3)
+            .map(|_| {
+                threads.spawn(|| {
+                    let mut counted = 0;
+                    while done.load(Ordering::Relaxed) == 0 {
+                        for record in &used {
+                            let first = |found: Found<'_>| {
+                                if found.count_use() {
+                                    touched.push(record.token.id);
+                                }
+                            };
+                            index.find(record.token.id, |entry| entry.matches(record.short_digest()), first).unwrap();
+                            counted += 1;
+                        }
+                    }
+                    counted
+                })
+            })
+            .collect();
+        threads.spawn(|| {
+            while done.load(Ordering::Relaxed) == 0 {
+                take();
+            }
+        });
+        (64..200_000).for_each(|n| index.insert(&record_of(n), 1));
+        done.store(1, Ordering::Relaxed);
+        counters.into_iter().map(|counter| counter.join().unwrap()).sum()
+    });
+    take();
+    assert_eq!(taken.into_inner(), counted);
+}

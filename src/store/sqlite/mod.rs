@@ -8,6 +8,7 @@ mod presence;
 mod readers;
 mod sql;
 mod totals;
+mod uses;
 mod writer;
 
 use std::{
@@ -28,7 +29,9 @@ use self::{
     writer::{Batch, Urgency, Writer},
 };
 use super::{Changes, Decision, Error, Insert, Inserted, Loaded, Location, OperationsRecord, PlatformRecord, Record, Records};
-use crate::domain::{Action, AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenName, TokenQuery, Use};
+use crate::domain::{
+    Action, AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenName, TokenQuery, TokenUse, Use,
+};
 
 /// The database's file in the data directory.
 const FILE: &str = "countersign.db";
@@ -437,11 +440,15 @@ impl Sqlite {
     }
 
     pub(super) async fn note_uses(&self, uses: Vec<(TokenId, Use)>) -> Result<(), Error> {
-        self.write(move |batch| uses.iter().try_for_each(|(id, uses)| sql::note_use(batch.connection, *id, uses))).await
+        self.write(move |batch| uses::note(batch.connection, &uses)).await
     }
 
-    pub(super) async fn last_used(&self, id: TokenId) -> Result<Option<Timestamp>, Error> {
-        self.read(move |c| sql::last_used(c, id)).await
+    pub(super) async fn find_uses(&self, id: TokenId, at: Timestamp) -> Result<TokenUse, Error> {
+        self.read(move |c| snapshot(c, || uses::find(c, id, at))).await
+    }
+
+    pub(super) async fn forget_uses(&self, minutes: Timestamp, days: Timestamp, most: usize) -> Result<bool, Error> {
+        self.write(move |batch| uses::forget(batch.connection, minutes, days, most)).await
     }
 
     pub(super) async fn expire_replays(&self, secrets: Timestamp, replays: Timestamp) -> Result<(), Error> {

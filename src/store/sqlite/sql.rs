@@ -1,5 +1,5 @@
 //! The statements of the SQLite store, one function each, over a connection that somebody else chose. (Those of totals are
-//! in `totals.rs`.)
+//! in `totals.rs`, those of uses in `uses.rs`.)
 
 use std::{
     collections::BTreeSet,
@@ -16,7 +16,7 @@ use super::{Error, totals};
 use crate::{
     domain::{
         Action, Actor, AuditEntry, AuditQuery, Environment, Issuer, Liveness, Order, Permissions, Platform, PlatformId, RecordedEntry,
-        RequestInfo, Scope, Timestamp, Token, TokenId, TokenName, TokenQuery, Use,
+        RequestInfo, Scope, Timestamp, Token, TokenId, TokenName, TokenQuery,
     },
     store::{OperationsRecord, PlatformRecord, Record, Records, Replay, Seal, split_proof},
 };
@@ -390,20 +390,7 @@ pub(super) fn find_operations(c: &Connection) -> Result<Option<OperationsRecord>
     Ok(prepare(c, "SELECT document, loaded_at, key_id, seal FROM operations")?.query_row([], read).optional()?)
 }
 
-// ---- uses and replays ----------------------------------------------------------------------------------------------
-
-pub(super) fn note_use(c: &Connection, id: TokenId, uses: &Use) -> Result<(), Error> {
-    // An id that is not in the token table (a row removed by hand) is passed over, not an error of the batch.
-    let sql = "INSERT INTO token_use (token_id, last_used_at) SELECT id, ?2 FROM token WHERE id = ?1 \
-               ON CONFLICT DO UPDATE SET last_used_at = max(last_used_at, ?2)";
-    prepare(c, sql)?.execute(params![id.0.as_bytes(), uses.last.map(Timestamp::millis)])?;
-    Ok(())
-}
-
-pub(super) fn last_used(c: &Connection, id: TokenId) -> Result<Option<Timestamp>, Error> {
-    let sql = "SELECT last_used_at FROM token_use WHERE token_id = ?1";
-    Ok(prepare(c, sql)?.query_row([id.0.as_bytes()], |row| time(row, 0)).optional()?)
-}
+// ---- replays -------------------------------------------------------------------------------------------------------
 
 pub(super) fn find_replay(c: &Connection, id: &[u8; 32], since: Timestamp) -> Result<Option<(Replay, Record)>, Error> {
     let sql = format!(

@@ -83,6 +83,26 @@ fn the_plans_of_list_queries() {
     ");
 }
 
+/// Neither telling nor forgetting uses looks at the rows of other tokens or times.
+#[test]
+fn the_plans_of_uses() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(Sqlite::open(&location(&directory)).unwrap());
+    let connection = connect(&directory.path().join(FILE)).unwrap();
+    let mut plans = String::new();
+    for sql in [uses::QUARTERS_OF, uses::DAYS_OF, uses::FORGET_QUARTERS, uses::FORGET_DAYS] {
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let steps = statement.raw_query().mapped(|row| row.get::<_, String>(3)).collect::<Result<Vec<_>, _>>().unwrap();
+        plans.push_str(&format!("{}\n", steps.join("; ")));
+    }
+    insta::assert_snapshot!(plans, @"
+    CO-ROUTINE span; SETUP; SCAN CONSTANT ROW; RECURSIVE STEP; SCAN span; SCAN span; SEARCH use_quarter USING PRIMARY KEY (quarter=? AND token_id=?)
+    CO-ROUTINE span; SETUP; SCAN CONSTANT ROW; RECURSIVE STEP; SCAN span; SCAN span; SEARCH use_day USING PRIMARY KEY (day=? AND token_id=?)
+    SEARCH use_quarter USING PRIMARY KEY (quarter=? AND token_id=?); LIST SUBQUERY 2; SEARCH use_quarter USING PRIMARY KEY (quarter<?)
+    SEARCH use_day USING PRIMARY KEY (day=? AND token_id=?); LIST SUBQUERY 2; SEARCH use_day USING PRIMARY KEY (day<?)
+    ");
+}
+
 #[tokio::test]
 async fn a_job_that_fails_harms_no_neighbour() {
     let directory = tempfile::tempdir().unwrap();

@@ -316,10 +316,27 @@ impl Request<'_> {
         self
     }
 
+    /// Sends it to the listener of the APIs.
     pub(crate) async fn send(self) -> Answer {
-        let mut request = http::Request::builder().method(self.method.clone()).uri(&self.path).body(Body::from(self.body.clone())).unwrap();
-        *request.headers_mut() = self.headers;
+        let request = self.built();
         let response = self.app.app.answer(request, (self.peer, 1234).into()).await;
+        self.checked(response).await
+    }
+
+    /// Sends it to the listener of the operators.
+    pub(crate) async fn send_admin(self) -> Answer {
+        let request = self.built();
+        let response = self.app.app.answer_admin(request, ([127, 0, 0, 1], 1234).into()).await;
+        self.checked(response).await
+    }
+
+    fn built(&self) -> http::Request<Body> {
+        let mut request = http::Request::builder().method(self.method.clone()).uri(&self.path).body(Body::from(self.body.clone())).unwrap();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+
+    async fn checked(self, response: http::Response<Body>) -> Answer {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let answer = Answer { what: format!("{} {}", self.method, self.path), status: parts.status, headers: parts.headers, body };
