@@ -13,14 +13,19 @@
 //! - [`http`]: the two dialects and the operators' pages, over an accept loop of our own.
 //! - [`cli`]: the commands. Each calls the same authority.
 //!
-//! Direction: `cli` → `http` → `authority` → `store` → `domain`; a test holds it.
+//! Direction: `cli` → `http` → `authority` → `store` → `domain`; a test holds it. The upper two are there with the feature
+//! `server`, which is on by default.
 
 #![forbid(unsafe_code)]
 
 pub mod authority;
+#[cfg(feature = "server")]
 pub mod cli;
+#[cfg(feature = "server")]
 pub mod config;
 pub mod domain;
+#[cfg(feature = "server")]
 pub mod http;
 mod store;
+#[cfg(feature = "server")]
 mod telemetry;

@@ -40,6 +40,7 @@ use crate::{
     store::{self, Location, Store},
 };
 
+#[cfg(feature = "server")]
 pub(crate) use clock::coarse_millis;
 pub use clock::{Clock, SystemClock};
 pub use denials::Reason;
