@@ -20,6 +20,7 @@ mod keyring;
 mod lease;
 mod platforms;
 mod tokens;
+mod upkeep;
 mod uses;
 mod verify;
 
@@ -48,6 +49,7 @@ pub use entropy::{Entropy, NoEntropy, SystemEntropy};
 pub use error::Error;
 pub use feed::Follower;
 pub use tokens::{Ended, IdempotencyKey, Issued, ListTokens, TokenPage};
+pub use upkeep::Upkeep;
 pub use verify::Denied;
 
 /// For how long a repeated create brings the secret again.
