@@ -26,6 +26,8 @@ pub mod config;
 pub mod domain;
 #[cfg(feature = "server")]
 pub mod http;
+#[cfg(feature = "server")]
+mod refusal;
 mod store;
 #[cfg(feature = "server")]
 mod telemetry;

@@ -8,21 +8,18 @@
 mod identity;
 mod requirement;
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::LazyLock,
-};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use axum::{body::Body, response::Response};
-use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderValue, header, request::Parts};
 
 use self::requirement::Requirement;
-use super::{App, answer, envelope::Refusal};
+use super::{App, answer};
 use crate::{
     authority::Denied,
-    domain::{Permissions, Presented, Proven},
+    domain::{Presented, Proven},
+    refusal::Refused,
 };
 
 /// Where it is.
@@ -65,7 +62,7 @@ pub(super) async fn answer(app: App, parts: Parts, unread: bool) -> Response {
 fn respond(app: &App, parts: &Parts, unread: bool, decided: Result<Proven, Refused>) -> Response {
     let mut response = match &decided {
         Ok(_) => Response::new(Body::empty()),
-        Err(refused) => refused.response(),
+        Err(refused) => refused.response::<Body>(),
     };
     let headers = response.headers_mut();
     identity::insert(app, parts, headers, decided.as_ref().ok());
@@ -76,19 +73,6 @@ fn respond(app: &App, parts: &Parts, unread: bool, decided: Result<Proven, Refus
     }
     app.metrics.answered(response.status());
     response
-}
-
-/// Why a request may not pass.
-#[derive(Debug, Clone, Copy)]
-enum Refused {
-    /// Nobody's credential.
-    Unauthorized,
-    /// Somebody's, and it lacks these permissions.
-    Lacking(Permissions),
-    /// Somebody's of the other environment.
-    Elsewhere,
-    /// It can't be known, or the gateway asks for what does not exist.
-    Unknown,
 }
 
 /// What becomes of a request; `None` where `prove` can't say.
@@ -104,54 +88,15 @@ fn decide(
     };
     let proven = match prove(presented(parts).as_ref())? {
         Ok(proven) => proven,
-        Err(Denied::Refused(_)) => return Some(Err(Refused::Unauthorized)),
-        Err(Denied::Unknown) => return Some(Err(Refused::Unknown)),
+        Err(denied) => return Some(Err(denied.into())),
     };
-    let lacking = proven.permissions.lacking(required.permissions);
-    let refused = if required.environment.is_some_and(|environment| environment != proven.scope.environment) {
-        Refused::Elsewhere
-    } else if !lacking.is_empty() {
-        Refused::Lacking(lacking)
-    } else {
-        return Some(Ok(proven));
-    };
-    app.authority.note_forbidden();
-    Some(Err(refused))
+    let refused = Refused::of(&proven, required.permissions, required.environment);
+    if refused.is_some() {
+        app.authority.note_forbidden();
+    }
+    Some(refused.map_or(Ok(proven), Err))
 }
 
 fn presented(parts: &Parts) -> Option<Presented> {
-    // Exactly one: of two, whoever is in front of us may have looked at the other.
-    let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
-    match (values.next(), values.next()) {
-        (Some(value), None) => Presented::parse_basic(value.as_bytes()),
-        _ => None,
-    }
-}
-
-static UNAUTHORIZED: LazyLock<Bytes> = LazyLock::new(|| Refusal::unauthorized().body().into());
-static LACKING: LazyLock<[Bytes; 8]> =
-    LazyLock::new(|| std::array::from_fn(|bits| Refusal::forbidden(Permissions::from_bits(bits as u8)).body().into()));
-static ELSEWHERE: LazyLock<Bytes> = LazyLock::new(|| Refusal::elsewhere().body().into());
-static UNAVAILABLE: LazyLock<Bytes> = LazyLock::new(|| Refusal::unavailable().body().into());
-
-impl Refused {
-    /// The envelope, made once for each case: a flood of refusals must cost no more than what it would pass for.
-    fn response(self) -> Response {
-        let (status, body) = match self {
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, &*UNAUTHORIZED),
-            Self::Lacking(permissions) => (StatusCode::FORBIDDEN, &LACKING[usize::from(permissions.bits())]),
-            Self::Elsewhere => (StatusCode::FORBIDDEN, &*ELSEWHERE),
-            Self::Unknown => (StatusCode::SERVICE_UNAVAILABLE, &*UNAVAILABLE),
-        };
-        let mut response = Response::new(Body::from(body.clone()));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        match self {
-            Self::Unauthorized => drop(headers.insert(header::WWW_AUTHENTICATE, Refusal::CHALLENGE)),
-            Self::Unknown => drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"))),
-            Self::Lacking(_) | Self::Elsewhere => {}
-        }
-        response
-    }
+    Presented::parse_only(parts.headers.get_all(header::AUTHORIZATION))
 }
