@@ -246,7 +246,8 @@ async fn open_keyring(store: &Store, options: &Options, new: [u8; 16], at: Times
     let known = store.list_canaries().await.map_err(failed)?;
     if known.is_empty() {
         match key_file::KeyFile::read(path)? {
-            None => key_file::KeyFile::create(path, entropy)?,
+            None if options.create => key_file::KeyFile::create(path, entropy)?,
+            None => {}
             Some(_) => {
                 tracing::warn!(key_file = %path.display(), "the key file was there, and the database is new: was there another database?")
             }
