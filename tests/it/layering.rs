@@ -6,10 +6,12 @@ use std::{
 };
 
 /// What each part may use of the others, downwards only.
-const ALLOWED: [(&str, &[&str]); 8] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("domain", &[]),
     ("store", &["domain"]),
     ("authority", &["domain", "store"]),
+    ("verifier", &["authority", "domain"]),
+    ("layer", &["domain", "refusal", "verifier"]),
     ("refusal", &["authority", "domain"]),
     ("config", &[]),
     ("telemetry", &["config"]),
