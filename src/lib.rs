@@ -9,18 +9,29 @@
 //!   proven [`domain::Caller`]. Pure.
 //! - [`authority`]: the use cases, as methods of [`authority::Authority`]; and the resident index, which proves any
 //!   credential in memory and still knows of every change anywhere.
+//! - [`verifier`], `layer`: proving credentials inside another Rust service, as a call and as a tower layer.
 //! - `store`: the durable side, SQLite. A change and its audit entry are committed together.
-//! - [`http`]: the two dialects and the operators' pages, over an accept loop of our own.
-//! - [`cli`]: the commands. Each calls the same authority.
+//! - `http`: the two dialects and the operators' pages, over an accept loop of our own.
+//! - `cli`: the commands. Each calls the same authority.
 //!
-//! Direction: `cli` → `http` → `authority` → `store` → `domain`; a test holds it.
+//! Direction: `cli` → `http` → `authority` → `store` → `domain`; a test holds it. The upper two are there with the feature
+//! `server`, which is on by default. A service that embeds the authority leaves it out, and has `layer` with `tower`.
 
 #![forbid(unsafe_code)]
 
 pub mod authority;
+#[cfg(feature = "server")]
 pub mod cli;
+#[cfg(feature = "server")]
 pub mod config;
 pub mod domain;
+#[cfg(feature = "server")]
 pub mod http;
+#[cfg(feature = "tower")]
+pub mod layer;
+#[cfg(feature = "tower")]
+mod refusal;
 mod store;
+#[cfg(feature = "server")]
 mod telemetry;
+pub mod verifier;

@@ -115,7 +115,7 @@ const fn count_of(cell: u64) -> u32 {
 }
 
 const fn minute(now: Duration) -> u64 {
-    now.as_secs() / MINUTE & 0xFFFF
+    (now.as_secs() / MINUTE) & 0xFFFF
 }
 
 /// Between 1 and 59 seconds: client libraries take no other pause.

@@ -15,6 +15,7 @@ pub trait Clock: Send + Sync {
 
 /// Milliseconds by a clock that never goes back, exact to a few of them and four times as cheap to read: for waits of
 /// seconds that are noted several times a request.
+#[cfg(feature = "server")]
 pub(crate) fn coarse_millis() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
     now.tv_sec.unsigned_abs() * 1000 + now.tv_nsec.unsigned_abs() / 1_000_000

@@ -38,6 +38,7 @@ struct Key {
     canary: HmacSha256,
     replay: HmacSha256,
     replay_secret: Hkdf<Sha256>,
+    #[cfg(feature = "server")]
     assertion: HmacSha256,
 }
 
@@ -60,6 +61,7 @@ impl Key {
             canary: derive("canary")?,
             replay: derive("replay")?,
             replay_secret: Hkdf::from_prk(replay_root.as_slice()).ok()?,
+            #[cfg(feature = "server")]
             assertion: derive("assertion")?,
         })
     }
@@ -235,12 +237,14 @@ impl Keyring {
     }
 
     /// The seed of the key that signs assertions on a day.
+    #[cfg(feature = "server")]
     pub(crate) fn assertion_seed(&self, day: i64) -> Zeroizing<[u8; 32]> {
         assertion_seed(self.active(), day)
     }
 
     /// The seeds of all keys that sign assertions on a day: other processes may have another active key, while keys are
     /// being changed.
+    #[cfg(feature = "server")]
     pub(crate) fn assertion_seeds(&self, day: i64) -> impl Iterator<Item = Zeroizing<[u8; 32]>> {
         self.keys.iter().map(move |key| assertion_seed(key, day))
     }
@@ -284,6 +288,7 @@ fn operations_seal(key: &Key, document: &str, loaded_at: Timestamp) -> [u8; 32] 
     mac(&key.seal, &[&[LAYOUT, b'O'], &loaded_at.millis().to_be_bytes(), document.as_bytes()])
 }
 
+#[cfg(feature = "server")]
 fn assertion_seed(key: &Key, day: i64) -> Zeroizing<[u8; 32]> {
     Zeroizing::new(mac(&key.assertion, &[&day.to_be_bytes()]))
 }

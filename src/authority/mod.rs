@@ -11,6 +11,7 @@
 //! | `uses.rs` | how tokens were used |
 //! | `keyring.rs`, `key_file.rs` | what the server key makes, and where it is kept |
 
+#[cfg(feature = "server")]
 mod assertion;
 mod attempts;
 mod clock;
@@ -26,6 +27,7 @@ mod lease;
 mod operations;
 mod platforms;
 mod tokens;
+mod upkeep;
 mod uses;
 mod verify;
 
@@ -48,8 +50,10 @@ use crate::{
     store::{self, Location, Store},
 };
 
+#[cfg(feature = "server")]
 pub use assertion::Assertions;
 pub use attempts::AttemptLimits;
+#[cfg(feature = "server")]
 pub(crate) use clock::coarse_millis;
 pub use clock::{Clock, SystemClock};
 pub use denials::Reason;
@@ -58,6 +62,7 @@ pub use error::Error;
 pub use feed::Follower;
 pub use operations::Difference;
 pub use tokens::{Ended, IdempotencyKey, Issued, ListTokens, TokenPage};
+pub use upkeep::Upkeep;
 pub use verify::Denied;
 
 /// For how long a repeated create brings the secret again.
@@ -248,7 +253,8 @@ async fn open_keyring(store: &Store, options: &Options, new: [u8; 16], at: Times
     let known = store.list_canaries().await.map_err(failed)?;
     if known.is_empty() {
         match key_file::KeyFile::read(path)? {
-            None => key_file::KeyFile::create(path, entropy)?,
+            None if options.create => key_file::KeyFile::create(path, entropy)?,
+            None => {}
             Some(_) => {
                 tracing::warn!(key_file = %path.display(), "the key file was there, and the database is new: was there another database?")
             }

@@ -9,7 +9,7 @@
 //! The secret comes before the state, so only its holder could learn that a token has ended; and even they are told
 //! nothing. Work is the same for every refusal: an unknown id costs a digest too.
 
-use std::{net::IpAddr, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use super::{
     Authority,
@@ -26,6 +26,17 @@ pub enum Denied {
     /// It can't be known now: the database did not answer.
     Unknown,
 }
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(reason) => write!(f, "the credential is refused: {}", reason.name()),
+            Self::Unknown => f.write_str("the database cannot say whether the credential holds"),
+        }
+    }
+}
+
+impl std::error::Error for Denied {}
 
 /// What the index alone can say.
 enum Resident {

@@ -1,6 +1,6 @@
 //! `countersign serve`
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use clap::Args;
 use tokio::{
@@ -11,14 +11,11 @@ use tokio::{
 
 use super::{Failure, Outcome, output, settings::AllSettings};
 use crate::{
-    authority::{AttemptLimits, Authority, Entropy as _, Follower, Options, SystemClock, SystemEntropy},
+    authority::{AttemptLimits, Authority, Entropy as _, Follower, Options, SystemClock, SystemEntropy, Upkeep},
     config::Config,
     http::{self, App, Limits, Listeners, Surroundings},
     telemetry,
 };
-
-/// How often refusals become an audit entry.
-const DENIALS_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
@@ -79,6 +76,7 @@ impl Server {
         output::error(&format!("listening on http://{api}"));
 
         let (end, ending) = watch::channel(false);
+        let upkeep = Upkeep::start(&authority, config.flush_interval);
         let loading = tokio::spawn({
             let authority = Arc::clone(&authority);
             async move {
@@ -88,7 +86,6 @@ impl Server {
                 }
             }
         });
-        let upkeep = tokio::spawn(keep_up(Arc::clone(&authority), config.flush_interval));
         let serving = http::serve(app.clone(), listeners, &config, ending);
         let signalled = async {
             let _ = signals.wait_for(|count| *count >= 1).await;
@@ -108,18 +105,13 @@ impl Server {
             () = serving => false,
             () = signalled => true,
         };
-        upkeep.abort();
         loading.abort();
         drop(follower);
         if impatient {
             return Err(Failure::CouldNotRun("told to end twice: ended at once".to_owned()));
         }
-        let flushed = async {
-            authority.record_denials().await?;
-            authority.flush().await
-        };
-        if let Err(e) = flushed.await {
-            tracing::error!(cause = %e, "the uses of the last seconds are lost");
+        if let Err(e) = upkeep.end().await {
+            tracing::error!(cause = %e, "use times of the last seconds are lost");
         }
         Ok(())
     }
@@ -175,19 +167,4 @@ fn signals() -> Result<watch::Receiver<u32>, Failure> {
         }
     });
     Ok(counted)
-}
-
-/// Writes what was noted, again and again.
-async fn keep_up(authority: Arc<Authority>, every: Duration) {
-    let mut flush = tokio::time::interval(every);
-    let mut denials = tokio::time::interval(DENIALS_EVERY);
-    loop {
-        let written = tokio::select! {
-            _ = flush.tick() => authority.flush().await,
-            _ = denials.tick() => authority.record_denials().await,
-        };
-        if let Err(e) = written {
-            tracing::error!(cause = %e, "cannot write what was noted; trying again");
-        }
-    }
 }

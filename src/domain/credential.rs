@@ -192,6 +192,17 @@ pub struct Presented {
 }
 
 impl Presented {
+    /// Takes apart the only one of a request's `Authorization` values.
+    ///
+    /// Two are nobody's: whoever is in front of us may have looked at the other.
+    pub fn parse_only<V: AsRef<[u8]>>(values: impl IntoIterator<Item = V>) -> Option<Self> {
+        let mut values = values.into_iter();
+        match (values.next(), values.next()) {
+            (Some(value), None) => Self::parse_basic(value.as_ref()),
+            _ => None,
+        }
+    }
+
     /// Takes apart the value of an `Authorization` header.
     ///
     /// `Basic` in any case, one or more spaces, canonical padded base64 of exactly the pair that we hand out; anything

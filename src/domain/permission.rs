@@ -99,6 +99,12 @@ impl Permissions {
     }
 }
 
+impl From<Permission> for Permissions {
+    fn from(permission: Permission) -> Self {
+        Self::NONE.with(permission)
+    }
+}
+
 impl FromIterator<Permission> for Permissions {
     fn from_iter<I: IntoIterator<Item = Permission>>(permissions: I) -> Self {
         permissions.into_iter().fold(Self::NONE, Self::with)

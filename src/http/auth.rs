@@ -24,12 +24,7 @@ pub(super) struct RequestContext {
 
 async fn caller(parts: &Parts, app: &App) -> Result<Caller, Refusal> {
     let context = parts.extensions.get::<RequestContext>().ok_or_else(Refusal::internal)?;
-    // Exactly one: of two, whoever is in front of us may have looked at the other.
-    let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
-    let presented = match (values.next(), values.next()) {
-        (Some(value), None) => Presented::parse_basic(value.as_bytes()),
-        _ => None,
-    };
+    let presented = Presented::parse_only(parts.headers.get_all(header::AUTHORIZATION));
     let proven = match app.authority.prove_at_once(presented.as_ref()) {
         Some(proven) => proven,
         // The database is not asked for somebody who keeps failing.

@@ -12,7 +12,10 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::domain::{Invalid, Permissions};
+use crate::{
+    domain::{Invalid, Permissions},
+    refusal::{Envelope, Refused},
+};
 
 /// What a caller did wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,8 +23,6 @@ pub(super) enum ClientCode {
     InvalidInput,
     /// `INVALID_INPUT` under the status that HTTP has for it: 413, 414, 415 or 431.
     InvalidAs(StatusCode),
-    Unauthorized,
-    Forbidden,
     TokenNotFound,
     ReferenceNotFound,
     MethodNotAllowed,
@@ -34,8 +35,6 @@ impl ClientCode {
         match self {
             Self::InvalidInput => StatusCode::BAD_REQUEST,
             Self::InvalidAs(status) => status,
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::TokenNotFound | Self::ReferenceNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict => StatusCode::CONFLICT,
@@ -46,8 +45,6 @@ impl ClientCode {
     const fn name(self) -> &'static str {
         match self {
             Self::InvalidInput | Self::InvalidAs(_) => "INVALID_INPUT",
-            Self::Unauthorized => "UNAUTHORIZED",
-            Self::Forbidden => "FORBIDDEN",
             Self::TokenNotFound => "TOKEN_NOT_FOUND",
             Self::ReferenceNotFound => "REFERENCE_NOT_FOUND",
             Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
@@ -55,16 +52,6 @@ impl ClientCode {
             Self::RateLimited => "RATE_LIMITED",
         }
     }
-}
-
-/// The JSON of a refusal.
-#[derive(Serialize)]
-struct Envelope<'r> {
-    status: u16,
-    code: &'static str,
-    message: &'static str,
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    details: &'r Map<String, Value>,
 }
 
 /// An answer that is no.
@@ -94,25 +81,20 @@ impl Refusal {
         }
     }
 
+    fn at_the_gate(refused: Refused) -> Self {
+        let headers = refused.header().into_iter().collect();
+        Self { status: refused.status(), code: refused.code(), message: refused.message(), details: refused.details(), headers }
+    }
+
     /// Nobody's doing, and soon over.
     pub(super) fn unavailable() -> Self {
-        Self {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            code: "SERVICE_UNAVAILABLE",
-            message: "The service can't answer right now. Try again.",
-            details: Map::new(),
-            headers: vec![(header::RETRY_AFTER, HeaderValue::from_static("1"))],
-        }
+        Self::at_the_gate(Refused::Unknown)
     }
 
     /// The one answer to whoever is not proven.
     pub(super) fn unauthorized() -> Self {
-        Self::client(ClientCode::Unauthorized, "The request needs the clientId and clientSecret of a live API token, as HTTP Basic.")
-            .with_header(header::WWW_AUTHENTICATE, Self::CHALLENGE)
+        Self::at_the_gate(Refused::Unauthorized)
     }
-
-    /// What a 401 asks for.
-    pub(super) const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"countersign\", charset=\"UTF-8\"");
 
     /// For who was refused too often in this minute.
     pub(super) fn rate_limited(wait: Duration) -> Self {
@@ -121,17 +103,7 @@ impl Refusal {
     }
 
     pub(super) fn forbidden(required: Permissions) -> Self {
-        let required: Vec<_> = required.iter().map(|permission| permission.name()).collect();
-        Self::client(ClientCode::Forbidden, "The API token lacks a permission that this request needs.")
-            .with_detail("required", json!(required))
-    }
-
-    pub(super) fn elsewhere() -> Self {
-        Self::client(ClientCode::Forbidden, "The API token belongs to another environment than this request needs.")
-    }
-
-    pub(super) fn no_operation() -> Self {
-        Self::client(ClientCode::Forbidden, "The request is no operation of this API that an API token may do.")
+        Self::at_the_gate(Refused::Lacking(required))
     }
 
     pub(super) fn invalid(invalid: &Invalid) -> Self {
@@ -193,7 +165,7 @@ impl Refusal {
     /// The body alone.
     pub(super) fn body(&self) -> String {
         let Self { status, code, message, details, .. } = self;
-        serde_json::to_string(&Envelope { status: status.as_u16(), code, message, details }).unwrap_or_default()
+        Envelope { status: status.as_u16(), code, message, details }.text()
     }
 }
 

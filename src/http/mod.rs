@@ -95,8 +95,8 @@ pub struct Shared {
     /// The start of all request ids of this process, and how many there were.
     ids: (String, AtomicU64),
     date: date::Shown,
-    /// Whether a gateway's mistaken configuration was reported.
-    misconfigured: AtomicBool,
+    /// In which minute a gateway's mistaken configuration was last reported.
+    misconfigured: AtomicU64,
 }
 
 impl Deref for App {
@@ -125,7 +125,7 @@ impl App {
             ending: AtomicBool::new(false),
             ids: (run, AtomicU64::new(1)),
             date: date::Shown::default(),
-            misconfigured: AtomicBool::new(false),
+            misconfigured: AtomicU64::new(0),
         }))
     }
 
@@ -154,9 +154,10 @@ impl App {
         self.date.at(self.clock.wall())
     }
 
-    /// Says once that a gateway asks for what does not exist.
+    /// Says, at most once a minute, that a gateway asks for what does not exist.
     fn report_misconfigured(&self, what: &str) {
-        if !self.misconfigured.swap(true, Ordering::Relaxed) {
+        let minute = self.clock.boot().as_secs() / 60 + 1;
+        if self.misconfigured.swap(minute, Ordering::Relaxed) != minute {
             tracing::error!(what, "a gateway is not configured as it should be; its requests are answered 503");
         }
     }

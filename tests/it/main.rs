@@ -14,6 +14,7 @@ mod attempts; // attempts that fail too often
 mod audit; // who did what
 mod cli; // the built program
 mod credential; // what proves somebody, and what does not
+mod embedded; // the library in another service
 mod failure; // what is below fails
 mod hostile; // inputs that want to break something
 mod idempotency; // creates that are repeated

@@ -12,19 +12,18 @@ mod requirement;
 use std::{
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::LazyLock,
 };
 
 use axum::{body::Body, response::Response};
-use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderValue, header, request::Parts};
 
 use self::{gateway::Asked, requirement::Requirement};
-use super::{App, envelope::Refusal};
+use super::App;
 use crate::{
     authority::{Denied, Reason},
-    domain::{Need, Permissions, Presented, Proven, Target},
+    domain::{Environment, Need, Permissions, Presented, Proven, Target},
+    refusal::Refused,
 };
 
 /// Where it is.
@@ -82,7 +81,7 @@ fn note_failed(app: &App, parts: &Parts, peer: SocketAddr, presented: Option<&Pr
 fn respond(app: &App, parts: &Parts, unread: bool, decided: Result<Passed<'_>, Refused>) -> Response {
     let mut response = match &decided {
         Ok(_) => Response::new(Body::empty()),
-        Err(refused) => refused.response(),
+        Err(refused) => refused.response::<Body>(),
     };
     let headers = response.headers_mut();
     identity::insert(app, parts, headers, decided.as_ref().ok());
@@ -102,21 +101,6 @@ struct Passed<'p> {
     request: Option<(&'p str, &'p str)>,
 }
 
-/// Why a request may not pass.
-#[derive(Debug, Clone, Copy)]
-enum Refused {
-    /// Nobody's credential.
-    Unauthorized,
-    /// Somebody's, and it lacks these permissions.
-    Lacking(Permissions),
-    /// Somebody's of the other environment.
-    Elsewhere,
-    /// No operation, or none that anybody may do.
-    NoOperation,
-    /// It can't be known, or the gateway asks for what does not exist.
-    Unknown,
-}
-
 /// What becomes of a request; `None` where `prove` can't say.
 fn decide<'p>(
     app: &App,
@@ -133,14 +117,13 @@ fn decide<'p>(
     };
     let proven = match prove(presented(parts).as_ref())? {
         Ok(proven) => proven,
-        Err(Denied::Refused(_)) => return Some(Err(Refused::Unauthorized)),
-        Err(Denied::Unknown) => return Some(Err(Refused::Unknown)),
+        Err(denied) => return Some(Err(denied.into())),
     };
-    let may = required.allows(&proven).and_then(|()| match gateway {
+    let may = allowed(&proven, required.permissions, required.environment).and_then(|()| match gateway {
         Some((gateway, behind)) => may_do(app, &proven, gateway::asked(gateway, behind, parts)).map(Some),
         None => Ok(None),
     });
-    if may.is_err_and(|refused| !matches!(refused, Refused::Unknown)) {
+    if may.is_err_and(|refused| refused != Refused::Unknown) {
         app.authority.note_forbidden();
     }
     Some(may.map(|request| Passed { proven, request }))
@@ -151,7 +134,7 @@ fn may_do<'p>(app: &App, proven: &Proven, asked: Option<Asked<'p>>) -> Result<(&
     let asked = asked.ok_or(Refused::NoOperation)?;
     let target = Target::parse(asked.target).map_err(|_| Refused::NoOperation)?;
     match app.authority.need_of(asked.method, &target) {
-        Some(Ok(Need::Permissions(needed))) => lacking(proven, needed).map(|()| (asked.method, target.raw())),
+        Some(Ok(Need::Permissions(needed))) => allowed(proven, needed, None).map(|()| (asked.method, target.raw())),
         Some(Ok(Need::Unknown) | Err(_)) => Err(Refused::NoOperation),
         None => {
             app.report_misconfigured("a gateway asks by operation, and none are loaded; see countersign operations load --help");
@@ -160,55 +143,10 @@ fn may_do<'p>(app: &App, proven: &Proven, asked: Option<Asked<'p>>) -> Result<(&
     }
 }
 
-fn lacking(proven: &Proven, needed: Permissions) -> Result<(), Refused> {
-    let lacking = proven.permissions.lacking(needed);
-    if lacking.is_empty() { Ok(()) } else { Err(Refused::Lacking(lacking)) }
-}
-
-impl Requirement {
-    fn allows(&self, proven: &Proven) -> Result<(), Refused> {
-        match self.environment {
-            Some(environment) if environment != proven.scope.environment => Err(Refused::Elsewhere),
-            _ => lacking(proven, self.permissions),
-        }
-    }
+fn allowed(proven: &Proven, permissions: Permissions, environment: Option<Environment>) -> Result<(), Refused> {
+    Refused::of(proven, permissions, environment).map_or(Ok(()), Err)
 }
 
 fn presented(parts: &Parts) -> Option<Presented> {
-    // Exactly one: of two, whoever is in front of us may have looked at the other.
-    let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
-    match (values.next(), values.next()) {
-        (Some(value), None) => Presented::parse_basic(value.as_bytes()),
-        _ => None,
-    }
-}
-
-static UNAUTHORIZED: LazyLock<Bytes> = LazyLock::new(|| Refusal::unauthorized().body().into());
-static LACKING: LazyLock<[Bytes; 8]> =
-    LazyLock::new(|| std::array::from_fn(|bits| Refusal::forbidden(Permissions::from_bits(bits as u8)).body().into()));
-static ELSEWHERE: LazyLock<Bytes> = LazyLock::new(|| Refusal::elsewhere().body().into());
-static NO_OPERATION: LazyLock<Bytes> = LazyLock::new(|| Refusal::no_operation().body().into());
-static UNAVAILABLE: LazyLock<Bytes> = LazyLock::new(|| Refusal::unavailable().body().into());
-
-impl Refused {
-    /// The envelope, made once for each case: a flood of refusals must cost no more than what it would pass for.
-    fn response(self) -> Response {
-        let (status, body) = match self {
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, &*UNAUTHORIZED),
-            Self::Lacking(permissions) => (StatusCode::FORBIDDEN, &LACKING[usize::from(permissions.bits())]),
-            Self::Elsewhere => (StatusCode::FORBIDDEN, &*ELSEWHERE),
-            Self::NoOperation => (StatusCode::FORBIDDEN, &*NO_OPERATION),
-            Self::Unknown => (StatusCode::SERVICE_UNAVAILABLE, &*UNAVAILABLE),
-        };
-        let mut response = Response::new(Body::from(body.clone()));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        match self {
-            Self::Unauthorized => drop(headers.insert(header::WWW_AUTHENTICATE, Refusal::CHALLENGE)),
-            Self::Unknown => drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"))),
-            Self::Lacking(_) | Self::Elsewhere | Self::NoOperation => {}
-        }
-        response
-    }
+    Presented::parse_only(parts.headers.get_all(header::AUTHORIZATION))
 }

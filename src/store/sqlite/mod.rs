@@ -155,10 +155,11 @@ fn migrate(connection: &mut Connection) -> Result<(), Error> {
 
 impl Sqlite {
     pub(super) fn open(location: &Location) -> Result<Self, Error> {
-        if !location.create && !location.data.join(FILE).exists() {
+        // An empty file is none either: SQLite would fill it.
+        if !location.create && fs::metadata(location.data.join(FILE)).map_or(true, |file| file.len() == 0) {
             let data = location.data.display();
             return Err(Error::Unfit(format!(
-                "there is no database in {data}; say where it is with --data, or make one with countersign platform create"
+                "there is no database in {data}; say where it is (--data), or make one with countersign platform create"
             )));
         }
         let io = |e: std::io::Error| Error::Unfit(format!("cannot use the data directory {}: {e}", location.data.display()));

@@ -24,7 +24,8 @@ impl Presence {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let (aside, path) = (directory.join(format!("{node}.new")), directory.join(format!("{node}.lock")));
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-        write!(file, "{}", lease.as_millis())?;
+        // Rounded up: whoever waits for us must not wait too short a time.
+        write!(file, "{}", lease.as_nanos().div_ceil(1_000_000))?;
         file.lock()?;
         // It appears with everything in it, and locked: nobody can take it for a dead process's.
         fs::rename(&aside, &path)?;
