@@ -41,6 +41,7 @@ RULES = "tag=Reports -> VIEW; path=/v1/sandbox/** -> any"
 GATEWAY, CHECK, SERVER, GRPC, UPSTREAM = 8080, 8081, 8420, 8422, 9000
 IDENTITY = ["X-Auth-Token-Id", "X-Auth-Client-Id", "X-Auth-Platform", "X-Auth-Environment", "X-Auth-Permissions"]
 PATH, GRID = "/v1/payouts", "/grid/2025-10-13"
+ADDRESS = r"(127\.0\.0\.1:|http://:|127\.0\.0\.1, port_value: )(\d+)\b"
 PATIENCE = 30
 # So many that fail, and a source has to wait.
 ATTEMPTS = 20
@@ -124,12 +125,12 @@ def until(what, condition, seconds=PATIENCE):
     return got
 
 
-def ask(port, path=PATH, credential=None, method="GET", source=None, claimed=None):
-    """(status, what the upstream got or None); status 0 if there was no answer. `claimed` is an X-Forwarded-For."""
+def ask(port, path=PATH, credential=None, method="GET", source=None, also=None):
+    """(status, what the upstream got or None); status 0 if there was no answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10, source_address=source and (source, 0))
     headers = {"Authorization": basic(credential)} if credential else {}
     try:
-        connection.request(method, path, headers=headers | ({"X-Forwarded-For": claimed} if claimed else {}))
+        connection.request(method, path, headers=headers | (also or {}))
         answer = connection.getresponse()
         return answer.status, echoed(answer.read())
     except (OSError, http.client.HTTPException):
@@ -236,10 +237,10 @@ class Bench:
             f"127.0.0.1:{self.ports[UPSTREAM]}"])
         until("the upstream listens", lambda: upstream.alive() and "http://" in upstream.said())
 
-    def serve(self):
+    def serve(self, *more):
         command = [PROGRAM, "serve", "--data", self.at / "db", "--listen", f"127.0.0.1:{self.ports[SERVER]}",
             "--admin-listen", "127.0.0.1:0", "--log", "warn", "--trusted-proxies", "127.0.0.1/32",
-            "--failed-attempts-per-source", str(ATTEMPTS)]
+            "--failed-attempts-per-source", str(ATTEMPTS), *more]
         if self.recipe.name == "envoy-grpc":
             command += ["--ext-authz-listen", f"127.0.0.1:{self.ports[GRPC]}"]
         self.server = self.start("countersign", command)
@@ -258,7 +259,7 @@ class Bench:
 
         for file in (EXAMPLES / self.recipe.folder).iterdir():
             if file.suffix != ".md":
-                text = re.sub(r"(127\.0\.0\.1:|http://:|127\.0\.0\.1, port_value: )(\d+)\b", other, change(file.read_text()))
+                text = re.sub(ADDRESS, other, change(file.read_text()))
                 (at / file.name).write_text(text)
         server = GRPC if self.recipe.name == "envoy-grpc" else SERVER
         if not seen >= {GATEWAY, UPSTREAM, server}:
@@ -355,11 +356,11 @@ class Bench:
         """Who fails is counted by their own address, not by the gateway's or one that they invent."""
         client, invented, nobody = "127.0.0.9", "198.51.100.1", "nobody:evil"
         for _ in range(ATTEMPTS + 2):
-            status, _ = ask(self.port, credential=nobody, source=client, claimed=invented)
+            status, _ = ask(self.port, credential=nobody, source=client, also={"X-Forwarded-For": invented})
             self.check(status == 401, f"a failed attempt: {status}")
         # From here, as a proxy that is trusted.
         for source, expected in ((client, 429), (invented, 401), ("127.0.0.10", 401)):
-            status, _ = ask(self.ports[SERVER], GRID + "/tokens", nobody, claimed=source)
+            status, _ = ask(self.ports[SERVER], GRID + "/tokens", nobody, also={"X-Forwarded-For": source})
             self.check(status == expected, f"after failed attempts of {client}, {source} gets {status}")
         self.check(ask(self.port, credential=self.payer, source=client)[0] == 200, "the right secret does not pass")
 
@@ -392,8 +393,21 @@ class Bench:
             status, echo = ask(self.port, credential=credential)
             self.check(status == 503 and not echo, f"without a server: {status}")
         self.lies()
-        self.serve()
+        self.serve("--assertion")
         self.recovers("after a restart")
+
+    def assertions(self):
+        """The server signs now: one assertion arrives, of this request and not the client's, also if it is long."""
+        for path in (PATH, PATH + "?x=1", "/v1/customers/" + "x" * 4000):
+            for also in ({}, {"X-Auth-Assertion": "evil"}, {"x_auth_assertion": "evil"}):
+                status, echo = ask(self.port, path, self.payer, also=also)
+                headers = echo["headers"] if echo else []
+                arrived = [value for name, value in headers if name.lower() == "x-auth-assertion"]
+                self.check(status == 200 and len(arrived) == 1, f"{path[:40]} with {also}: {status}, {arrived}")
+                claims = arrived[0].split(".")[1]
+                claims = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+                whose = self.payer.partition(":")[0], "GET", path.partition("?")[0]
+                self.check((claims["client_id"], claims["method"], claims["path"]) == whose, f"it says {claims}")
 
     def recovers(self, when):
         until(f"requests pass {when}", lambda: ask(self.port, credential=self.payer)[0] == 200)
@@ -464,7 +478,7 @@ class Bench:
     def run(self):
         self.prepare()
         gateway = self.open_gateway(self.files())
-        for step in (self.private, self.attacks, self.revocations, self.sources, self.outage):
+        for step in (self.private, self.attacks, self.revocations, self.sources, self.outage, self.assertions):
             step()
             gateway.alive()
         gateway.end(self.fine())
