@@ -32,6 +32,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples/gateways"
 VENV = ROOT / "target/external/gateways-venv"
 PROGRAM = pathlib.Path(os.environ.get("COUNTERSIGN_BIN", ROOT / "target/debug/countersign")).resolve()
+# To the program, each of these is a setting.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("COUNTERSIGN_")}
 OPERATIONS = ROOT / "examples/operations/payments.openapi.yaml"
 # For the operations of that document that say nothing themselves.
 RULES = "tag=Reports -> VIEW; path=/v1/sandbox/** -> any"
@@ -39,6 +41,7 @@ RULES = "tag=Reports -> VIEW; path=/v1/sandbox/** -> any"
 GATEWAY, CHECK, SERVER, GRPC, UPSTREAM = 8080, 8081, 8420, 8422, 9000
 IDENTITY = ["X-Auth-Token-Id", "X-Auth-Client-Id", "X-Auth-Platform", "X-Auth-Environment", "X-Auth-Permissions"]
 PATH, GRID = "/v1/payouts", "/grid/2025-10-13"
+ADDRESS = r"(127\.0\.0\.1:|http://:|127\.0\.0\.1, port_value: )(\d+)\b"
 PATIENCE = 30
 # So many that fail, and a source has to wait.
 ATTEMPTS = 20
@@ -108,6 +111,10 @@ def basic(credential):
     return "Basic " + base64.b64encode(credential.encode()).decode()
 
 
+def pair(token):
+    return f"{token['clientId']}:{token['clientSecret']}"
+
+
 def until(what, condition, seconds=PATIENCE):
     """Waits for something that has no other way to be waited for."""
     end = time.monotonic() + seconds
@@ -118,12 +125,12 @@ def until(what, condition, seconds=PATIENCE):
     return got
 
 
-def ask(port, path=PATH, credential=None, source=None, claimed=None):
-    """(status, what the upstream got or None); status 0 if there was no answer. `claimed` is an X-Forwarded-For."""
+def ask(port, path=PATH, credential=None, method="GET", source=None, also=None):
+    """(status, what the upstream got or None); status 0 if there was no answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10, source_address=source and (source, 0))
     headers = {"Authorization": basic(credential)} if credential else {}
     try:
-        connection.request("GET", path, headers=headers | ({"X-Forwarded-For": claimed} if claimed else {}))
+        connection.request(method, path, headers=headers | (also or {}))
         answer = connection.getresponse()
         return answer.status, echoed(answer.read())
     except (OSError, http.client.HTTPException):
@@ -152,7 +159,7 @@ class Process:
         self.name, self.log = name, log
         with open(log, "ab") as out:
             self.process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=out,
-                stderr=out, cwd=cwd, start_new_session=True, env=os.environ | {"HOME": str(log.parent)})
+                stderr=out, cwd=cwd, start_new_session=True, env=ENVIRONMENT | {"HOME": str(log.parent)})
 
     def said(self):
         return self.log.read_text(errors="replace")
@@ -205,7 +212,7 @@ class Bench:
 
     def command(self, *arguments):
         done = subprocess.run([PROGRAM, *arguments, "--data", self.at / "db", "--output", "json"], capture_output=True,
-            text=True, timeout=60, check=False)
+            text=True, timeout=60, check=False, env=ENVIRONMENT)
         if done.returncode:
             raise Wrong(f"countersign {' '.join(arguments[:2])}: {done.stderr}")
         return json.loads(done.stdout)
@@ -217,8 +224,7 @@ class Bench:
 
     def prepare(self):
         made = self.command("platform", "create", "--name", "gateways")
-        pair = lambda token: f"{token['clientId']}:{token['clientSecret']}"  # noqa: E731
-        self.root, self.live = (pair(token) for token in made["tokens"])
+        self.root, self.live = map(pair, made["tokens"])
 
         def token(name, permissions):
             return pair(self.command("token", "create", "--platform", made["platform"]["id"], "--environment",
@@ -231,10 +237,10 @@ class Bench:
             f"127.0.0.1:{self.ports[UPSTREAM]}"])
         until("the upstream listens", lambda: upstream.alive() and "http://" in upstream.said())
 
-    def serve(self):
+    def serve(self, *more):
         command = [PROGRAM, "serve", "--data", self.at / "db", "--listen", f"127.0.0.1:{self.ports[SERVER]}",
             "--admin-listen", "127.0.0.1:0", "--log", "warn", "--trusted-proxies", "127.0.0.1/32",
-            "--failed-attempts-per-source", str(ATTEMPTS)]
+            "--failed-attempts-per-source", str(ATTEMPTS), *more]
         if self.recipe.name == "envoy-grpc":
             command += ["--ext-authz-listen", f"127.0.0.1:{self.ports[GRPC]}"]
         self.server = self.start("countersign", command)
@@ -253,7 +259,7 @@ class Bench:
 
         for file in (EXAMPLES / self.recipe.folder).iterdir():
             if file.suffix != ".md":
-                text = re.sub(r"(127\.0\.0\.1:|127\.0\.0\.1, port_value: )(\d+)\b", other, change(file.read_text()))
+                text = re.sub(ADDRESS, other, change(file.read_text()))
                 (at / file.name).write_text(text)
         server = GRPC if self.recipe.name == "envoy-grpc" else SERVER
         if not seen >= {GATEWAY, UPSTREAM, server}:
@@ -280,38 +286,41 @@ class Bench:
         if done.returncode or failed:
             raise Wrong(f"{len(failed)} attacks succeeded:\n" + "\n".join(failed[:40]) + done.stderr[-2000:])
 
-    def revocation(self, rounds=3, clients=4):
-        """No request that begins after the end of a token was answered gets through, while it and another are used."""
+    def revocations(self, rounds=3):
         for number in range(rounds):
-            status, _, token = self.grid("POST", "/tokens", {"name": f"revoked-{number}",
-                "permissions": ["VIEW", "TRANSACT"]})
-            if status != 201:
-                raise Wrong(f"the token was not created: {status} {token}")
-            credential = f"{token['clientId']}:{token['clientSecret']}"
-            answers, others, stop = [[] for _ in range(clients)], [], threading.Event()
-            at_work = [threading.Thread(target=self.use, args=(credential, kept, stop, number % 2 == 0))
-                for kept in answers]
-            at_work.append(threading.Thread(target=self.use, args=(self.payer, others, stop, True)))
+            self.revocation(number, keep_open=number % 2 == 0)
+
+    def revocation(self, number, keep_open, clients=4):
+        """No request that begins after the end of a token was answered gets through, while it and another are used."""
+        status, _, token = self.grid("POST", "/tokens", {"name": f"revoked-{number}",
+            "permissions": ["VIEW", "TRANSACT"]})
+        if status != 201:
+            raise Wrong(f"the token was not created: {status} {token}")
+        credential = pair(token)
+        answers, others, stop = [[] for _ in range(clients)], [], threading.Event()
+        at_work = [threading.Thread(target=self.use, args=(credential, kept, stop, keep_open))
+            for kept in answers]
+        at_work.append(threading.Thread(target=self.use, args=(self.payer, others, stop, True)))
+        for thread in at_work:
+            thread.start()
+        try:
+            until("clients are at work", lambda: all(len(kept) >= 8 for kept in answers))
+            begun = time.monotonic()
+            status, _, _ = self.grid("DELETE", f"/tokens/{token['id']}")
+            told = time.monotonic()
+            until("clients go on", lambda: all(sum(a > told for a, _, _ in kept) >= 8 for kept in answers))
+        finally:
+            stop.set()
             for thread in at_work:
-                thread.start()
-            try:
-                until("clients are at work", lambda: all(len(kept) >= 8 for kept in answers))
-                begun = time.monotonic()
-                status, _, _ = self.grid("DELETE", f"/tokens/{token['id']}")
-                told = time.monotonic()
-                until("clients go on", lambda: all(sum(a > told for a, _, _ in kept) >= 8 for kept in answers))
-            finally:
-                stop.set()
-                for thread in at_work:
-                    thread.join()
-            self.check(status == 204, f"DELETE was answered {status}")
-            every = [answer for kept in answers for answer in kept]
-            before = [status for _, end, status in every if end < begun]
-            after = [status for start, _, status in every if start > told]
-            self.check(before.count(200) > 0 and set(before) == {200}, f"before the revoke: {set(before)}")
-            self.check(200 not in after, f"{after.count(200)} of {len(after)} passed after the revoke")
-            self.check(set(after) == {401}, f"after the revoke: {set(after)}")
-            self.check({status for _, _, status in others} == {200}, "the revoke of one token disturbed another")
+                thread.join()
+        self.check(status == 204, f"DELETE was answered {status}")
+        every = [answer for kept in answers for answer in kept]
+        before = [status for _, end, status in every if end < begun]
+        after = [status for start, _, status in every if start > told]
+        self.check(before.count(200) > 0 and set(before) == {200}, f"before the revoke: {set(before)}")
+        self.check(200 not in after, f"{after.count(200)} of {len(after)} passed after the revoke")
+        self.check(set(after) == {401}, f"after the revoke: {set(after)}")
+        self.check({status for _, _, status in others} == {200}, "the revoke of one token disturbed another")
 
     def grid(self, method, path, body=None):
         connection = http.client.HTTPConnection("127.0.0.1", self.ports[SERVER], timeout=PATIENCE)
@@ -347,11 +356,11 @@ class Bench:
         """Who fails is counted by their own address, not by the gateway's or one that they invent."""
         client, invented, nobody = "127.0.0.9", "198.51.100.1", "nobody:evil"
         for _ in range(ATTEMPTS + 2):
-            status, _ = ask(self.port, credential=nobody, source=client, claimed=invented)
+            status, _ = ask(self.port, credential=nobody, source=client, also={"X-Forwarded-For": invented})
             self.check(status == 401, f"a failed attempt: {status}")
         # From here, as a proxy that is trusted.
         for source, expected in ((client, 429), (invented, 401), ("127.0.0.10", 401)):
-            status, _ = ask(self.ports[SERVER], GRID + "/tokens", nobody, claimed=source)
+            status, _ = ask(self.ports[SERVER], GRID + "/tokens", nobody, also={"X-Forwarded-For": source})
             self.check(status == expected, f"after failed attempts of {client}, {source} gets {status}")
         self.check(ask(self.port, credential=self.payer, source=client)[0] == 200, "the right secret does not pass")
 
@@ -384,8 +393,21 @@ class Bench:
             status, echo = ask(self.port, credential=credential)
             self.check(status == 503 and not echo, f"without a server: {status}")
         self.lies()
-        self.serve()
+        self.serve("--assertion")
         self.recovers("after a restart")
+
+    def assertions(self):
+        """The server signs now: one assertion arrives, of this request and not the client's, also if it is long."""
+        for path in (PATH, PATH + "?x=1", "/v1/customers/" + "x" * 4000):
+            for also in ({}, {"X-Auth-Assertion": "evil"}, {"x_auth_assertion": "evil"}):
+                status, echo = ask(self.port, path, self.payer, also=also)
+                headers = echo["headers"] if echo else []
+                arrived = [value for name, value in headers if name.lower() == "x-auth-assertion"]
+                self.check(status == 200 and len(arrived) == 1, f"{path[:40]} with {also}: {status}, {arrived}")
+                claims = arrived[0].split(".")[1]
+                claims = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+                whose = self.payer.partition(":")[0], "GET", path.partition("?")[0]
+                self.check((claims["client_id"], claims["method"], claims["path"]) == whose, f"it says {claims}")
 
     def recovers(self, when):
         until(f"requests pass {when}", lambda: ask(self.port, credential=self.payer)[0] == 200)
@@ -394,8 +416,12 @@ class Bench:
     def lies(self):
         """An answer that is not one of ours lets nobody pass."""
         whole = [f"{name}: {value}" for name, value in zip(IDENTITY, ["Token:x", "c", "Platform:x", "sandbox", "VIEW"])]
-        answer = lambda status, *headers: "\r\n".join(  # noqa: E731
-            [f"HTTP/1.1 {status}", "Content-Length: 0", "Connection: close", *headers, "", ""]).encode()
+
+        def answer(status, *headers):
+            lines = [f"HTTP/1.1 {status}", "Content-Type: application/json", "Content-Length: 0",
+                "Connection: close", *headers, "", ""]
+            return "\r\n".join(lines).encode()
+
         lies = [(f"{status}", answer(status, *whole), 503)
             for status in ("201 Created", "204 No Content", "206 Partial Content", "302 Found\r\nLocation: /evil",
                 "304 Not Modified", "400 Bad Request", "404 Not Found", "407 Proxy", "429 Too Many Requests",
@@ -414,7 +440,8 @@ class Bench:
                 status, echo = ask(self.port, credential=self.payer)
                 self.check(status >= 400 and (expected or status) == status,
                     f"the server answered {name}, and the client got {status}")
-                self.check(not echo or expected is None and status == 401, f"{name} reached the upstream")
+                # Traefik has no rule for a 200 with too little; the upstream refuses it.
+                self.check(not echo or self.recipe.name == "traefik" and status == 401, f"{name} reached the upstream")
 
     def by_route(self):
         """The other mode, as README.md says: the route's configuration asks, and the client cannot ask for less."""
@@ -436,6 +463,12 @@ class Bench:
             for credential, expected in ((self.payer, 200), (self.viewer, 403), (self.live, 403), (None, 401)):
                 status, echo = ask(self.port, path=path, credential=credential)
                 self.check(status == expected and bool(echo) == (status == 200), f"by route, {path}: {status}")
+        # No operation stops these here: a tunnel, and a target that an upstream may read otherwise.
+        for path in (PATH, "example.com:443"):
+            status, echo = ask(self.port, path, self.payer, "CONNECT")
+            self.check((status == 0 or status >= 400) and not echo, f"by route, CONNECT {path}: {status}")
+        status, echo = ask(self.port, "http://other.example" + PATH, self.payer)
+        self.check(not echo or echo["path"] == PATH, f"by route, an absolute target reached the upstream: {echo}")
         gateway.end(self.fine())
 
     def fine(self):
@@ -445,7 +478,7 @@ class Bench:
     def run(self):
         self.prepare()
         gateway = self.open_gateway(self.files())
-        for step in (self.private, self.attacks, self.revocation, self.sources, self.outage):
+        for step in (self.private, self.attacks, self.revocations, self.sources, self.outage, self.assertions):
             step()
             gateway.alive()
         gateway.end(self.fine())
@@ -544,7 +577,8 @@ def main():
     if installed.returncode:
         print("gateways: some could not be installed")
 
-    grpc = b"--ext-authz-listen" in subprocess.run([PROGRAM, "serve", "--help"], capture_output=True, check=True).stdout
+    grpc = b"--ext-authz-listen" in subprocess.run([PROGRAM, "serve", "--help"], capture_output=True, check=True,
+        env=ENVIRONMENT).stdout
     rows, wanted = {}, []
     for recipe in recipes():
         if only and recipe.name not in only:

@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 program=${COUNTERSIGN_BIN:-target/debug/countersign}
+unset COUNTERSIGN_BIN # to the program it would be a setting
 
 tests/external/lint.sh
 COUNTERSIGN_BIN=$program tests/external/assertion.sh

@@ -4,6 +4,7 @@
 
 Without exactly one value of every identity header it refuses: a gateway that lost one of them has lost the caller.
 """
+import contextlib
 import hashlib
 import json
 import re
@@ -41,6 +42,10 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # one write an answer
     timeout = 60
+
+    def handle(self):
+        with contextlib.suppress(ConnectionError):  # A client that goes away is no news.
+            super().handle()
 
     def __getattr__(self, name):
         if name.startswith("do_"):  # every method, also those that nobody has heard of
