@@ -215,8 +215,8 @@ def a_live_server():
             basic = base64.b64encode(f"{token['clientId']}:{token['clientSecret']}".encode()).decode()
             return base, token, basic
 
-        def assertion(base, basic):
-            status, headers, _ = fetch(f"{base}/verify", [("Authorization", f"Basic {basic}")])
+        def assertion(base, basic, path="/verify", *more):
+            status, headers, _ = fetch(base + path, [("Authorization", f"Basic {basic}"), *more])
             assert status == 200, status
             return headers["X-Auth-Assertion"]
 
@@ -237,6 +237,16 @@ def a_live_server():
             assert fetch(anywhere)[0] == 401, "without an assertion"
             edited = made[:-20] + ("A" if made[-20] != "A" else "B") + made[-19:]
             assert fetch(anywhere, [("X-Auth-Assertion", edited)])[0] == 401, "edited"
+
+            # By operation, it holds for one method and path.
+            document = Path(directory, "api.json")
+            document.write_text(json.dumps({"openapi": "3.1.0", "info": {"title": "", "version": ""}, "paths": {"/a": {"get": {}}}}))
+            load = [PROGRAM, "operations", "load", document, "--operation-rules", "GET -> any", "--data", f"{directory}/ours"]
+            subprocess.run(load, check=True, stdout=subprocess.PIPE)
+            bound = assertion(base, basic, "/verify/nginx", ("X-Original-Method", "GET"), ("X-Original-URI", "/a?b"))
+            assert fetch(at, [("X-Auth-Assertion", bound)])[0] == 200
+            assert fetch(at.replace("/a?b", "/b"), [("X-Auth-Assertion", bound)])[0] == 401, "another path"
+            assert fetch(at, [("X-Auth-Assertion", bound)], "POST")[0] == 401, "another method"
 
             other, _, theirs = serve("theirs", "--assertion", "--assertion-audience", "ledger")
             assert fetch(anywhere, [("X-Auth-Assertion", assertion(other, theirs))])[0] == 401, "another installation's"
