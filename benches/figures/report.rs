@@ -144,6 +144,12 @@ pub(crate) fn left_out(what: &str, why: &(dyn std::error::Error + Send + Sync)) 
     println!("\nLeft out: {what}: {why}");
 }
 
+/// Says, among the figures, why they are not to be relied on.
+#[expect(clippy::print_stdout, reason = "whoever copies the figures has to meet it")]
+pub(crate) fn doubtful(why: &str) {
+    println!("**Doubtful:** {why}.\n");
+}
+
 /// Says what goes on, beside the figures.
 #[expect(clippy::print_stderr, reason = "progress")]
 pub(crate) fn note(text: &str) {

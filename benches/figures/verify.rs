@@ -12,12 +12,15 @@ use crate::{
     dataset::{Dataset, Random},
     load::{Connection, Core, Load, on_core, request},
     peers,
-    report::{Bound, Series, Table, Verdicts, left_out, note, now, number},
+    report::{Bound, Series, Table, Verdicts, doubtful, left_out, note, now, number},
     server::{Contender, Server, compete},
 };
 
 /// Latency is sampled in groups that take turns, so that what the machine does besides meets both alike.
 const GROUP: usize = 1000;
+
+/// The share of its core that a server under enough load uses, where nobody else wants it.
+const SATURATED: f64 = 0.95;
 
 /// Both halves of a credential.
 fn halves(credential: &str) -> Outcome<(String, String)> {
@@ -76,6 +79,10 @@ fn print(args: &Args, title: &str, contenders: &[Contender<'_>], costs: &[Series
         table.add([contender.name.clone(), number(cost.median()), number(times), number(contender.busy.median() * 100.0)]);
     }
     table.print(&format!("{title}; {} rounds of {} s", args.rounds, args.long_turn().as_secs()));
+    let idle = |contender: &&Contender<'_>| contender.busy.median() < SATURATED;
+    if contenders.iter().any(|contender| idle(&contender)) {
+        doubtful("a server here used less than 95 % of its core: others did, or the generator was too slow. Repeat it on a quiet machine");
+    }
 }
 
 /// The contenders of one run, the bare one first; each with the process that it asks.
