@@ -45,7 +45,7 @@ pub struct VerifierOptions {
     /// For how long the index is believed after it was last brought up to date; a second. Every revoke, by whatever
     /// process, waits this long: above zero, at most four seconds.
     pub lease: Duration,
-    /// How often use times are written; ten seconds. Above zero.
+    /// How often uses are written; ten seconds. Above zero.
     pub flush_interval: Duration,
 }
 
@@ -58,7 +58,7 @@ impl VerifierOptions {
 
 /// Proves credentials in memory. One is enough for a process; clones are the same one.
 ///
-/// Needs a tokio runtime with its time enabled. Dropping the last clone ends it too, but whether the use times of the last
+/// Needs a tokio runtime with its time enabled. Dropping the last clone ends it too, but whether the uses of the last
 /// seconds are written is then known to nobody: say [`Verifier::close`].
 #[derive(Debug, Clone)]
 pub struct Verifier {
@@ -138,7 +138,7 @@ impl Verifier {
     /// uses are not written.
     ///
     /// # Errors
-    /// The use times of the last seconds could not be written.
+    /// The uses of the last seconds could not be written.
     pub async fn close(&self) -> Result<(), Error> {
         let background = self.background.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Background { follower, upkeep }) = background else { return Ok(()) };

@@ -9,7 +9,7 @@ use super::{Authority, Error};
 /// How often refusals become an audit entry.
 const DENIALS_EVERY: Duration = Duration::from_secs(60);
 
-/// The task that writes use times, refusals and expiries. It ends with this value; whoever wants to know that the last of
+/// The task that writes uses, refusals and expiries. It ends with this value; whoever wants to know that the last of
 /// them are written says [`Upkeep::end`].
 #[derive(Debug)]
 pub struct Upkeep {
@@ -30,7 +30,7 @@ impl Upkeep {
     /// Finishes what it is writing, writes a last time, and ends.
     ///
     /// # Errors
-    /// The use times of the last seconds could not be written.
+    /// The uses of the last seconds could not be written.
     pub async fn end(self) -> Result<(), Error> {
         drop(self.end);
         self.task.await.unwrap_or_else(|e| Err(Error::Unavailable(e.to_string())))

@@ -111,7 +111,7 @@ impl Server {
             return Err(Failure::CouldNotRun("told to end twice: ended at once".to_owned()));
         }
         if let Err(e) = upkeep.end().await {
-            tracing::error!(cause = %e, "use times of the last seconds are lost");
+            tracing::error!(cause = %e, "uses of the last seconds are lost");
         }
         Ok(())
     }
