@@ -1,24 +1,22 @@
-//! `/verify`: may this request of the platform's API pass? Asked by gateways, for each one; the hot path of everything.
+//! May this request of the platform's API pass? Asked by gateways, for each one; the hot path of everything.
 //!
-//! Any method, any path suffix, no body; the credential alone proves. Only the query, which the gateway's own configuration
-//! writes, asks for more; or, at `/verify/NAME`, the operation that the client's method and path are. The answer is 200 with who it is in headers, 401, 403, or 503 where it can't be
-//! known. It runs before the router and its layers, takes no lock, runs no SQL for a token that the index holds, and
-//! allocates what its answer consists of.
+//! The one decision; [`over_http`] is how it is asked for and told at `/verify`. The credential alone proves; only the gateway's own configuration asks for more, or the operation that the
+//! client's method and path are. The answer is yes with who it is in headers, 401, 403, or 503 where it can't be known. It
+//! runs before the router and its layers, takes no lock, runs no SQL for a token that the index holds, and allocates what
+//! its answer consists of.
 
 mod gateway;
 mod identity;
+mod over_http;
 mod requirement;
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::LazyLock,
-};
+use std::sync::LazyLock;
 
-use axum::{body::Body, response::Response};
+use axum::response::Response;
 use bytes::Bytes;
-use futures_util::FutureExt as _;
-use http::{HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderValue, StatusCode, header};
 
+pub(super) use self::over_http::{answer, answer_at_once, is_asked};
 use self::{gateway::Asked, requirement::Requirement};
 use super::{App, envelope::Refusal};
 use crate::{
@@ -26,56 +24,14 @@ use crate::{
     domain::{Need, Permissions, Presented, Proven, Target},
 };
 
-/// Where it is.
-const PATH: &str = "/verify";
-
-/// Whether a request is answered here.
-pub(super) fn is_asked(parts: &Parts) -> bool {
-    behind_mount(parts.uri.path()).is_some()
-}
-
-/// The path behind the mount.
-fn behind_mount(path: &str) -> Option<&str> {
-    path.strip_prefix(PATH).filter(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// Answers a gateway, where memory alone knows. With `unread`, the request has a body that nobody will read.
-pub(super) fn answer_at_once(app: &App, parts: &Parts, unread: bool) -> Option<Response> {
-    let decided = catch_unwind(AssertUnwindSafe(|| decide(app, parts, |presented| app.authority.prove_at_once(presented))));
-    let decided = decided.unwrap_or_else(|_| {
-        app.metrics.panics.inc();
-        Some(Err(Refused::Unknown))
-    });
-    decided.map(|decided| respond(app, parts, unread, decided))
-}
-
-/// Answers a gateway where the database has to be asked.
-pub(super) async fn answer(app: App, parts: Parts, unread: bool) -> Response {
-    let presented = presented(&parts);
-    let asking = tokio::time::timeout(app.limits.request_timeout, app.authority.prove(presented.as_ref()));
-    let proven = AssertUnwindSafe(asking).catch_unwind().await.unwrap_or_else(|_| {
-        app.metrics.panics.inc();
-        Ok(Err(Denied::Unknown))
-    });
-    let proven = proven.unwrap_or(Err(Denied::Unknown));
-    let decided = decide(&app, &parts, |_| Some(proven)).unwrap_or(Err(Refused::Unknown));
-    respond(&app, &parts, unread, decided)
-}
-
-fn respond(app: &App, parts: &Parts, unread: bool, decided: Result<Proven, Refused>) -> Response {
-    let mut response = match &decided {
-        Ok(_) => Response::new(Body::empty()),
-        Err(refused) => refused.response(),
-    };
-    let headers = response.headers_mut();
-    identity::insert(app, parts, headers, decided.as_ref().ok());
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::DATE, app.date());
-    if unread || app.is_ending() {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    app.metrics.answered(response.status());
-    response
+/// What a gateway asks, in whichever way.
+struct Question<'q> {
+    /// The credential, where there is one that could be.
+    presented: Option<Presented>,
+    /// What the route needs; `None` is a mistake in the gateway's configuration.
+    required: Option<Requirement>,
+    /// What the client asked of the platform, where that decides too; `None` in it is what the gateway did not say once.
+    asked: Option<Option<Asked<'q>>>,
 }
 
 /// Why a request may not pass.
@@ -96,30 +52,35 @@ enum Refused {
 /// What becomes of a request; `None` where `prove` can't say.
 fn decide(
     app: &App,
-    parts: &Parts,
+    question: &Question<'_>,
     prove: impl FnOnce(Option<&Presented>) -> Option<Result<Proven, Denied>>,
 ) -> Option<Result<Proven, Refused>> {
-    let behind = behind_mount(parts.uri.path()).unwrap_or_default();
-    let gateway = gateway::named(&app.gateways, behind);
-    // Where the gateway appends the client's own query, nothing in it is for us.
-    let query = if gateway.is_some_and(|(gateway, _)| gateway.headers.is_none()) { None } else { parts.uri.query() };
-    let Some(required) = Requirement::parse(query, behind.is_empty() || gateway.is_some()) else {
-        app.report_misconfigured("the query of /verify takes require=VIEW,TRANSACT,MANAGE and env=sandbox or production, each once");
+    let Some(required) = &question.required else {
+        app.report_misconfigured(
+            "a gateway may ask for require=VIEW,TRANSACT,MANAGE and env=sandbox or production, each once, in the query of /verify",
+        );
         return Some(Err(Refused::Unknown));
     };
-    let proven = match prove(presented(parts).as_ref())? {
+    let proven = match prove(question.presented.as_ref())? {
         Ok(proven) => proven,
         Err(Denied::Refused(_)) => return Some(Err(Refused::Unauthorized)),
         Err(Denied::Unknown) => return Some(Err(Refused::Unknown)),
     };
-    let may = required.allows(&proven).and_then(|()| match gateway {
-        Some((gateway, behind)) => may_do(app, &proven, gateway::asked(gateway, behind, parts)),
+    let may = required.allows(&proven).and_then(|()| match question.asked {
+        Some(asked) => may_do(app, &proven, asked),
         None => Ok(()),
     });
     if may.is_err_and(|refused| !matches!(refused, Refused::Unknown)) {
         app.authority.note_forbidden();
     }
     Some(may.map(|()| proven))
+}
+
+/// The same where the database may have to be asked.
+async fn decide_asking(app: &App, question: &Question<'_>) -> Result<Proven, Refused> {
+    let proving = tokio::time::timeout(app.limits.request_timeout, app.authority.prove(question.presented.as_ref()));
+    let proven = proving.await.unwrap_or(Err(Denied::Unknown));
+    decide(app, question, |_| Some(proven)).unwrap_or(Err(Refused::Unknown))
 }
 
 /// Whether a token may do what was asked of the platform.
@@ -150,11 +111,16 @@ impl Requirement {
     }
 }
 
-fn presented(parts: &Parts) -> Option<Presented> {
-    // Exactly one: of two, whoever is in front of us may have looked at the other.
-    let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
+/// The credential of all that came as `Authorization`.
+fn presented<V: AsRef<[u8]>>(values: impl IntoIterator<Item = V>) -> Option<Presented> {
+    only(values).and_then(|value| Presented::parse_basic(value.as_ref()))
+}
+
+/// Exactly one: of two, whoever is in front of us may have looked at the other.
+fn only<V>(values: impl IntoIterator<Item = V>) -> Option<V> {
+    let mut values = values.into_iter();
     match (values.next(), values.next()) {
-        (Some(value), None) => Presented::parse_basic(value.as_bytes()),
+        (Some(value), None) => Some(value),
         _ => None,
     }
 }
@@ -168,7 +134,7 @@ static UNAVAILABLE: LazyLock<Bytes> = LazyLock::new(|| Refusal::unavailable().bo
 
 impl Refused {
     /// The envelope, made once for each case: a flood of refusals must cost no more than what it would pass for.
-    fn response(self) -> Response {
+    fn response<B: From<Bytes>>(self) -> Response<B> {
         let (status, body) = match self {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, &*UNAUTHORIZED),
             Self::Lacking(permissions) => (StatusCode::FORBIDDEN, &LACKING[usize::from(permissions.bits())]),
@@ -176,10 +142,11 @@ impl Refused {
             Self::NoOperation => (StatusCode::FORBIDDEN, &*NO_OPERATION),
             Self::Unknown => (StatusCode::SERVICE_UNAVAILABLE, &*UNAVAILABLE),
         };
-        let mut response = Response::new(Body::from(body.clone()));
+        let mut response = Response::new(B::from(body.clone()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match self {
             Self::Unauthorized => drop(headers.insert(header::WWW_AUTHENTICATE, Refusal::CHALLENGE)),
             Self::Unknown => drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"))),
