@@ -12,6 +12,7 @@ mod grid; // POST, GET, DELETE /grid/2025-10-13/tokens…
 mod audit; // who did what
 mod cli; // the built program
 mod credential; // what proves somebody, and what does not
+mod ext_authz; // what Envoy asks over gRPC
 mod failure; // what is below fails
 mod hostile; // inputs that want to break something
 mod idempotency; // creates that are repeated

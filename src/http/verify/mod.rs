@@ -1,10 +1,12 @@
 //! May this request of the platform's API pass? Asked by gateways, for each one; the hot path of everything.
 //!
-//! The one decision; [`over_http`] is how it is asked for and told at `/verify`. The credential alone proves; only the gateway's own configuration asks for more, or the operation that the
+//! The one decision, and the two ways in which it is asked for and told: [`over_http`] at `/verify`, and [`ext_authz`] over
+//! gRPC. The credential alone proves; only the gateway's own configuration asks for more, or the operation that the
 //! client's method and path are. The answer is yes with who it is in headers, 401, 403, or 503 where it can't be known. It
 //! runs before the router and its layers, takes no lock, runs no SQL for a token that the index holds, and allocates what
 //! its answer consists of.
 
+pub(super) mod ext_authz;
 mod gateway;
 mod identity;
 mod over_http;
@@ -57,7 +59,8 @@ fn decide(
 ) -> Option<Result<Proven, Refused>> {
     let Some(required) = &question.required else {
         app.report_misconfigured(
-            "a gateway may ask for require=VIEW,TRANSACT,MANAGE and env=sandbox or production, each once, in the query of /verify",
+            "a gateway may ask for require=VIEW,TRANSACT,MANAGE and env=sandbox or production, each once: in the query of /verify, or \
+             in context_extensions, which also take operations=on or off",
         );
         return Some(Err(Refused::Unknown));
     };
