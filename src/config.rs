@@ -103,6 +103,7 @@ pub struct Config {
     pub key_file: PathBuf,
     pub listen: SocketAddr,
     pub admin_listen: SocketAddr,
+    pub ext_authz_listen: Option<SocketAddr>,
     pub tls_terminated_elsewhere: bool,
     pub lease: Duration,
     pub trusted_proxies: Vec<IpNet>,
@@ -318,6 +319,12 @@ impl Config {
             key_file,
             listen: layers.address("listen"),
             admin_listen: layers.address("admin_listen"),
+            ext_authz_listen: layers.take(
+                "ext_authz_listen",
+                "an address and port such as 127.0.0.1:8422, or empty",
+                |text| if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) },
+                None,
+            ),
             tls_terminated_elsewhere: layers.take("tls_terminated_elsewhere", "true or false", |text| text.parse().ok(), false),
             lease: layers.positive("lease"),
             trusted_proxies: layers.take(
@@ -392,7 +399,8 @@ impl Config {
                 })
                 .collect(),
         };
-        for (name, address) in [("listen", config.listen), ("admin_listen", config.admin_listen)] {
+        let ext_authz = config.ext_authz_listen.map(|address| ("ext_authz_listen", address));
+        for (name, address) in [("listen", config.listen), ("admin_listen", config.admin_listen)].into_iter().chain(ext_authz) {
             if !address.ip().is_loopback() && !config.tls_terminated_elsewhere {
                 layers.problems.push(format!(
                     "{name}: {address} can be reached from elsewhere, and credentials would cross the network in the clear; listen on 127.0.0.1 \
@@ -474,8 +482,13 @@ mod tests {
 
     #[test]
     fn a_15_a_reachable_address_needs_a_word() {
-        let Problems(problems) = layered(&[("listen", "0.0.0.0:80"), ("admin_listen", "[::]:81")], &[], None).unwrap_err();
-        assert_eq!(problems.len(), 2, "{problems:?}");
+        let reachable = [("listen", "0.0.0.0:80"), ("admin_listen", "[::]:81"), ("ext_authz_listen", "10.0.0.1:82")];
+        let Problems(problems) = layered(&reachable, &[], None).unwrap_err();
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        let config = layered(&[("ext_authz_listen", "127.0.0.1:0")], &[], None).unwrap();
+        assert_eq!(config.ext_authz_listen.map(|address| address.port()), Some(0));
+        assert_eq!(layered(&[], &[], None).unwrap().ext_authz_listen, None);
+        layered(&[("ext_authz_listen", "8422")], &[], None).unwrap_err();
         layered(&[("listen", "0.0.0.0:80"), ("tls_terminated_elsewhere", "true")], &[], None).unwrap();
         layered(&[("listen", "[::1]:80")], &[], None).unwrap();
     }

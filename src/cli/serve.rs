@@ -52,7 +52,11 @@ impl Server {
             Options { data: config.data.clone(), key_file: config.key_file.clone(), create: true, lease: Some(config.lease), attempts };
         let authority = Authority::open(options, Arc::new(SystemClock), Arc::new(SystemEntropy)).await.map_err(Failure::CouldNotRun)?;
         let authority = Arc::new(authority);
-        let listeners = Listeners { api: bind("listen", config.listen)?, admin: bind("admin-listen", config.admin_listen)? };
+        let listeners = Listeners {
+            api: bind("listen", config.listen)?,
+            admin: bind("admin-listen", config.admin_listen)?,
+            ext_authz: config.ext_authz_listen.map(|address| bind("ext-authz-listen", address)).transpose()?,
+        };
         let mut run = [0; 4];
         SystemEntropy.fill(&mut run).map_err(|e| Failure::CouldNotRun(format!("no random bytes: {}", e.0)))?;
         let limits = Limits { body_timeout: config.body_timeout, request_timeout: config.request_timeout };
@@ -73,6 +77,9 @@ impl Server {
         let follower = Follower::start(&authority).map_err(failed)?;
         let (admin, api) = (listeners.admin.local_addr().map_err(failed)?, listeners.api.local_addr().map_err(failed)?);
         output::error(&format!("admin on http://{admin}"));
+        if let Some(ext_authz) = &listeners.ext_authz {
+            output::error(&format!("ext_authz on http://{}", ext_authz.local_addr().map_err(failed)?));
+        }
         output::error(&format!("listening on http://{api}"));
 
         let (end, ending) = watch::channel(false);
@@ -128,7 +135,8 @@ fn raise_descriptors(config: &mut Config) {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
-    let rest = |files: u64| usize::try_from(files.saturating_sub(DESCRIPTORS_KEPT)).unwrap_or(usize::MAX);
+    let kept = DESCRIPTORS_KEPT + config.ext_authz_listen.map_or(0, |_| http::EXT_AUTHZ_CONNECTIONS as u64);
+    let rest = |files: u64| usize::try_from(files.saturating_sub(kept)).unwrap_or(usize::MAX);
     let room = files.map_or(usize::MAX, rest).max(8);
     if config.max_connections > room {
         tracing::warn!(

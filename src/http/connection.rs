@@ -28,7 +28,7 @@ use memchr::memmem;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
     task::AbortHandle,
 };
 
@@ -65,12 +65,12 @@ pub(super) trait Service: Clone + Send + Sync + 'static {
     fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> impl Future<Output = Response<Body>> + Send + use<Self>;
 }
 
-/// Serves `listener` until `ending` says so, then lets requests under way finish for `drain`.
-pub(super) async fn serve(
+/// Serves `listener` until `ending` says so, then lets requests under way finish for `drain`. How a connection is served
+/// is what `begin` says, with what it waits for.
+pub(super) async fn serve<F: Future<Output = ()> + Send + 'static>(
     listener: TcpListener,
     waits: Waits,
-    service: impl Service,
-    enveloped: Enveloped,
+    begin: impl Fn(TcpStream, SocketAddr) -> (Arc<Waiting>, F),
     mut ending: watch::Receiver<bool>,
     drain: Duration,
 ) {
@@ -91,8 +91,11 @@ pub(super) async fn serve(
             _ = ending.wait_for(|ending| *ending) => break,
             accepted = accept(&listener, &room, &connections.crowded) => accepted,
         };
-        let waiting = Arc::new(Waiting::new());
-        let serving = serve_connection(stream, peer, Arc::clone(&waiting), service.clone(), Arc::clone(&enveloped), place);
+        let (waiting, serving) = begin(stream, peer);
+        let serving = async move {
+            let _place = place;
+            serving.await;
+        };
         connections.add(waiting, tokio::spawn(serving).abort_handle());
     }
     drop(listener);
@@ -102,14 +105,18 @@ pub(super) async fn serve(
     sweeping.abort();
 }
 
-async fn serve_connection(
+/// Serves a connection that speaks HTTP/1.1.
+pub(super) fn http1(
     stream: TcpStream,
     peer: SocketAddr,
-    waiting: Arc<Waiting>,
     service: impl Service,
     enveloped: Enveloped,
-    _place: OwnedSemaphorePermit,
-) {
+) -> (Arc<Waiting>, impl Future<Output = ()> + Send + 'static) {
+    let waiting = Arc::new(Waiting::new());
+    (Arc::clone(&waiting), serve_http1(stream, peer, waiting, service, enveloped))
+}
+
+async fn serve_http1(stream: TcpStream, peer: SocketAddr, waiting: Arc<Waiting>, service: impl Service, enveloped: Enveloped) {
     let io = TokioIo::new(Patient { stream, waiting: Arc::clone(&waiting), enveloped, instead: Vec::new() });
     let answer = service_fn(move |request| {
         let request = match service.answer_at_once(request, peer) {
@@ -158,17 +165,18 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).push((waiting, task));
     }
 
-    /// Ends those that wait too long; when `ending`, all that wait for a request.
+    /// Ends those that wait too long; when `ending`, all that wait for a request. Who can be told to go is told first.
     fn sweep(&self, waits: &Waits, ending: bool) {
         let now = coarse_millis();
         let crowded = if self.crowded.load(Ordering::SeqCst) { CROWDED } else { Duration::MAX };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|(waiting, task)| {
-            let too_long = waiting.is_too_long(waits, crowded, now) || ending && waiting.is_for_a_request();
-            if too_long {
+            let too_long = waiting.is_too_long(waits, crowded, now) || ending && waiting.has_to_go();
+            let ended = too_long && !waiting.tell_to_go(now);
+            if ended {
                 task.abort();
             }
-            !too_long && !task.is_finished()
+            !ended && !task.is_finished()
         });
     }
 }
@@ -199,28 +207,67 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>, crowded: &AtomicB
 }
 
 /// What a connection is waiting for, and since when.
-struct Waiting {
+#[derive(Default)]
+pub(super) struct Waiting {
     phase: AtomicU8,
     since: AtomicU64,
     /// When a write began to stand still; 0 while none does.
     stalled: AtomicU64,
+    /// Tells the other side to go, where its protocol has a word for that.
+    go: Option<Notify>,
+    /// Since when it has been told; 0 before.
+    going: AtomicU64,
 }
 
 impl Waiting {
-    /// The first byte of all.
+    /// The first byte of all, or the first request where several share a connection.
     const NEW: u8 = 0;
     /// The rest of a request's head.
     const HEAD: u8 = 1;
     /// The end of a request: its body, and its answer. Their own limits are elsewhere.
-    const BUSY: u8 = 2;
+    pub(super) const BUSY: u8 = 2;
     /// The next request.
-    const IDLE: u8 = 3;
+    pub(super) const IDLE: u8 = 3;
 
     fn new() -> Self {
-        Self { phase: AtomicU8::new(Self::NEW), since: AtomicU64::new(coarse_millis()), stalled: AtomicU64::new(0) }
+        Self { since: AtomicU64::new(coarse_millis()), ..Self::default() }
     }
 
-    fn set(&self, phase: u8) {
+    /// Of a connection that can be told to go: its side is to wait for [`Waiting::told_to_go`].
+    pub(super) fn polite() -> Self {
+        Self { go: Some(Notify::new()), ..Self::new() }
+    }
+
+    /// Waits until the other side is to be told to go.
+    pub(super) async fn told_to_go(&self) {
+        match &self.go {
+            Some(go) => go.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tells it to go, if that is still to be done and can be.
+    fn tell_to_go(&self, now: u64) -> bool {
+        let Some(go) = &self.go else { return false };
+        let told = self.phase.load(Ordering::Relaxed) != Self::NEW
+            && self.going.compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if told {
+            go.notify_one();
+        }
+        told
+    }
+
+    /// Whether it has to go when the server ends.
+    fn has_to_go(&self) -> bool {
+        self.is_for_a_request() || self.go.is_some() && self.going.load(Ordering::Relaxed) == 0
+    }
+
+    /// Notes that an answer waits to be read, or that none does any more.
+    pub(super) fn stall(&self, stalled: bool) {
+        self.stalled.store(if stalled { coarse_millis().max(1) } else { 0 }, Ordering::Relaxed);
+    }
+
+    pub(super) fn set(&self, phase: u8) {
         self.since.store(coarse_millis(), Ordering::Relaxed);
         self.phase.store(phase, Ordering::Relaxed);
     }
@@ -236,13 +283,17 @@ impl Waiting {
     }
 
     fn is_for_a_request(&self) -> bool {
-        let stalled = self.stalled.load(Ordering::Relaxed) > 0;
+        let stalled = self.stalled.load(Ordering::Relaxed) > 0 || self.going.load(Ordering::Relaxed) > 0;
         matches!(self.phase.load(Ordering::Relaxed), Self::NEW | Self::IDLE) && !stalled
     }
 
     fn is_too_long(&self, waits: &Waits, crowded: Duration, now: u64) -> bool {
         let over = |since: u64, patience: Duration| u128::from(now.saturating_sub(since)) >= patience.as_millis();
         let (since, stalled) = (self.since.load(Ordering::Relaxed), self.stalled.load(Ordering::Relaxed));
+        let going = self.going.load(Ordering::Relaxed);
+        if going > 0 {
+            return over(going, waits.write);
+        }
         let waited = match self.phase.load(Ordering::Relaxed) {
             Self::NEW | Self::HEAD => over(since, waits.header.min(crowded)),
             Self::IDLE => stalled == 0 && over(since, waits.idle.min(crowded)),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! connection.rs  accepts, waits no longer than it must
+//!   streams.rs   many requests on one connection: HTTP/2, where it is spoken
 //!   verify/      the hot path: gateways ask whether a request may pass
 //!   answer.rs    all else: request id, envelope after a panic, log line
 //!     routes     here
@@ -25,6 +26,7 @@ mod path;
 mod query;
 mod reference;
 mod source;
+mod streams;
 mod uses;
 mod verify;
 
@@ -48,7 +50,7 @@ use ipnet::IpNet;
 use tokio::{net::TcpListener, sync::watch};
 
 use self::{
-    connection::Waits,
+    connection::{Enveloped, Waits},
     envelope::{ClientCode, Refusal},
 };
 use crate::{
@@ -211,13 +213,15 @@ impl App {
     }
 }
 
-/// The two listeners, bound.
+/// The listeners, bound.
 #[derive(Debug)]
 pub struct Listeners {
     /// For the APIs.
     pub api: TcpListener,
     /// For operators.
     pub admin: TcpListener,
+    /// For Envoy's `ext_authz`, where it is switched on.
+    pub ext_authz: Option<TcpListener>,
 }
 
 /// What a listener answers.
@@ -255,8 +259,10 @@ impl connection::Service for Routed {
 
 /// Connections of the admin listener at the most.
 const ADMIN_CONNECTIONS: usize = 16;
+/// Connections of the `ext_authz` listener at the most: each thread of an Envoy has one.
+pub(crate) const EXT_AUTHZ_CONNECTIONS: usize = 256;
 
-/// Serves both listeners until `ending` says so, then lets requests under way finish; the admin listener answers until
+/// Serves all listeners until `ending` says so, then lets requests under way finish; the admin listener answers until
 /// they have.
 pub async fn serve(app: App, listeners: Listeners, config: &Config, ending: watch::Receiver<bool>) {
     let waits = Waits {
@@ -268,14 +274,28 @@ pub async fn serve(app: App, listeners: Listeners, config: &Config, ending: watc
     let listen = |listener, router: Router, verifies: bool, max_connections, ending| {
         let app = app.clone();
         let ids = app.clone();
-        let enveloped = Arc::new(move |theirs: &[u8]| answer::refused_head(theirs, &ids.new_request_id()));
+        let enveloped: Enveloped = Arc::new(move |theirs| answer::refused_head(theirs, &ids.new_request_id()));
         let service = Routed { app: app.clone(), router, verifies };
-        connection::serve(listener, Waits { max_connections, ..waits.clone() }, service, enveloped, ending, config.drain_timeout)
+        let begin = move |stream, peer| connection::http1(stream, peer, service.clone(), Arc::clone(&enveloped));
+        connection::serve(listener, Waits { max_connections, ..waits.clone() }, begin, ending, config.drain_timeout)
+    };
+    let ext_authz = async |listener, ending| {
+        let waits = Waits { max_connections: EXT_AUTHZ_CONNECTIONS, ..waits.clone() };
+        let (app, patience) = (app.clone(), waits.header);
+        let begin = move |stream, peer| {
+            let app = app.clone();
+            streams::http2(stream, patience, move |request| verify::ext_authz::answer(app.clone(), request, peer))
+        };
+        connection::serve(listener, waits, begin, ending, config.drain_timeout).await;
     };
     let (drained, admin_ending) = watch::channel(false);
-    let api = async {
-        listen(listeners.api, app.api(), true, config.max_connections, ending).await;
+    let gateways = async {
+        let api = listen(listeners.api, app.api(), true, config.max_connections, ending.clone());
+        match listeners.ext_authz {
+            Some(listener) => drop(tokio::join!(api, ext_authz(listener, ending))),
+            None => api.await,
+        }
         let _ = drained.send(true);
     };
-    tokio::join!(api, listen(listeners.admin, app.admin(), false, ADMIN_CONNECTIONS, admin_ending));
+    tokio::join!(gateways, listen(listeners.admin, app.admin(), false, ADMIN_CONNECTIONS, admin_ending));
 }

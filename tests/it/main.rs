@@ -15,6 +15,7 @@ mod audit; // who did what
 mod cli; // the built program
 mod credential; // what proves somebody, and what does not
 mod embedded; // the library in another service
+mod ext_authz; // what Envoy asks over gRPC
 mod failure; // what is below fails
 mod hostile; // inputs that want to break something
 mod idempotency; // creates that are repeated

@@ -11,9 +11,10 @@ use rand_chacha::{
 
 use crate::support::{Answer, GRID, Pair, TestApp, open_cold, operator};
 
-const IDENTITY: [&str; 5] = ["x-auth-token-id", "x-auth-client-id", "x-auth-platform", "x-auth-environment", "x-auth-permissions"];
+pub(crate) const IDENTITY: [&str; 5] =
+    ["x-auth-token-id", "x-auth-client-id", "x-auth-platform", "x-auth-environment", "x-auth-permissions"];
 
-fn identity(answer: &Answer) -> [Option<&str>; 5] {
+pub(crate) fn identity(answer: &Answer) -> [Option<&str>; 5] {
     IDENTITY.map(|name| answer.header(name))
 }
 
@@ -206,7 +207,7 @@ fn operations(list: &[(&str, &str, &str)]) -> Operations {
     Operations::new(list.iter().map(operation).collect()).unwrap()
 }
 
-fn payments() -> Operations {
+pub(crate) fn payments() -> Operations {
     operations(&[
         ("GET", "/v1/customers", "VIEW"),
         ("POST", "/v1/customers", "MANAGE"),

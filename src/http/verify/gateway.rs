@@ -31,9 +31,5 @@ pub(super) fn asked<'p>(gateway: &Gateway, behind: &'p str, parts: &'p Parts) ->
 }
 
 fn only<'p>(headers: &'p HeaderMap, name: &HeaderName) -> Option<&'p str> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (Some(value), None) => value.to_str().ok(),
-        _ => None,
-    }
+    super::only(headers.get_all(name)).and_then(|value| value.to_str().ok())
 }

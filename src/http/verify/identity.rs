@@ -2,7 +2,7 @@
 //! would leave the client's own in place.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::fmt::Hyphenated;
 
 use super::{
@@ -21,8 +21,8 @@ const ASSERTION: HeaderName = HeaderName::from_static("x-auth-assertion");
 /// What all texts take together.
 const TEXTS: usize = 192;
 
-/// Adds the identity, where there is one, and the id of the request.
-pub(super) fn insert(app: &App, parts: &Parts, headers: &mut HeaderMap, passed: Option<&Passed<'_>>) {
+/// Adds the identity, where there is one; and the id of the request with the headers `of`, where the answer has room for it.
+pub(super) fn insert(app: &App, of: Option<&HeaderMap>, headers: &mut HeaderMap, passed: Option<&Passed<'_>>) {
     // One allocation for all of them.
     let mut texts = BytesMut::with_capacity(TEXTS);
     if let Some(Passed { proven, request }) = passed {
@@ -42,7 +42,8 @@ pub(super) fn insert(app: &App, parts: &Parts, headers: &mut HeaderMap, passed: 
             headers.insert(ASSERTION, value(assertions.sign(proven, *request)));
         }
     }
-    let id = match answer::their_request_id(&parts.headers) {
+    let Some(of) = of else { return };
+    let id = match answer::their_request_id(of) {
         Some(theirs) => theirs.clone(),
         None => {
             app.put_request_id(&mut texts);

@@ -1,23 +1,20 @@
-//! `/verify`: may this request of the platform's API pass? Asked by gateways, for each one; the hot path of everything.
+//! May this request of the platform's API pass? Asked by gateways, for each one; the hot path of everything.
 //!
-//! Any method, any path suffix, no body; the credential alone proves. Only the query, which the gateway's own configuration
-//! writes, asks for more; or, at `/verify/NAME`, the operation that the client's method and path are. The answer is 200 with who it is in headers, 401, 403, or 503 where it can't be
-//! known. It runs before the router and its layers, takes no lock, runs no SQL for a token that the index holds, and
-//! allocates what its answer consists of.
+//! The one decision, and the two ways in which it is asked for and told: [`over_http`] at `/verify`, and [`ext_authz`] over
+//! gRPC. The credential alone proves; only the gateway's own configuration asks for more, or the operation that the
+//! client's method and path are. The answer is yes with who it is in headers, 401, 403, or 503 where it can't be known. It
+//! runs before the router and its layers, takes no lock, runs no SQL for a token that the index holds, and allocates what
+//! its answer consists of.
 
+pub(super) mod ext_authz;
 mod gateway;
 mod identity;
+mod over_http;
 mod requirement;
 
-use std::{
-    net::SocketAddr,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::net::IpAddr;
 
-use axum::{body::Body, response::Response};
-use futures_util::FutureExt as _;
-use http::{HeaderValue, header, request::Parts};
-
+pub(super) use self::over_http::{answer, answer_at_once, is_asked};
 use self::{gateway::Asked, requirement::Requirement};
 use super::App;
 use crate::{
@@ -26,101 +23,50 @@ use crate::{
     refusal::Refused,
 };
 
-/// Where it is.
-const PATH: &str = "/verify";
-
-/// Whether a request is answered here.
-pub(super) fn is_asked(parts: &Parts) -> bool {
-    behind_mount(parts.uri.path()).is_some()
-}
-
-/// The path behind the mount.
-fn behind_mount(path: &str) -> Option<&str> {
-    path.strip_prefix(PATH).filter(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// Answers a gateway, where memory alone knows. With `unread`, the request has a body that nobody will read.
-pub(super) fn answer_at_once(app: &App, parts: &Parts, peer: SocketAddr, unread: bool) -> Option<Response> {
-    let prove = |presented: Option<&Presented>| match app.authority.prove_at_once(presented) {
-        Some(proven) => {
-            note_failed(app, parts, peer, presented, &proven);
-            Some(proven)
-        }
-        // The database is not asked for somebody who keeps failing.
-        None => app.authority.is_limited(app.source(&parts.headers, peer)).map(|_| Err(Denied::Refused(Reason::UnknownClient))),
-    };
-    let decided = catch_unwind(AssertUnwindSafe(|| decide(app, parts, prove)));
-    let decided = decided.unwrap_or_else(|_| {
-        app.metrics.panics.inc();
-        Some(Err(Refused::Unknown))
-    });
-    decided.map(|decided| respond(app, parts, unread, decided))
-}
-
-/// Answers a gateway where the database has to be asked.
-pub(super) async fn answer(app: App, parts: Parts, peer: SocketAddr, unread: bool) -> Response {
-    let presented = presented(&parts);
-    let asking = tokio::time::timeout(app.limits.request_timeout, app.authority.prove(presented.as_ref()));
-    let proven = AssertUnwindSafe(asking).catch_unwind().await.unwrap_or_else(|_| {
-        app.metrics.panics.inc();
-        Ok(Err(Denied::Unknown))
-    });
-    let proven = proven.unwrap_or(Err(Denied::Unknown));
-    note_failed(&app, &parts, peer, presented.as_ref(), &proven);
-    let decided = decide(&app, &parts, |_| Some(proven)).unwrap_or(Err(Refused::Unknown));
-    respond(&app, &parts, unread, decided)
-}
-
-/// Counts who was refused. A gateway is told nothing of it: it knows no other answer than 401.
-fn note_failed(app: &App, parts: &Parts, peer: SocketAddr, presented: Option<&Presented>, proven: &Result<Proven, Denied>) {
-    if let Err(Denied::Refused(_)) = proven {
-        let _ = app.authority.note_failed(app.source(&parts.headers, peer), presented);
-    }
-}
-
-fn respond(app: &App, parts: &Parts, unread: bool, decided: Result<Passed<'_>, Refused>) -> Response {
-    let mut response = match &decided {
-        Ok(_) => Response::new(Body::empty()),
-        Err(refused) => refused.response::<Body>(),
-    };
-    let headers = response.headers_mut();
-    identity::insert(app, parts, headers, decided.as_ref().ok());
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::DATE, app.date());
-    if unread || app.is_ending() {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    app.metrics.answered(response.status());
-    response
+/// What a gateway asks, in whichever way.
+struct Question<'q> {
+    /// Where the request comes from.
+    source: IpAddr,
+    /// The credential, where there is one that could be.
+    presented: Option<Presented>,
+    /// What the route needs; `None` is a mistake in the gateway's configuration.
+    required: Option<Requirement>,
+    /// What the client asked of the platform, where that decides too; `None` in it is what the gateway did not say once.
+    asked: Option<Option<Asked<'q>>>,
 }
 
 /// A request that may pass.
-struct Passed<'p> {
+struct Passed<'q> {
     proven: Proven,
     /// The client's method and path, where those were decided by.
-    request: Option<(&'p str, &'p str)>,
+    request: Option<(&'q str, &'q str)>,
 }
 
 /// What becomes of a request; `None` where `prove` can't say.
-fn decide<'p>(
+fn decide<'q>(
     app: &App,
-    parts: &'p Parts,
+    question: &Question<'q>,
     prove: impl FnOnce(Option<&Presented>) -> Option<Result<Proven, Denied>>,
-) -> Option<Result<Passed<'p>, Refused>> {
-    let behind = behind_mount(parts.uri.path()).unwrap_or_default();
-    let gateway = gateway::named(&app.surroundings.gateways, behind);
-    // Where the gateway appends the client's own query, nothing in it is for us.
-    let query = if gateway.is_some_and(|(gateway, _)| gateway.headers.is_none()) { None } else { parts.uri.query() };
-    let Some(required) = Requirement::parse(query, behind.is_empty() || gateway.is_some()) else {
-        app.report_misconfigured("the query of /verify takes require=VIEW,TRANSACT,MANAGE and env=sandbox or production, each once");
+) -> Option<Result<Passed<'q>, Refused>> {
+    let Some(required) = &question.required else {
+        app.report_misconfigured(
+            "a gateway may ask for require=VIEW,TRANSACT,MANAGE and env=sandbox or production, each once: in the query of /verify, or \
+             in context_extensions, which also take operations=on or off",
+        );
         return Some(Err(Refused::Unknown));
     };
-    let proven = match prove(presented(parts).as_ref())? {
+    let proven = match prove(question.presented.as_ref())? {
         Ok(proven) => proven,
-        Err(denied) => return Some(Err(denied.into())),
+        Err(denied) => {
+            if let Denied::Refused(_) = denied {
+                // A gateway is told nothing of it: it knows no other answer than 401.
+                let _ = app.authority.note_failed(question.source, question.presented.as_ref());
+            }
+            return Some(Err(denied.into()));
+        }
     };
-    let may = allowed(&proven, required.permissions, required.environment).and_then(|()| match gateway {
-        Some((gateway, behind)) => may_do(app, &proven, gateway::asked(gateway, behind, parts)).map(Some),
+    let may = allowed(&proven, required.permissions, required.environment).and_then(|()| match question.asked {
+        Some(asked) => may_do(app, &proven, asked).map(Some),
         None => Ok(None),
     });
     if may.is_err_and(|refused| refused != Refused::Unknown) {
@@ -129,8 +75,25 @@ fn decide<'p>(
     Some(may.map(|request| Passed { proven, request }))
 }
 
+/// The same where memory alone knows.
+fn decide_at_once<'q>(app: &App, question: &Question<'q>) -> Option<Result<Passed<'q>, Refused>> {
+    // The database is not asked for somebody who keeps failing.
+    let limited = || app.authority.is_limited(question.source).map(|_| Err(Denied::Refused(Reason::UnknownClient)));
+    decide(app, question, |presented| app.authority.prove_at_once(presented).or_else(limited))
+}
+
+/// The same where the database may have to be asked.
+async fn decide_asking<'q>(app: &App, question: &Question<'q>) -> Result<Passed<'q>, Refused> {
+    if let Some(decided) = decide_at_once(app, question) {
+        return decided;
+    }
+    let proving = tokio::time::timeout(app.limits.request_timeout, app.authority.prove(question.presented.as_ref()));
+    let proven = proving.await.unwrap_or(Err(Denied::Unknown));
+    decide(app, question, |_| Some(proven)).unwrap_or(Err(Refused::Unknown))
+}
+
 /// Whether a token may do what was asked of the platform; which is this method at this path.
-fn may_do<'p>(app: &App, proven: &Proven, asked: Option<Asked<'p>>) -> Result<(&'p str, &'p str), Refused> {
+fn may_do<'q>(app: &App, proven: &Proven, asked: Option<Asked<'q>>) -> Result<(&'q str, &'q str), Refused> {
     let asked = asked.ok_or(Refused::NoOperation)?;
     let target = Target::parse(asked.target).map_err(|_| Refused::NoOperation)?;
     match app.authority.need_of(asked.method, &target) {
@@ -147,6 +110,16 @@ fn allowed(proven: &Proven, permissions: Permissions, environment: Option<Enviro
     Refused::of(proven, permissions, environment).map_or(Ok(()), Err)
 }
 
-fn presented(parts: &Parts) -> Option<Presented> {
-    Presented::parse_only(parts.headers.get_all(header::AUTHORIZATION))
+/// The credential of all that came as `Authorization`.
+fn presented<V: AsRef<[u8]>>(values: impl IntoIterator<Item = V>) -> Option<Presented> {
+    only(values).and_then(|value| Presented::parse_basic(value.as_ref()))
+}
+
+/// Exactly one: of two, whoever is in front of us may have looked at the other.
+fn only<V>(values: impl IntoIterator<Item = V>) -> Option<V> {
+    let mut values = values.into_iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => Some(value),
+        _ => None,
+    }
 }

@@ -1,4 +1,4 @@
-//! What a gateway's configuration asks for beyond a live token: `?require=MANAGE&env=production`.
+//! What a gateway's configuration asks for beyond a live token: `?require=MANAGE&env=production`, or the same as pairs.
 
 use crate::domain::{Environment, Permissions};
 
@@ -15,9 +15,15 @@ impl Requirement {
     /// Behind a path suffix the query can be the client's own, which a gateway appends: names that are not ours are
     /// then none of our business. It can ask for more than the gateway does, never for less.
     pub(super) fn parse(query: Option<&str>, strict: bool) -> Option<Self> {
+        let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        Self::of(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))), strict)
+    }
+
+    /// The same of names and values that are told apart already.
+    pub(super) fn of<'p>(pairs: impl IntoIterator<Item = (&'p str, &'p str)>, strict: bool) -> Option<Self> {
         let mut required = Self::default();
-        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-            match pair.split_once('=').unwrap_or((pair, "")) {
+        for pair in pairs {
+            match pair {
                 ("require", names) if required.permissions.is_empty() => required.permissions = permissions(names)?,
                 ("env", name) if required.environment.is_none() => required.environment = Some(Environment::parse(name)?),
                 ("require" | "env", _) => return None,

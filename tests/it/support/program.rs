@@ -17,6 +17,8 @@ pub(crate) struct Server {
     pub(crate) child: Child,
     pub(crate) api: SocketAddr,
     pub(crate) admin: SocketAddr,
+    /// Where it is switched on.
+    pub(crate) ext_authz: Option<SocketAddr>,
     stderr: std::sync::mpsc::Receiver<String>,
 }
 
@@ -49,7 +51,8 @@ impl Server {
         };
         let admin = announced("admin on http://");
         let api = announced("listening on http://");
-        Self { child, api, admin, stderr }
+        let ext_authz = seen.iter().find_map(|line| line.strip_prefix("ext_authz on http://")).map(|address| address.parse().unwrap());
+        Self { child, api, admin, ext_authz, stderr }
     }
 
     /// What it has logged since it was asked last.

@@ -1,0 +1,126 @@
+//! Envoy's `ext_authz` over gRPC: `envoy.service.auth.v3.Authorization/Check`.
+//!
+//! By operation, as at `/verify/envoy`: method and path are members of the message. A route's `context_extensions` can ask
+//! for more: `require` and `env` as in the query of `/verify`; and with `operations: "off"` the operation decides nothing.
+
+mod message;
+mod unary;
+
+use std::{net::SocketAddr, panic::AssertUnwindSafe};
+
+use axum::extract::Request;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderName, Response, StatusCode, header};
+use hyper::body::Incoming;
+
+use self::{
+    message::{
+        Allowed, AppendAction, AttributeContext, CheckRequest, CheckResponse, Denied, HeaderOption, HeaderValue, HttpRequest, HttpStatus,
+        Status, Told,
+    },
+    unary::{Failed, Reply},
+};
+use super::{App, Asked, Passed, Question, Refused, Requirement, decide_asking, identity, presented};
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The one method.
+const PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
+
+/// Answers a call. Whatever goes wrong, the answer is a status and no message, so that nobody passes.
+pub(in crate::http) async fn answer(app: App, request: Request<Incoming>, peer: SocketAddr) -> Response<Reply> {
+    let answered = AssertUnwindSafe(check(&app, request, peer)).catch_unwind().await.unwrap_or_else(|_| {
+        app.metrics.panics.inc();
+        Err(Failed::Internal)
+    });
+    unary::reply(answered.as_ref().map_err(|failed| *failed))
+}
+
+async fn check(app: &App, request: Request<Incoming>, peer: SocketAddr) -> Result<CheckResponse, Failed> {
+    unary::check_head(&request, PATH)?;
+    let CheckRequest { attributes } = unary::read(request.into_body(), app.limits.body_timeout).await?;
+    let AttributeContext { request, context_extensions } = attributes.unwrap_or_default();
+    let http = request.and_then(|request| request.http).unwrap_or_default();
+    let extensions = context_extensions.iter().map(|pair| Some((text(&pair.key)?, text(&pair.value)?)));
+    let decided = decide_asking(app, &question(app, &http, peer, extensions.collect::<Option<Vec<_>>>())).await;
+    Ok(told(app, decided))
+}
+
+fn question<'q>(app: &App, http: &'q HttpRequest, peer: SocketAddr, extensions: Option<Vec<(&str, &str)>>) -> Question<'q> {
+    let (required, by_operation) = extensions.and_then(|extensions| required(&extensions)).unzip();
+    let asked = by_operation.unwrap_or(true).then(|| Some(Asked { method: text(&http.method)?, target: text(&http.path)? }));
+    // As over HTTP: Envoy is the peer, and what it wrote of the client counts where it is trusted.
+    let forwarded = named(http, FORWARDED_FOR).filter_map(|value| Some((FORWARDED_FOR, http::HeaderValue::from_bytes(value).ok()?)));
+    let source = app.source(&forwarded.collect(), peer);
+    Question { source, presented: presented(named(http, header::AUTHORIZATION)), required, asked }
+}
+
+/// All values of a header, in whichever form Envoy was told to send it. It sends one form; of both, either could be somebody
+/// else's.
+fn named(http: &HttpRequest, wanted: HeaderName) -> impl Iterator<Item = &Bytes> {
+    let raw = http.header_map.iter().flat_map(|map| &map.headers);
+    let raw = raw.map(|header| (&header.key, if header.raw_value.is_empty() { &header.value } else { &header.raw_value }));
+    let headers = http.headers.iter().map(|header| (&header.key, &header.value)).chain(raw);
+    headers.filter(move |(name, _)| name.eq_ignore_ascii_case(wanted.as_str().as_bytes())).map(|(_, value)| value)
+}
+
+/// What a route's configuration asks for, and whether the operation decides too; `None` is a mistake in it. Every name is
+/// ours: of one that we don't know, somebody expects something.
+fn required(extensions: &[(&str, &str)]) -> Option<(Requirement, bool)> {
+    const OPERATIONS: &str = "operations";
+    let mut of_operations = extensions.iter().filter(|(name, _)| *name == OPERATIONS);
+    let by_operation = match (of_operations.next(), of_operations.next()) {
+        (None, _) | (Some((_, "on")), None) => true,
+        (Some((_, "off")), None) => false,
+        _ => return None,
+    };
+    let rest = extensions.iter().copied().filter(|(name, _)| *name != OPERATIONS);
+    Requirement::of(rest, true).map(|required| (required, by_operation))
+}
+
+fn text(bytes: &Bytes) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+fn told(app: &App, decided: Result<Passed<'_>, Refused>) -> CheckResponse {
+    let (status, code, told) = match decided {
+        Ok(passed) => {
+            let mut headers = HeaderMap::new();
+            identity::insert(app, None, &mut headers, Some(&passed));
+            // The secret ends at the gateway, also where its configuration does not say so.
+            let headers_to_remove = vec![header::AUTHORIZATION.as_str().to_owned()];
+            (StatusCode::OK, 0, Told::Allowed(Allowed { headers: options(&headers), headers_to_remove }))
+        }
+        Err(refused) => {
+            let (parts, body) = refused.response::<Bytes>().into_parts();
+            let status = Some(HttpStatus { code: parts.status.as_u16().into() });
+            (parts.status, code(refused), Told::Denied(Denied { status, headers: options(&parts.headers), body }))
+        }
+    };
+    app.metrics.answered(status);
+    // Without a status, Envoy would take it for a yes.
+    CheckResponse { status: Some(Status { code }), told: Some(told) }
+}
+
+/// The status that gRPC has for it.
+const fn code(refused: Refused) -> i32 {
+    match refused {
+        Refused::Unauthorized => 16,
+        Refused::Lacking(_) | Refused::Elsewhere | Refused::NoOperation => 7,
+        Refused::Unknown => 14,
+    }
+}
+
+/// Each in place of what the client may have sent.
+fn options(headers: &HeaderMap) -> Vec<HeaderOption> {
+    let option = |(name, value): (&http::HeaderName, &http::HeaderValue)| HeaderOption {
+        header: Some(HeaderValue {
+            key: Bytes::copy_from_slice(name.as_str().as_bytes()),
+            value: Bytes::copy_from_slice(value.as_bytes()),
+            raw_value: Bytes::new(),
+        }),
+        append_action: AppendAction::OverwriteIfExistsOrAdd.into(),
+    };
+    headers.iter().map(option).collect()
+}
