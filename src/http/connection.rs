@@ -96,7 +96,6 @@ pub(super) async fn serve(
         connections.add(waiting, tokio::spawn(serving).abort_handle());
     }
     drop(listener);
-    connections.sweep(&waits, true);
     let everybody = u32::try_from(waits.max_connections).unwrap_or(u32::MAX);
     let _ = tokio::time::timeout(drain, room.acquire_many(everybody)).await;
     sweeping.abort();
@@ -158,13 +157,14 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).push((waiting, task));
     }
 
-    /// Ends those that wait too long; when `ending`, all that wait for a request.
+    /// Ends those that wait too long; when `ending`, all that have waited for a request since the last sweep, so that one
+    /// that is on its way is still answered.
     fn sweep(&self, waits: &Waits, ending: bool) {
         let now = coarse_millis();
         let crowded = if self.crowded.load(Ordering::SeqCst) { CROWDED } else { Duration::MAX };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|(waiting, task)| {
-            let too_long = waiting.is_too_long(waits, crowded, now) || ending && waiting.is_for_a_request();
+            let too_long = waiting.is_too_long(waits, crowded, now) || ending && waiting.is_for_a_request(now);
             if too_long {
                 task.abort();
             }
@@ -235,9 +235,10 @@ impl Waiting {
         }
     }
 
-    fn is_for_a_request(&self) -> bool {
+    fn is_for_a_request(&self, now: u64) -> bool {
+        let waited = u128::from(now.saturating_sub(self.since.load(Ordering::Relaxed))) >= SWEEP.as_millis();
         let stalled = self.stalled.load(Ordering::Relaxed) > 0;
-        matches!(self.phase.load(Ordering::Relaxed), Self::NEW | Self::IDLE) && !stalled
+        matches!(self.phase.load(Ordering::Relaxed), Self::NEW | Self::IDLE) && waited && !stalled
     }
 
     fn is_too_long(&self, waits: &Waits, crowded: Duration, now: u64) -> bool {

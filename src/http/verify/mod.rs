@@ -1,9 +1,9 @@
 //! `/verify`: may this request of the platform's API pass? Asked by gateways, for each one; the hot path of everything.
 //!
 //! Any method, any path suffix, no body; the credential alone proves. Only the query, which the gateway's own configuration
-//! writes, asks for more; or, at `/verify/NAME`, the operation that the client's method and path are. The answer is 200 with who it is in headers, 401, 403, or 503 where it can't be
-//! known. It runs before the router and its layers, takes no lock, runs no SQL for a token that the index holds, and
-//! allocates what its answer consists of.
+//! writes, asks for more; or, at `/verify/NAME`, the operation that the client's method and path are. The answer is 200
+//! with who it is in headers, 401, 403, or 503 where it can't be known. It runs before the router and its layers, takes no
+//! lock, runs no SQL for a token that the index holds, and allocates what its answer consists of.
 
 mod gateway;
 mod identity;
@@ -21,7 +21,7 @@ use http::{HeaderValue, header, request::Parts};
 use self::{gateway::Asked, requirement::Requirement};
 use super::App;
 use crate::{
-    authority::{Denied, Reason},
+    authority::Denied,
     domain::{Environment, Need, Permissions, Presented, Proven, Target},
     refusal::Refused,
 };
@@ -46,8 +46,8 @@ pub(super) fn answer_at_once(app: &App, parts: &Parts, peer: SocketAddr, unread:
             note_failed(app, parts, peer, presented, &proven);
             Some(proven)
         }
-        // The database is not asked for somebody who keeps failing.
-        None => app.authority.is_limited(app.source(&parts.headers, peer)).map(|_| Err(Denied::Refused(Reason::UnknownClient))),
+        // The database is not asked for a source that keeps failing; so it is not known, and not said to be nobody's.
+        None => app.authority.is_limited(app.source(&parts.headers, peer)).map(|_| Err(Denied::Unknown)),
     };
     let decided = catch_unwind(AssertUnwindSafe(|| decide(app, parts, prove)));
     let decided = decided.unwrap_or_else(|_| {
