@@ -99,7 +99,6 @@ pub(super) async fn serve<F: Future<Output = ()> + Send + 'static>(
         connections.add(waiting, tokio::spawn(serving).abort_handle());
     }
     drop(listener);
-    connections.sweep(&waits, true);
     let everybody = u32::try_from(waits.max_connections).unwrap_or(u32::MAX);
     let _ = tokio::time::timeout(drain, room.acquire_many(everybody)).await;
     sweeping.abort();
@@ -165,13 +164,14 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).push((waiting, task));
     }
 
-    /// Ends those that wait too long; when `ending`, all that wait for a request. Who can be told to go is told first.
+    /// Ends those that wait too long; when `ending`, all that have waited for a request since the last sweep, so that one
+    /// that is on its way is still answered. Who can be told to go is told first.
     fn sweep(&self, waits: &Waits, ending: bool) {
         let now = coarse_millis();
         let crowded = if self.crowded.load(Ordering::SeqCst) { CROWDED } else { Duration::MAX };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|(waiting, task)| {
-            let too_long = waiting.is_too_long(waits, crowded, now) || ending && waiting.has_to_go();
+            let too_long = waiting.is_too_long(waits, crowded, now) || ending && waiting.has_to_go(now);
             let ended = too_long && !waiting.tell_to_go(now);
             if ended {
                 task.abort();
@@ -258,8 +258,8 @@ impl Waiting {
     }
 
     /// Whether it has to go when the server ends.
-    fn has_to_go(&self) -> bool {
-        self.is_for_a_request() || self.go.is_some() && self.going.load(Ordering::Relaxed) == 0
+    fn has_to_go(&self, now: u64) -> bool {
+        self.is_for_a_request(now) || self.go.is_some() && self.going.load(Ordering::Relaxed) == 0
     }
 
     /// Notes that an answer waits to be read, or that none does any more.
@@ -282,9 +282,10 @@ impl Waiting {
         }
     }
 
-    fn is_for_a_request(&self) -> bool {
+    fn is_for_a_request(&self, now: u64) -> bool {
+        let waited = u128::from(now.saturating_sub(self.since.load(Ordering::Relaxed))) >= SWEEP.as_millis();
         let stalled = self.stalled.load(Ordering::Relaxed) > 0 || self.going.load(Ordering::Relaxed) > 0;
-        matches!(self.phase.load(Ordering::Relaxed), Self::NEW | Self::IDLE) && !stalled
+        matches!(self.phase.load(Ordering::Relaxed), Self::NEW | Self::IDLE) && waited && !stalled
     }
 
     fn is_too_long(&self, waits: &Waits, crowded: Duration, now: u64) -> bool {

@@ -296,3 +296,31 @@ fn o_03_silent_connections_make_room() {
     fixture.alive();
     drop(silent);
 }
+
+/// The hot path takes nothing that the ordinary way would refuse: another program on the way could read it differently.
+#[test]
+fn a_34_what_gateways_ask_is_held_to_the_same_framing() {
+    let fixture = Fixture::new(&["--header-timeout", "1s", "--body-timeout", "1s", "--idle-timeout", "1s"]);
+    let auth = format!("Authorization: {}\r\n", fixture.root.basic());
+    let smuggled = format!("GET /verify HTTP/1.1\r\nHost: x\r\n{auth}\r\n");
+    let ask = |headers: &str, body: &str| format!("POST /verify/a HTTP/1.1\r\n{auth}{headers}\r\n\r\n{body}").into_bytes();
+    for (request, statuses) in [
+        (ask("Host: x\r\nConnection: close", ""), vec![200]),
+        // A body is not read, and what is left of it is no request.
+        (ask(&format!("Host: x\r\nContent-Length: {}", smuggled.len()), &smuggled), vec![200]),
+        (ask("Host: x\r\nContent-Length: 10", ""), vec![200]),
+        (ask("Host: x\r\nTransfer-Encoding: chunked", &smuggled), vec![200]),
+        // Of both, the HTTP library takes the coding and drops the length: one answer, as everywhere (RFC 9112, 6.3).
+        (ask("Host: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked", &format!("0\r\n\r\n{smuggled}")), vec![200]),
+        (ask("Host: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 4", &format!("0\r\n\r\n{smuggled}")), vec![200]),
+        (ask("Host: x\r\nHost: y", ""), vec![400]),
+        (ask("Host: a@b", ""), vec![400]),
+        (ask("X: y", ""), vec![400]),
+        (ask(&format!("Host: x\r\nX: {}", "a".repeat(20_000)), ""), vec![431]),
+        (ask(&format!("Host: x\r\n{auth}Connection: close"), ""), vec![401]),
+        ([smuggled.as_bytes(), ask("Host: x\r\nHost: y", "").as_slice()].concat(), vec![200, 400]),
+    ] {
+        assert_eq!(fixture.answers(&request), statuses, "{}", String::from_utf8_lossy(&request[..request.len().min(300)]));
+    }
+    fixture.alive();
+}

@@ -18,7 +18,7 @@ pub(super) use self::over_http::{answer, answer_at_once, is_asked};
 use self::{gateway::Asked, requirement::Requirement};
 use super::App;
 use crate::{
-    authority::{Denied, Reason},
+    authority::Denied,
     domain::{Environment, Need, Permissions, Presented, Proven, Target},
     refusal::Refused,
 };
@@ -77,8 +77,8 @@ fn decide<'q>(
 
 /// The same where memory alone knows.
 fn decide_at_once<'q>(app: &App, question: &Question<'q>) -> Option<Result<Passed<'q>, Refused>> {
-    // The database is not asked for somebody who keeps failing.
-    let limited = || app.authority.is_limited(question.source).map(|_| Err(Denied::Refused(Reason::UnknownClient)));
+    // The database is not asked for a source that keeps failing; so it is not known, and not said to be nobody's.
+    let limited = || app.authority.is_limited(question.source).map(|_| Err(Denied::Unknown));
     decide(app, question, |presented| app.authority.prove_at_once(presented).or_else(limited))
 }
 

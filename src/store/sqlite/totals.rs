@@ -153,9 +153,10 @@ pub(super) fn count(c: &Connection, scope: Scope, filter: &TokenFilter) -> Resul
     Ok(total)
 }
 
-/// How many live tokens all platforms have.
+/// About how many live tokens all platforms have; no more than the file could hold, whatever somebody wrote into it.
 pub(super) fn live(c: &Connection) -> Result<u64, Error> {
-    let sql = "SELECT coalesce(sum(live), 0) FROM live_count WHERE name_id = 0 AND shift = 63";
+    let sql = "SELECT CAST(max(0, min((SELECT total(live) FROM live_count WHERE name_id = 0 AND shift = 63), \
+               (SELECT page_count * page_size / 128 FROM pragma_page_count, pragma_page_size))) AS INTEGER)";
     Ok(prepare(c, sql)?.query_row([], |row| row.get::<_, i64>(0))?.unsigned_abs())
 }
 
