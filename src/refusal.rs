@@ -114,15 +114,13 @@ impl Refused {
     }
 
     /// What goes with its status.
-    pub(crate) const fn header(self) -> Option<(HeaderName, HeaderValue)> {
+    pub(crate) const fn header(self) -> Option<(&'static str, &'static str)> {
         match self {
-            Self::Unauthorized => {
-                Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"countersign\", charset=\"UTF-8\"")))
-            }
+            Self::Unauthorized => Some(("www-authenticate", "Basic realm=\"countersign\", charset=\"UTF-8\"")),
             Self::Lacking(_) | Self::Elsewhere => None,
             #[cfg(feature = "server")]
             Self::NoOperation => None,
-            Self::Unknown => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
+            Self::Unknown => Some(("retry-after", "1")),
         }
     }
 
@@ -130,22 +128,28 @@ impl Refused {
         Envelope { status: self.status().as_u16(), code: self.code(), message: self.message(), details: &self.details() }.text()
     }
 
-    /// The whole answer. Its body was made once: a flood of refusals must cost no more than what it would pass for.
-    pub(crate) fn response<B: From<Bytes>>(self) -> Response<B> {
-        let body = match self {
-            Self::Unauthorized => &*UNAUTHORIZED,
+    /// Its JSON, made once: a flood of refusals must cost no more than what it would pass for.
+    pub(crate) fn body(self) -> &'static Bytes {
+        match self {
+            Self::Unauthorized => &UNAUTHORIZED,
             Self::Lacking(permissions) => &LACKING[usize::from(permissions.bits())],
-            Self::Elsewhere => &*ELSEWHERE,
+            Self::Elsewhere => &ELSEWHERE,
             #[cfg(feature = "server")]
-            Self::NoOperation => &*NO_OPERATION,
-            Self::Unknown => &*UNKNOWN,
-        };
-        let mut response = Response::new(B::from(body.clone()));
+            Self::NoOperation => &NO_OPERATION,
+            Self::Unknown => &UNKNOWN,
+        }
+    }
+
+    /// The whole answer.
+    pub(crate) fn response<B: From<Bytes>>(self) -> Response<B> {
+        let mut response = Response::new(B::from(self.body().clone()));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.extend(self.header());
+        if let Some((name, value)) = self.header() {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
         response
     }
 }

@@ -76,6 +76,7 @@ pub(crate) fn in_process(args: &Args) -> Outcome {
         let data = Dataset::of(tokens)?;
         let authority: Arc<Authority> = runtime.block_on(dataset::open(&data.directory, Arc::new(SystemClock), Some(LEASE)))?;
         let follower = Follower::start(&authority)?;
+        runtime.block_on(authority.load_tokens())?;
         // Loading takes longer than a lease lasts: it is believed from the first time that it has followed.
         while runtime.block_on(authority.ready()).is_err() {
             std::thread::sleep(LEASE / 10);

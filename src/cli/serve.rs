@@ -65,7 +65,7 @@ impl Server {
             trusted_proxies: config.trusted_proxies.clone(),
             assertions: config.assertion.then(|| authority.assertions(config.assertion_lifetime, config.assertion_audience.clone())),
         };
-        let app = App::new(Arc::clone(&authority), Arc::new(SystemClock), limits, surroundings, format!("{:08x}", u32::from_be_bytes(run)));
+        let app = App::new(Arc::clone(&authority), Arc::new(SystemClock), limits, surroundings, u32::from_be_bytes(run));
         Ok(Self { authority, listeners, config, app, signals, log })
     }
 

@@ -28,6 +28,7 @@ use super::{
     App,
     auth::RequestContext,
     envelope::{ClientCode, Refusal},
+    source,
 };
 use crate::domain::{Invalid, RequestInfo};
 
@@ -59,7 +60,8 @@ pub(super) async fn answer(app: App, router: axum::Router, request: Request<Inco
 /// Answers a request in the process, as tests send it.
 pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: Request, peer: SocketAddr) -> Response {
     let began = app.clock.boot();
-    let source = app.source(request.headers(), peer);
+    let forwarded = request.headers().get_all(source::FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+    let source = app.source(forwarded, peer);
     let info = RequestInfo { id: request_id(&app, &request), source: source.to_string() };
     let context = RequestContext { info, source, caller: Arc::default() };
     let (method, target) = (request.method().clone(), request.uri().path().len());
@@ -134,16 +136,17 @@ pub(super) async fn note_route(request: Request, next: axum::middleware::Next) -
 
 /// The caller's id, if it sent one well-formed one that is not a secret sent by mistake; else a new one.
 fn request_id(app: &App, request: &Request) -> String {
-    let theirs = their_request_id(request.headers()).and_then(|value| value.to_str().ok());
-    theirs.map_or_else(|| app.new_request_id(), str::to_owned)
+    let mut values = request.headers().get_all(REQUEST_ID).iter();
+    let theirs = match (values.next(), values.next()) {
+        (Some(value), None) if may_be_taken_over(value.as_bytes()) => value.to_str().ok(),
+        _ => None,
+    };
+    theirs.map_or_else(|| app.request_id_text(), str::to_owned)
 }
 
-/// The caller's id, if it sent one that may be taken over.
-pub(super) fn their_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
-    let mut values = headers.get_all(REQUEST_ID).iter();
-    let (value, None) = (values.next()?, values.next()) else { return None };
-    let well_formed = (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic);
-    (well_formed && !value.as_bytes().windows(6).any(|part| part == b"iksec_")).then_some(value)
+/// Whether a caller's own id is well-formed, and no secret sent by mistake.
+pub(super) fn may_be_taken_over(id: &[u8]) -> bool {
+    (1..=128).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic) && !id.windows(6).any(|part| part == b"iksec_")
 }
 
 /// Whether a head is as RFC 9112 has it, and no longer than allowed.
@@ -160,7 +163,7 @@ fn misframed(parts: &Parts) -> Option<Misframed> {
     let values = |name: HeaderName| parts.headers.get_all(name).iter().map(|value| value.to_str().unwrap_or(","));
     let (mut hosts, mut codings) = (values(header::HOST), values(header::TRANSFER_ENCODING));
     let host_ok = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => is_plain(host) || host.is_empty() || (host.parse::<Authority>().is_ok() && !host.contains('@')),
+        (Some(host), None) => is_plain_host(host) || host.is_empty() || (host.parse::<Authority>().is_ok() && !host.contains('@')),
         (None, _) => parts.version < Version::HTTP_11,
         _ => false,
     };
@@ -175,7 +178,7 @@ fn misframed(parts: &Parts) -> Option<Misframed> {
 }
 
 /// Whether a host is a name or an address as they all are: what else could be one is for a parser to say.
-fn is_plain(host: &str) -> bool {
+pub(super) fn is_plain_host(host: &str) -> bool {
     let (name, port) = host.split_once(':').unwrap_or((host, "80"));
     let of_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
     !name.is_empty() && name.bytes().all(of_name) && (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit())

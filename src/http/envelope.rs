@@ -82,7 +82,8 @@ impl Refusal {
     }
 
     fn at_the_gate(refused: Refused) -> Self {
-        let headers = refused.header().into_iter().collect();
+        let headers =
+            refused.header().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).into_iter().collect();
         Self { status: refused.status(), code: refused.code(), message: refused.message(), details: refused.details(), headers }
     }
 

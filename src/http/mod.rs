@@ -20,6 +20,7 @@ mod create;
 mod date;
 mod envelope;
 mod grid;
+mod http1;
 mod json;
 mod ops;
 mod path;
@@ -42,16 +43,16 @@ use std::{
 };
 
 use axum::{Router, extract::Request, response::Response};
-use bytes::{BufMut as _, BytesMut};
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use ipnet::IpNet;
 use tokio::{net::TcpListener, sync::watch};
 
 use self::{
-    connection::{Enveloped, Waits},
+    connection::Waits,
     envelope::{ClientCode, Refusal},
+    http1::{Enveloped, Patient},
 };
 use crate::{
     authority::{Assertions, Authority, Clock},
@@ -95,7 +96,7 @@ pub struct Shared {
     metrics: ops::Metrics,
     ending: AtomicBool,
     /// The start of all request ids of this process, and how many there were.
-    ids: (String, AtomicU64),
+    ids: (u32, AtomicU64),
     date: date::Shown,
     /// In which minute a gateway's mistaken configuration was last reported.
     misconfigured: AtomicU64,
@@ -116,8 +117,8 @@ impl std::fmt::Debug for App {
 }
 
 impl App {
-    /// An app over an authority. `run` begins all request ids of this process: eight hex digits that differ at each start.
-    pub fn new(authority: Arc<Authority>, clock: Arc<dyn Clock>, limits: Limits, surroundings: Surroundings, run: String) -> Self {
+    /// An app over an authority. `run` begins all request ids of this process, and is to differ at each start.
+    pub fn new(authority: Arc<Authority>, clock: Arc<dyn Clock>, limits: Limits, surroundings: Surroundings, run: u32) -> Self {
         Self(Arc::new(Shared {
             authority,
             clock,
@@ -131,24 +132,23 @@ impl App {
         }))
     }
 
-    fn new_request_id(&self) -> String {
-        let mut id = BytesMut::with_capacity(17);
-        self.put_request_id(&mut id);
-        String::from_utf8_lossy(&id).into_owned()
-    }
-
-    /// Writes a new request id: the start that all of this process have, and eight hex digits.
-    fn put_request_id(&self, text: &mut BytesMut) {
+    /// A new request id, which is ASCII: what all of this process begin with, and eight hex digits.
+    fn new_request_id(&self) -> [u8; 17] {
         let (run, count) = &self.ids;
-        let count = count.fetch_add(1, Ordering::Relaxed);
-        text.put_slice(run.as_bytes());
-        text.put_u8(b'-');
-        (0..8).rev().for_each(|digit| text.put_u8(b"0123456789abcdef"[(count >> (4 * digit)) as usize & 15]));
+        let count = count.fetch_add(1, Ordering::Relaxed) as u32;
+        let mut id = [b'-'; 17];
+        id[..8].copy_from_slice(&hex(*run));
+        id[9..].copy_from_slice(&hex(count));
+        id
     }
 
-    /// Where a request comes from.
-    fn source(&self, headers: &HeaderMap, peer: SocketAddr) -> IpAddr {
-        source::of(&self.surroundings.trusted_proxies, headers, peer)
+    fn request_id_text(&self) -> String {
+        self.new_request_id().into_iter().map(char::from).collect()
+    }
+
+    /// Where a request comes from, with the values of its `X-Forwarded-For`.
+    fn source<'f>(&self, forwarded: impl DoubleEndedIterator<Item = &'f [u8]>, peer: SocketAddr) -> IpAddr {
+        source::of(&self.surroundings.trusted_proxies, forwarded, peer)
     }
 
     /// Now, as the `Date` header has it.
@@ -198,10 +198,7 @@ impl App {
     pub async fn answer(&self, request: Request, peer: SocketAddr) -> Response {
         let (parts, body) = request.into_parts();
         if verify::is_asked(&parts) {
-            return match verify::answer_at_once(self, &parts, peer, !body.is_end_stream()) {
-                Some(response) => response,
-                None => verify::answer(self.clone(), parts, peer, !body.is_end_stream()).await,
-            };
+            return verify::answer(self.clone(), parts, peer, !body.is_end_stream()).await;
         }
         let request = Request::from_parts(parts, body);
         answer::answer_routed(self.clone(), self.api(), request, peer).await
@@ -224,6 +221,10 @@ pub struct Listeners {
     pub ext_authz: Option<TcpListener>,
 }
 
+fn hex(value: u32) -> [u8; 8] {
+    std::array::from_fn(|at| b"0123456789abcdef"[(value >> (28 - 4 * at)) as usize & 15])
+}
+
 /// What a listener answers.
 #[derive(Clone)]
 struct Routed {
@@ -233,16 +234,9 @@ struct Routed {
     verifies: bool,
 }
 
-impl connection::Service for Routed {
-    fn answer_at_once(&self, request: http::Request<Incoming>, peer: SocketAddr) -> Result<Response, http::Request<Incoming>> {
-        if !self.verifies {
-            return Err(request);
-        }
-        let (parts, body) = request.into_parts();
-        // What is not HTTP as it should be takes the way of all other requests, and is refused there.
-        let asked = verify::is_asked(&parts) && answer::is_well_formed(&parts);
-        let answer = if asked { verify::answer_at_once(&self.app, &parts, peer, !body.is_end_stream()) } else { None };
-        answer.ok_or_else(|| http::Request::from_parts(parts, body))
+impl http1::Service for Routed {
+    async fn answer_plain(&self, stream: &mut Patient, peer: SocketAddr) -> Option<Vec<u8>> {
+        if self.verifies { verify::answer_plain(&self.app, stream, peer).await } else { Some(Vec::new()) }
     }
 
     fn answer(&self, request: http::Request<Incoming>, peer: SocketAddr) -> impl Future<Output = Response> + Send + use<> {
@@ -274,9 +268,9 @@ pub async fn serve(app: App, listeners: Listeners, config: &Config, ending: watc
     let listen = |listener, router: Router, verifies: bool, max_connections, ending| {
         let app = app.clone();
         let ids = app.clone();
-        let enveloped: Enveloped = Arc::new(move |theirs| answer::refused_head(theirs, &ids.new_request_id()));
+        let enveloped: Enveloped = Arc::new(move |theirs| answer::refused_head(theirs, &ids.request_id_text()));
         let service = Routed { app: app.clone(), router, verifies };
-        let begin = move |stream, peer| connection::http1(stream, peer, service.clone(), Arc::clone(&enveloped));
+        let begin = move |stream, peer| http1::serve(stream, peer, service.clone(), Arc::clone(&enveloped));
         connection::serve(listener, Waits { max_connections, ..waits.clone() }, begin, ending, config.drain_timeout)
     };
     let ext_authz = async |listener, ending| {

@@ -25,7 +25,7 @@ fn asserting(app: &mut TestApp, lifetime: u64, audience: Option<&str>) {
     let gateways = Config::layered(&Default::default(), [], None).unwrap().gateways;
     let assertions = Some(app.authority.assertions(Duration::from_secs(lifetime), audience.map(str::to_owned)));
     let surroundings = Surroundings { gateways, trusted_proxies: Vec::new(), assertions };
-    app.app = App::new(app.authority.clone(), app.clock.clone() as _, limits, surroundings, "00000000".to_owned());
+    app.app = App::new(app.authority.clone(), app.clock.clone() as _, limits, surroundings, 0);
 }
 
 async fn new() -> TestApp {

@@ -3,8 +3,7 @@
 //! One place for each kind of gateway, which its own configuration fills and clients can't: of several places, somebody
 //! else could have filled another one.
 
-use http::{HeaderMap, HeaderName, request::Parts};
-
+use super::head::Head;
 use crate::config::Gateway;
 
 /// The request that is asked about.
@@ -23,13 +22,14 @@ pub(super) fn named<'g, 'p>(gateways: &'g [Gateway], behind: &'p str) -> Option<
 }
 
 /// What the gateway says that the client sent; `None` where it does not say it once.
-pub(super) fn asked<'p>(gateway: &Gateway, behind: &'p str, parts: &'p Parts) -> Option<Asked<'p>> {
+pub(super) fn asked<'p>(gateway: &Gateway, behind: &'p str, head: &Head<'p>) -> Option<Asked<'p>> {
     let Some((method, target)) = &gateway.headers else {
-        return Some(Asked { method: parts.method.as_str(), target: behind });
+        return Some(Asked { method: head.method, target: behind });
     };
-    Some(Asked { method: only(&parts.headers, method)?, target: only(&parts.headers, target)? })
+    Some(Asked { method: text(head.only(method.as_str()))?, target: text(head.only(target.as_str()))? })
 }
 
-fn only<'p>(headers: &'p HeaderMap, name: &HeaderName) -> Option<&'p str> {
-    super::only(headers.get_all(name)).and_then(|value| value.to_str().ok())
+/// A value that can be compared with paths and methods: visible ASCII.
+fn text(value: Option<&[u8]>) -> Option<&str> {
+    std::str::from_utf8(value?).ok().filter(|value| value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')))
 }

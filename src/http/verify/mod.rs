@@ -8,14 +8,19 @@
 
 pub(super) mod ext_authz;
 mod gateway;
-mod identity;
+mod head;
 mod over_http;
+mod plain;
 mod requirement;
+mod told;
 
 use std::net::IpAddr;
 
-pub(super) use self::over_http::{answer, answer_at_once, is_asked};
 use self::{gateway::Asked, requirement::Requirement};
+pub(super) use self::{
+    over_http::{answer, is_asked},
+    plain::answer as answer_plain,
+};
 use super::App;
 use crate::{
     authority::Denied,

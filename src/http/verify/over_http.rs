@@ -8,9 +8,15 @@ use std::{
 
 use axum::{body::Body, response::Response};
 use futures_util::FutureExt as _;
-use http::{HeaderValue, header, request::Parts};
+use http::{HeaderValue, StatusCode, header, request::Parts};
 
-use super::{App, Passed, Question, Refused, Requirement, decide_asking, decide_at_once, gateway, identity, presented};
+use super::{
+    super::{answer, source},
+    App, Passed, Question, Refused, Requirement, gateway,
+    head::{Head, fields_of},
+    presented,
+    told::{self, Fields},
+};
 
 /// Where it is.
 const PATH: &str = "/verify";
@@ -21,53 +27,66 @@ pub(in crate::http) fn is_asked(parts: &Parts) -> bool {
 }
 
 /// The path behind the mount.
-fn behind_mount(path: &str) -> Option<&str> {
+pub(super) fn behind_mount(path: &str) -> Option<&str> {
     path.strip_prefix(PATH).filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Answers a gateway, where memory alone knows. With `unread`, the request has a body that nobody will read.
-pub(in crate::http) fn answer_at_once(app: &App, parts: &Parts, peer: SocketAddr, unread: bool) -> Option<Response> {
-    let decided = catch_unwind(AssertUnwindSafe(|| decide_at_once(app, &question(app, parts, peer))));
-    decided.unwrap_or_else(|_| Some(defect(app))).map(|decided| respond(app, parts, unread, decided))
-}
-
-/// Answers a gateway where the database has to be asked.
+/// Answers a gateway whose request is not plain. With `unread`, it has a body that nobody will read.
 pub(in crate::http) async fn answer(app: App, parts: Parts, peer: SocketAddr, unread: bool) -> Response {
-    let question = question(&app, &parts, peer);
-    let decided = AssertUnwindSafe(decide_asking(&app, &question)).catch_unwind().await;
-    respond(&app, &parts, unread, decided.unwrap_or_else(|_| defect(&app)))
-}
-
-fn defect<'q>(app: &App) -> Result<Passed<'q>, Refused> {
-    app.metrics.panics.inc();
-    Err(Refused::Unknown)
-}
-
-fn question<'q>(app: &App, parts: &'q Parts, peer: SocketAddr) -> Question<'q> {
-    let behind = behind_mount(parts.uri.path()).unwrap_or_default();
-    let gateway = gateway::named(&app.surroundings.gateways, behind);
-    // Where the gateway appends the client's own query, nothing in it is for us.
-    let query = if gateway.is_some_and(|(gateway, _)| gateway.headers.is_none()) { None } else { parts.uri.query() };
-    Question {
-        source: app.source(&parts.headers, peer),
-        presented: presented(parts.headers.get_all(header::AUTHORIZATION)),
-        required: Requirement::parse(query, behind.is_empty() || gateway.is_some()),
-        asked: gateway.map(|(gateway, behind)| gateway::asked(gateway, behind, parts)),
-    }
-}
-
-fn respond(app: &App, parts: &Parts, unread: bool, decided: Result<Passed<'_>, Refused>) -> Response {
+    let fields = fields_of(&parts);
+    let head = Head::of(&parts, &fields);
+    let decided = decide_asking(&app, &head, peer).await;
     let mut response = match &decided {
         Ok(_) => Response::new(Body::empty()),
-        Err(refused) => refused.response::<Body>(),
+        Err(refused) => Response::new(Body::from(refused.body().clone())),
     };
+    *response.status_mut() = decided.as_ref().map_or_else(|refused| refused.status(), |_| StatusCode::OK);
     let headers = response.headers_mut();
-    identity::insert(app, Some(&parts.headers), headers, decided.as_ref().ok());
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::DATE, app.date());
+    told::put(&app, &decided, headers);
+    put_common(&app, &head, headers);
     if unread || app.is_ending() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     app.metrics.answered(response.status());
     response
+}
+
+/// What every answer has.
+pub(super) fn put_common(app: &App, head: &Head<'_>, fields: &mut impl Fields) {
+    match head.only(answer::REQUEST_ID.as_str()).filter(|id| answer::may_be_taken_over(id)) {
+        Some(theirs) => fields.put("x-request-id", theirs),
+        None => fields.put("x-request-id", &app.new_request_id()),
+    }
+    fields.put("cache-control", b"no-store");
+    fields.put("date", app.date().as_bytes());
+}
+
+/// What becomes of a request, where memory alone knows.
+pub(super) fn decide_at_once<'h>(app: &App, head: &Head<'h>, peer: SocketAddr) -> Option<Result<Passed<'h>, Refused>> {
+    let decided = catch_unwind(AssertUnwindSafe(|| super::decide_at_once(app, &question(app, head, peer))));
+    decided.unwrap_or_else(|_| Some(defect(app)))
+}
+
+/// The same where the database may have to be asked.
+pub(super) async fn decide_asking<'h>(app: &App, head: &Head<'h>, peer: SocketAddr) -> Result<Passed<'h>, Refused> {
+    let decided = AssertUnwindSafe(async { super::decide_asking(app, &question(app, head, peer)).await }).catch_unwind().await;
+    decided.unwrap_or_else(|_| defect(app))
+}
+
+fn defect<'h>(app: &App) -> Result<Passed<'h>, Refused> {
+    app.metrics.panics.inc();
+    Err(Refused::Unknown)
+}
+
+fn question<'h>(app: &App, head: &Head<'h>, peer: SocketAddr) -> Question<'h> {
+    let behind = behind_mount(head.path).unwrap_or_default();
+    let gateway = gateway::named(&app.surroundings.gateways, behind);
+    // Where the gateway appends the client's own query, nothing in it is for us.
+    let query = if gateway.is_some_and(|(gateway, _)| gateway.headers.is_none()) { None } else { head.query };
+    Question {
+        source: app.source(head.all(source::FORWARDED_FOR), peer),
+        presented: presented(head.all("authorization")),
+        required: Requirement::parse(query, behind.is_empty() || gateway.is_some()),
+        asked: gateway.map(|(gateway, behind)| gateway::asked(gateway, behind, head)),
+    }
 }

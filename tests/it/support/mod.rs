@@ -246,7 +246,7 @@ fn app(authority: &Arc<Authority>, clock: &Arc<ManualClock>) -> App {
     let limits = Limits { body_timeout: Duration::from_secs(5), request_timeout: Duration::from_secs(20) };
     let gateways = countersign::config::Config::layered(&Default::default(), [], None).unwrap().gateways;
     let surroundings = Surroundings { gateways, trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()], assertions: None };
-    App::new(Arc::clone(authority), Arc::clone(clock) as _, limits, surroundings, "00000000".to_owned())
+    App::new(Arc::clone(authority), Arc::clone(clock) as _, limits, surroundings, 0)
 }
 
 pub(crate) fn operator() -> Operator {

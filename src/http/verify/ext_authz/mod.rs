@@ -11,7 +11,7 @@ use std::{net::SocketAddr, panic::AssertUnwindSafe};
 use axum::extract::Request;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderName, Response, StatusCode, header};
+use http::{Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use self::{
@@ -21,9 +21,11 @@ use self::{
     },
     unary::{Failed, Reply},
 };
-use super::{App, Asked, Passed, Question, Refused, Requirement, decide_asking, identity, presented};
-
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+use super::{
+    super::source,
+    App, Asked, Passed, Question, Refused, Requirement, decide_asking, presented,
+    told::{self, Fields},
+};
 
 /// The one method.
 const PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
@@ -51,18 +53,17 @@ fn question<'q>(app: &App, http: &'q HttpRequest, peer: SocketAddr, extensions: 
     let (required, by_operation) = extensions.and_then(|extensions| required(&extensions)).unzip();
     let asked = by_operation.unwrap_or(true).then(|| Some(Asked { method: text(&http.method)?, target: text(&http.path)? }));
     // As over HTTP: Envoy is the peer, and what it wrote of the client counts where it is trusted.
-    let forwarded = named(http, FORWARDED_FOR).filter_map(|value| Some((FORWARDED_FOR, http::HeaderValue::from_bytes(value).ok()?)));
-    let source = app.source(&forwarded.collect(), peer);
-    Question { source, presented: presented(named(http, header::AUTHORIZATION)), required, asked }
+    let source = app.source(named(http, source::FORWARDED_FOR).map(|value| &value[..]), peer);
+    Question { source, presented: presented(named(http, header::AUTHORIZATION.as_str())), required, asked }
 }
 
 /// All values of a header, in whichever form Envoy was told to send it. It sends one form; of both, either could be somebody
 /// else's.
-fn named(http: &HttpRequest, wanted: HeaderName) -> impl Iterator<Item = &Bytes> {
+fn named<'q>(http: &'q HttpRequest, wanted: &'static str) -> impl DoubleEndedIterator<Item = &'q Bytes> {
     let raw = http.header_map.iter().flat_map(|map| &map.headers);
     let raw = raw.map(|header| (&header.key, if header.raw_value.is_empty() { &header.value } else { &header.raw_value }));
     let headers = http.headers.iter().map(|header| (&header.key, &header.value)).chain(raw);
-    headers.filter(move |(name, _)| name.eq_ignore_ascii_case(wanted.as_str().as_bytes())).map(|(_, value)| value)
+    headers.filter(move |(name, _)| name.eq_ignore_ascii_case(wanted.as_bytes())).map(|(_, value)| value)
 }
 
 /// What a route's configuration asks for, and whether the operation decides too; `None` is a mistake in it. Every name is
@@ -84,18 +85,18 @@ fn text(bytes: &Bytes) -> Option<&str> {
 }
 
 fn told(app: &App, decided: Result<Passed<'_>, Refused>) -> CheckResponse {
+    let mut headers = Vec::new();
+    told::put(app, &decided, &mut headers);
     let (status, code, told) = match decided {
-        Ok(passed) => {
-            let mut headers = HeaderMap::new();
-            identity::insert(app, None, &mut headers, Some(&passed));
+        Ok(_) => {
             // The secret ends at the gateway, also where its configuration does not say so.
             let headers_to_remove = vec![header::AUTHORIZATION.as_str().to_owned()];
-            (StatusCode::OK, 0, Told::Allowed(Allowed { headers: options(&headers), headers_to_remove }))
+            (StatusCode::OK, 0, Told::Allowed(Allowed { headers, headers_to_remove }))
         }
         Err(refused) => {
-            let (parts, body) = refused.response::<Bytes>().into_parts();
-            let status = Some(HttpStatus { code: parts.status.as_u16().into() });
-            (parts.status, code(refused), Told::Denied(Denied { status, headers: options(&parts.headers), body }))
+            headers.put("cache-control", b"no-store");
+            let status = Some(HttpStatus { code: refused.status().as_u16().into() });
+            (refused.status(), code(refused), Told::Denied(Denied { status, headers, body: refused.body().clone() }))
         }
     };
     app.metrics.answered(status);
@@ -113,14 +114,10 @@ const fn code(refused: Refused) -> i32 {
 }
 
 /// Each in place of what the client may have sent.
-fn options(headers: &HeaderMap) -> Vec<HeaderOption> {
-    let option = |(name, value): (&http::HeaderName, &http::HeaderValue)| HeaderOption {
-        header: Some(HeaderValue {
-            key: Bytes::copy_from_slice(name.as_str().as_bytes()),
-            value: Bytes::copy_from_slice(value.as_bytes()),
-            raw_value: Bytes::new(),
-        }),
-        append_action: AppendAction::OverwriteIfExistsOrAdd.into(),
-    };
-    headers.iter().map(option).collect()
+impl Fields for Vec<HeaderOption> {
+    fn put(&mut self, name: &'static str, value: &[u8]) {
+        let (key, value) = (Bytes::from_static(name.as_bytes()), Bytes::copy_from_slice(value));
+        let header = Some(HeaderValue { key, value, raw_value: Bytes::new() });
+        self.push(HeaderOption { header, append_action: AppendAction::OverwriteIfExistsOrAdd.into() });
+    }
 }
