@@ -11,10 +11,13 @@ use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::key_file::{KeyFile, KeyState};
+use super::{
+    digester::Digester,
+    key_file::{KeyFile, KeyState},
+};
 use crate::{
     domain::{
-        ClientId, ClientSecret, ClientTag, Environment, Issuer, Permissions, Platform, SECRET_BODY_LEN, SecretDigest, Timestamp, Token,
+        ClientId, ClientSecret, ClientTag, Environment, Issuer, Permissions, Platform, SecretBody, SecretDigest, Timestamp, Token,
         TokenId, TokenName,
     },
     store::{OperationsRecord, PlatformRecord, Record, Seal},
@@ -31,7 +34,7 @@ pub(crate) struct Keyring {
 /// One key of the ring: each purpose's key, expanded once.
 struct Key {
     id: u32,
-    digest: HmacSha256,
+    digest: Digester,
     seal: HmacSha256,
     tag: HmacSha256,
     cursor: HmacSha256,
@@ -45,16 +48,16 @@ struct Key {
 impl Key {
     fn new(id: u32, root: &[u8; 32]) -> Option<Self> {
         let hkdf = Hkdf::<Sha256>::from_prk(root).ok()?;
-        let derive = |purpose: &str| {
+        let derive_bytes = |purpose: &str| {
             let mut key = Zeroizing::new([0; 32]);
-            hkdf.expand_multi_info(&[b"countersign v1 ", purpose.as_bytes()], key.as_mut_slice()).ok()?;
-            HmacSha256::new_from_slice(key.as_slice()).ok()
+            hkdf.expand_multi_info(&[b"countersign v1 ", purpose.as_bytes()], key.as_mut_slice()).ok().map(|()| key)
         };
+        let derive = |purpose| HmacSha256::new_from_slice(derive_bytes(purpose)?.as_slice()).ok();
         let mut replay_root = Zeroizing::new([0; 32]);
         hkdf.expand(b"countersign v1 replay secret", replay_root.as_mut_slice()).ok()?;
         Some(Self {
             id,
-            digest: derive("digest")?,
+            digest: Digester::new(&*derive_bytes("digest")?),
             seal: derive("seal")?,
             tag: derive("tag")?,
             cursor: derive("cursor")?,
@@ -142,8 +145,8 @@ impl Keyring {
     ///
     /// It covers every bit of both halves: what was not covered could be altered by whoever holds the secret, and they
     /// would be taken for another token. (The environment's prefixes are compared; the row's seal covers the rest.)
-    pub(crate) fn digest(&self, key: u32, client_id: &ClientId, body: &[u8; SECRET_BODY_LEN]) -> SecretDigest {
-        digest(self.get(key).unwrap_or_else(|| self.active()), client_id, body)
+    pub(crate) fn digest(&self, key: u32, client_id: &ClientId, body: &SecretBody) -> SecretDigest {
+        self.get(key).unwrap_or_else(|| self.active()).digest.digest(client_id, body)
     }
 
     /// The place on the ring of a key; `None` where there is none, and for places that an index entry cannot hold.
@@ -151,9 +154,19 @@ impl Keyring {
         self.keys.iter().position(|key| key.id == id).and_then(|place| u8::try_from(place).ok())
     }
 
+    /// Whether the active key is at a place.
+    pub(crate) fn is_active(&self, place: u8) -> bool {
+        usize::from(place) == self.active
+    }
+
+    /// The digest of a secret under the active key.
+    pub(crate) fn digest_active(&self, client_id: &ClientId, body: &SecretBody) -> SecretDigest {
+        self.active().digest.digest(client_id, body)
+    }
+
     /// The digest of a secret under the key at a place; under the active one if there is none.
-    pub(crate) fn digest_at(&self, place: u8, client_id: &ClientId, body: &[u8; SECRET_BODY_LEN]) -> SecretDigest {
-        digest(self.keys.get(usize::from(place)).unwrap_or_else(|| self.active()), client_id, body)
+    pub(crate) fn digest_at(&self, place: u8, client_id: &ClientId, body: &SecretBody) -> SecretDigest {
+        self.keys.get(usize::from(place)).unwrap_or_else(|| self.active()).digest.digest(client_id, body)
     }
 
     /// What only we can make of a token's clientId.
@@ -248,10 +261,6 @@ impl Keyring {
     pub(crate) fn assertion_seeds(&self, day: i64) -> impl Iterator<Item = Zeroizing<[u8; 32]>> {
         self.keys.iter().map(move |key| assertion_seed(key, day))
     }
-}
-
-fn digest(key: &Key, client_id: &ClientId, body: &[u8; SECRET_BODY_LEN]) -> SecretDigest {
-    SecretDigest(mac(&key.digest, &[client_id.token.0.as_bytes(), &client_id.tag.0, body]))
 }
 
 fn tag(key: &Key, environment: Environment, token: TokenId) -> ClientTag {

@@ -17,6 +17,7 @@ mod attempts;
 mod clock;
 mod cursor;
 mod denials;
+mod digester;
 mod entropy;
 mod error;
 mod feed;

@@ -203,8 +203,9 @@ impl Authority {
             revoked_at: None,
         };
         let key = self.keyring.active_id();
-        let digest = self.keyring.digest(key, &token.client_id(), secret.body());
-        let record = self.keyring.seal_token(token, digest, key).ok_or_else(|| Error::Unavailable("no active key".to_owned()))?;
+        let digest = secret.body().map(|body| self.keyring.digest(key, &token.client_id(), &body));
+        let record = digest.and_then(|digest| self.keyring.seal_token(token, digest, key));
+        let record = record.ok_or_else(|| Error::Unavailable("no active key".to_owned()))?;
         Ok((record, secret))
     }
 

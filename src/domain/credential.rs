@@ -8,18 +8,21 @@
 //! a made-up one be refused without the database. The checksum proves nothing: it is public, so that scanners for
 //! leaked secrets can recognise one offline. Neither half ever contains a colon.
 //!
+//! Every request is taken apart here, so it is done without a branch a digit, and with as little to wipe as can be.
+//!
 //! NEVER CHANGE THE PREFIXES: scanners and clients know them, and every digest covers them.
 
 use std::fmt;
 
-use base64::Engine as _;
+use base64_simd::{Out, STANDARD};
 use constant_time_eq::constant_time_eq_n;
+use zerocopy::IntoBytes as _;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::{Environment, TokenId};
 
 /// Random digits in a secret: 62^43 > 2^256.
-pub const SECRET_BODY_LEN: usize = 43;
+const SECRET_BODY_LEN: usize = 43;
 const SECRET_PREFIX_LEN: usize = 11;
 const CHECKSUM_LEN: usize = 6;
 const SECRET_LEN: usize = SECRET_PREFIX_LEN + SECRET_BODY_LEN + CHECKSUM_LEN;
@@ -43,6 +46,20 @@ const fn secret_prefix(environment: Environment) -> &'static str {
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// What each byte is as a digit of an alphabet; bytes that are none have the highest bit.
+const fn values_in(alphabet: &[u8]) -> [u8; 256] {
+    let (mut values, mut at) = ([NO_DIGIT; 256], 0);
+    while at < alphabet.len() {
+        values[alphabet[at] as usize] = at as u8;
+        at += 1;
+    }
+    values
+}
+
+const NO_DIGIT: u8 = 0x80;
+const HEX_VALUES: [u8; 256] = values_in(HEX);
+const BASE62_VALUES: [u8; 256] = values_in(BASE62);
 
 /// The part of a clientId that only a holder of the server key can make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,20 +85,18 @@ impl ClientId {
         if digits.len() != 2 * bytes.len() {
             return None;
         }
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = hex(pair[0])? << 4 | hex(pair[1])?;
+        let mut seen = 0;
+        for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks().0) {
+            let [high, low] = pair.map(|digit| HEX_VALUES[usize::from(digit)]);
+            seen |= high | low;
+            *byte = high << 4 | low;
+        }
+        if seen & NO_DIGIT != 0 {
+            return None;
         }
         let (id, tag) = bytes.split_at(16);
         let token = TokenId(uuid::Uuid::from_slice(id).ok()?);
         Some(Self { environment, token, tag: ClientTag(tag.try_into().ok()?) })
-    }
-}
-
-const fn hex(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
     }
 }
 
@@ -138,10 +153,9 @@ impl ClientSecret {
         Self { text }
     }
 
-    /// The 43 random digits, which is what the digest covers.
-    pub fn body(&self) -> &[u8; SECRET_BODY_LEN] {
-        let (_, digits) = self.text.as_bytes().split_at(SECRET_PREFIX_LEN);
-        digits.first_chunk().unwrap_or(&[0; SECRET_BODY_LEN])
+    /// What is random in it; `None` of a text that never was a secret.
+    pub fn body(&self) -> Option<SecretBody> {
+        SecretBody::parse(self.text.as_bytes().get(SECRET_PREFIX_LEN..)?.first_chunk()?)
     }
 
     /// The text itself. A test counts the callers.
@@ -156,6 +170,34 @@ impl fmt::Debug for ClientSecret {
     }
 }
 
+/// What is random in a secret, which is what its digest covers: 43 digits of 6 bits. Wiped after use; cannot be printed.
+#[derive(ZeroizeOnDrop)]
+pub struct SecretBody([u8; Self::LEN]);
+
+impl SecretBody {
+    /// Bytes of it: so few that together with a clientId it fits into one block of SHA-256.
+    pub const LEN: usize = (SECRET_BODY_LEN * 6).div_ceil(8);
+
+    fn parse(digits: &[u8; SECRET_BODY_LEN]) -> Option<Self> {
+        let (mut body, mut seen) = (Self([0; Self::LEN]), 0);
+        let (quads, rest) = digits.as_chunks::<4>();
+        let mut last = [b'0'; 4];
+        last[..rest.len()].copy_from_slice(rest);
+        for (bytes, digits) in body.0.as_chunks_mut::<3>().0.iter_mut().zip(quads.iter().chain([&last])) {
+            let values = digits.map(|digit| BASE62_VALUES[usize::from(digit)]);
+            seen |= values[0] | values[1] | values[2] | values[3];
+            let bits = values.iter().fold(0, |bits: u32, value| bits << 6 | u32::from(*value));
+            bytes.copy_from_slice(&bits.to_be_bytes()[1..]);
+        }
+        (seen & NO_DIGIT == 0).then_some(body)
+    }
+
+    /// The bytes.
+    pub const fn bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+}
+
 fn checksum(text: &[u8]) -> [u8; CHECKSUM_LEN] {
     let mut value = crc32fast::hash(text);
     let mut digits = [b'0'; CHECKSUM_LEN];
@@ -164,6 +206,15 @@ fn checksum(text: &[u8]) -> [u8; CHECKSUM_LEN] {
         value /= 62;
     }
     digits
+}
+
+/// Whether these are the digits of a text's checksum.
+fn is_checksum(text: &[u8], digits: &[u8]) -> bool {
+    let (value, seen) = digits.iter().fold((0, 0), |(value, seen), digit| {
+        let digit = BASE62_VALUES[usize::from(*digit)];
+        (value * 62 + u64::from(digit), seen | digit)
+    });
+    seen & NO_DIGIT == 0 && digits.len() == CHECKSUM_LEN && value == u64::from(crc32fast::hash(text))
 }
 
 /// The keyed digest of a secret: what is stored of it. Compared in constant time only.
@@ -188,7 +239,7 @@ impl fmt::Debug for SecretDigest {
 pub struct Presented {
     #[zeroize(skip)]
     client_id: ClientId,
-    body: [u8; SECRET_BODY_LEN],
+    body: SecretBody,
 }
 
 impl Presented {
@@ -218,9 +269,9 @@ impl Presented {
         if encoded.len() != PAIR_LEN.div_ceil(3) * 4 {
             return None;
         }
-        let mut pair = Zeroizing::new([0; PAIR_LEN.div_ceil(3) * 3]);
-        let written = base64::engine::general_purpose::STANDARD.decode_slice(encoded, pair.as_mut_slice()).ok()?;
-        Self::parse_pair(pair.get(..written)?)
+        // In words, because it is wiped value by value.
+        let mut pair = Zeroizing::new([0_u64; PAIR_LEN.div_ceil(8)]);
+        Self::parse_pair(STANDARD.decode(encoded, Out::from_slice(pair.as_mut_bytes())).ok()?)
     }
 
     /// Takes apart `clientId:clientSecret`.
@@ -232,13 +283,9 @@ impl Presented {
         let secret = &pair[CLIENT_ID_LEN + 1..];
         let (text, sum) = secret.split_at(SECRET_LEN - CHECKSUM_LEN);
         let (prefix, body) = text.split_at(SECRET_PREFIX_LEN);
-        let well_formed = prefix == secret_prefix(client_id.environment).as_bytes()
-            && body.iter().all(u8::is_ascii_alphanumeric)
-            && checksum(text) == sum;
-        if !well_formed {
-            return None;
-        }
-        Some(Self { client_id, body: body.try_into().ok()? })
+        let well_formed = prefix == secret_prefix(client_id.environment).as_bytes() && is_checksum(text, sum);
+        let body = SecretBody::parse(body.first_chunk()?)?;
+        well_formed.then_some(Self { client_id, body })
     }
 
     /// The public half.
@@ -246,8 +293,8 @@ impl Presented {
         &self.client_id
     }
 
-    /// The 43 digits of the secret half that the digest covers.
-    pub const fn body(&self) -> &[u8; SECRET_BODY_LEN] {
+    /// What the digest covers of the secret half.
+    pub const fn body(&self) -> &SecretBody {
         &self.body
     }
 }
@@ -261,6 +308,7 @@ impl fmt::Debug for Presented {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine as _;
     use proptest::prelude::*;
 
     fn secret(environment: Environment, fill: u8) -> ClientSecret {
@@ -294,7 +342,7 @@ mod tests {
             let (id, secret) = (client_id(environment), secret(environment, 7));
             let presented = Presented::parse_basic(basic(&format!("{id}:{}", secret.expose())).as_bytes()).unwrap();
             assert_eq!(presented.client_id(), &id);
-            assert_eq!(presented.body(), secret.body());
+            assert_eq!(presented.body().bytes(), secret.body().unwrap().bytes());
             assert_eq!(format!("{presented:?}"), format!("Presented({id}, [REDACTED])"));
             assert_eq!(format!("{secret:?}"), "ClientSecret([REDACTED])");
         }
@@ -356,7 +404,8 @@ mod tests {
             })
             .unwrap();
             assert_eq!(secret.expose().len(), SECRET_LEN);
-            secret.body().iter().for_each(|digit| counts[usize::from(*digit)] += 1);
+            let digits = &secret.expose().as_bytes()[SECRET_PREFIX_LEN..][..SECRET_BODY_LEN];
+            digits.iter().for_each(|digit| counts[usize::from(*digit)] += 1);
             assert!(seen.insert(secret.expose().to_owned()));
         }
         let expected = (SECRETS * SECRET_BODY_LEN as u64) as f64 / 62.0;

@@ -18,7 +18,7 @@ mod usage;
 
 pub use audit::{Action, Actor, AuditEntry, AuditQuery, RecordedEntry, RequestInfo};
 pub use caller::{Caller, Forbidden, MayManage, MayRead, Operator, Proven};
-pub use credential::{ClientId, ClientSecret, ClientTag, Presented, SECRET_BODY_LEN, SecretDigest};
+pub use credential::{ClientId, ClientSecret, ClientTag, Presented, SecretBody, SecretDigest};
 pub use invalid::{Invalid, Problem};
 pub use operation::{Described, Need, Operation, Rule};
 pub use operations::{NoOperation, Operations};

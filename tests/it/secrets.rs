@@ -85,10 +85,11 @@ async fn s_04_constraints_hold() {
 /// S-05: a secret that is printed, copied, compared or serialized does not compile. (As assertions on the types rather
 /// than as programs that fail to compile: those would build everything a second time.)
 mod s_05 {
-    use countersign::domain::{ClientSecret, Presented, SecretDigest};
+    use countersign::domain::{ClientSecret, Presented, SecretBody, SecretDigest};
     use static_assertions::assert_not_impl_any;
 
     assert_not_impl_any!(ClientSecret: std::fmt::Display, Clone, PartialEq, serde::Serialize, AsRef<str>);
     assert_not_impl_any!(SecretDigest: std::fmt::Display, PartialEq, serde::Serialize);
     assert_not_impl_any!(Presented: std::fmt::Display, Clone, PartialEq, serde::Serialize);
+    assert_not_impl_any!(SecretBody: std::fmt::Display, std::fmt::Debug, Clone, PartialEq, serde::Serialize, AsRef<[u8]>);
 }
