@@ -1,8 +1,7 @@
 //! The digest of a secret: HMAC-SHA-256 (RFC 2104), written for what it is asked for with each request.
 //!
 //! Both pads are hashed once for each key, and what is covered has a fixed length that fits into one block. So a digest is
-//! two compressions, without buffers and counters around them, and the first one's block, in which the secret was, is the
-//! second one's.
+//! two compressions, without buffers and counters around them.
 
 use sha2::block_api::compress256;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
@@ -11,9 +10,10 @@ use crate::domain::{ClientId, SecretBody, SecretDigest};
 
 /// SHA-256's state before any block (FIPS 180-4, 5.3.3).
 const START: [u32; 8] = [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
+/// Bytes of a block.
 const BLOCK: usize = 64;
-/// What is covered: the id, the tag, the body.
-const COVERED: usize = 16 + 4 + SecretBody::LEN;
+/// What is covered: the id, the body, filled up to whole bytes, and the tag.
+const COVERED: usize = 16 + SecretBody::BITS.div_ceil(8) + 4;
 
 /// A key, as it makes digests.
 #[derive(ZeroizeOnDrop)]
@@ -25,38 +25,42 @@ pub(super) struct Digester {
 
 impl Digester {
     pub(super) fn new(key: &[u8; 32]) -> Self {
-        let behind = |pad: u8| {
+        let padded = |pad: u8| {
             let mut block = Zeroizing::new([pad; BLOCK]);
             block.iter_mut().zip(key).for_each(|(byte, key)| *byte ^= key);
             let mut state = START;
             compress256(&mut state, std::slice::from_ref(&*block));
             state
         };
-        Self { inner: behind(0x36), outer: behind(0x5c) }
+        Self { inner: padded(0x36), outer: padded(0x5c) }
     }
 
     /// The digest of a secret: it covers every bit of both halves.
     pub(super) fn digest(&self, client_id: &ClientId, body: &SecretBody) -> SecretDigest {
-        let mut block = [0; BLOCK];
-        block[..SecretBody::LEN].copy_from_slice(body.bytes());
-        block[SecretBody::LEN..][..16].copy_from_slice(client_id.token.0.as_bytes());
-        block[SecretBody::LEN + 16..][..4].copy_from_slice(&client_id.tag.0);
-        let inner = last_block(self.inner, &mut block, COVERED);
-        block = [0; BLOCK];
-        block[..32].copy_from_slice(&inner);
-        SecretDigest(last_block(self.outer, &mut block, 32))
+        const { assert!(COVERED == 53, "the last of the body is one byte, and the tag and the end stand behind it") };
+        let (id, body) = (client_id.token.0.as_u128(), body.words());
+        let last = body[4] | u64::from(u32::from_be_bytes(client_id.tag.0)) << 24 | END >> 40;
+        let mut block = [(id >> 64) as u64, id as u64, body[0], body[1], body[2], body[3], last, bits(COVERED)];
+        let [a, b, c, d] = behind(self.inner, &block);
+        block = [a, b, c, d, END, 0, 0, bits(32)];
+        let digest = behind(self.outer, &block).map(u64::to_be_bytes);
+        SecretDigest::new(zerocopy::transmute!(digest))
     }
 }
 
-/// Hashes a block that is filled up to `len`, behind another one.
-fn last_block(mut state: [u32; 8], block: &mut [u8; BLOCK], len: usize) -> [u8; 32] {
-    const { assert!(COVERED + 1 + 8 <= BLOCK) };
-    block[len] = 0x80;
-    block[BLOCK - 8..].copy_from_slice(&(((BLOCK + len) * 8) as u64).to_be_bytes());
-    compress256(&mut state, std::slice::from_ref(block));
-    let mut bytes = [0; 32];
-    bytes.as_chunks_mut().0.iter_mut().zip(state).for_each(|(bytes, word)| *bytes = word.to_be_bytes());
-    bytes
+/// What stands behind all that is hashed: one bit, here at the top of a word.
+const END: u64 = 1 << 63;
+
+/// How much was hashed, in bits, when a block of so many bytes comes behind another one.
+const fn bits(len: usize) -> u64 {
+    ((BLOCK + len) * 8) as u64
+}
+
+/// The state behind a block, as words of 64 bits.
+fn behind(mut state: [u32; 8], block: &[u64; 8]) -> [u64; 4] {
+    let block: [u8; BLOCK] = zerocopy::transmute!(block.map(u64::to_be_bytes));
+    compress256(&mut state, &[block]);
+    std::array::from_fn(|at| u64::from(state[2 * at]) << 32 | u64::from(state[2 * at + 1]))
 }
 
 #[cfg(test)]
@@ -81,9 +85,10 @@ mod tests {
             let bits: Vec<u8> = digits.bytes().chain([b'0']).map(|digit| ALPHABET.iter().position(|other| *other == digit).unwrap() as u8).collect();
             let packed: Vec<u8> = bits.chunks(4).flat_map(|four| four.iter().fold(0, |all, six| all << 6 | u32::from(*six)).to_be_bytes()[1..].to_vec()).collect();
             let mut theirs = Hmac::<Sha256>::new_from_slice(&key).unwrap();
-            [&packed[..], &id.token.0.as_bytes()[..], &tag[..]].iter().for_each(|part| theirs.update(part));
+            [&id.token.0.as_bytes()[..], &packed[..], &tag[..]].iter().for_each(|part| theirs.update(part));
             let theirs: [u8; 32] = theirs.finalize().into_bytes().into();
-            prop_assert_eq!(Digester::new(&key).digest(&id, presented.body()).0, theirs);
+            let ours = Digester::new(&key).digest(&id, presented.body());
+            prop_assert_eq!(ours.bytes(), &theirs);
         }
     }
 

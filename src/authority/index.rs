@@ -31,7 +31,8 @@ use crate::{
 /// All tokens that can verify.
 pub(crate) struct Index {
     table: ArcSwap<Table>,
-    platforms: ArcSwap<Vec<Arc<ResidentPlatform>>>,
+    /// Only grows, so that readers need no guard.
+    platforms: boxcar::Vec<ResidentPlatform>,
     changing: Mutex<Changing>,
     /// Tables that were outgrown, until the last reader of each is gone: uses may still be counted there.
     outgrown: Mutex<Vec<Arc<Table>>>,
@@ -64,9 +65,8 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Whether this is the digest's token, in constant time.
-    pub(crate) fn matches(&self, digest: [u8; 16]) -> bool {
-        let [a, b] = words(digest);
+    /// Whether this is the token of a digest with this half, in constant time.
+    pub(crate) fn matches(&self, [a, b]: [u64; 2]) -> bool {
         let difference = (self.digest[0] ^ a) | (self.digest[1] ^ b);
         constant_time_eq_n(&difference.to_ne_bytes(), &[0; 8])
     }
@@ -138,11 +138,6 @@ fn unpack(state: u64, digest: [u64; 2]) -> Entry {
     }
 }
 
-fn words(digest: [u8; 16]) -> [u64; 2] {
-    let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| digest[at + i]));
-    [word(0), word(8)]
-}
-
 fn low(id: TokenId) -> u64 {
     id.0.as_u128() as u64
 }
@@ -196,7 +191,7 @@ impl Index {
     pub(crate) fn new() -> Self {
         Self {
             table: ArcSwap::from_pointee(Table::with_room_for(0)),
-            platforms: ArcSwap::default(),
+            platforms: boxcar::Vec::new(),
             changing: Mutex::default(),
             outgrown: Mutex::default(),
             live: AtomicUsize::new(0),
@@ -245,8 +240,7 @@ impl Index {
 
     /// The platform of an entry, and whether it is disabled.
     pub(crate) fn platform(&self, entry: &Entry) -> Option<(PlatformId, bool)> {
-        let platforms = self.platforms.load();
-        let platform = platforms.get(entry.platform)?;
+        let platform = self.platforms.get(entry.platform)?;
         Some((platform.id, platform.state.load(Ordering::SeqCst) & 1 == 1))
     }
 
@@ -311,7 +305,7 @@ impl Index {
 
     fn put(&self, changing: &mut Changing, record: &Record, key: u8, ended: bool) {
         let token = &record.token;
-        let (low, digest) = (low(token.id), words(record.short_digest()));
+        let (low, digest) = (low(token.id), record.digest.half());
         let table = self.table.load();
         match table.find(low, digest) {
             Ok(slot) if ended => self.end_slot(slot),
@@ -357,24 +351,20 @@ impl Index {
         let mut changing = self.change();
         let place = self.platform_place(&mut changing, record.platform.id);
         let state = seq << 1 | u64::from(record.platform.disabled_at.is_some());
-        self.platforms.load()[place].state.fetch_max(state, Ordering::SeqCst);
+        self.platforms[place].state.fetch_max(state, Ordering::SeqCst);
     }
 
     /// Disables a platform until the next start, whatever its row says later.
     pub(crate) fn refuse_platform(&self, id: PlatformId) {
         let mut changing = self.change();
         let place = self.platform_place(&mut changing, id);
-        self.platforms.load()[place].state.fetch_max(u64::MAX, Ordering::SeqCst);
+        self.platforms[place].state.fetch_max(u64::MAX, Ordering::SeqCst);
     }
 
     /// The place of a platform in the list, at its end if it is new.
     fn platform_place(&self, changing: &mut Changing, id: PlatformId) -> usize {
         *changing.places.entry(id).or_insert_with(|| {
-            let mut platforms = Vec::clone(&self.platforms.load());
-            platforms.push(Arc::new(ResidentPlatform { id, state: AtomicU64::new(0) }));
-            let place = platforms.len() - 1;
-            self.platforms.store(Arc::new(platforms));
-            place
+            self.platforms.push(ResidentPlatform { id, state: AtomicU64::new(0) })
         })
     }
 }

@@ -281,7 +281,7 @@ fn token_seal(key: &Key, token: &Token, digest: &SecretDigest) -> [u8; 32] {
         .fixed(&token.tag.0)
         .fixed(&flags)
         .optional_time(token.revoked_at)
-        .fixed(&digest.0)
+        .fixed(digest.bytes())
         .named(&key.seal, &token.name)
 }
 

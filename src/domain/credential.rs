@@ -47,19 +47,39 @@ const fn secret_prefix(environment: Environment) -> &'static str {
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// What each byte is as a digit of an alphabet; bytes that are none have the highest bit.
-const fn values_in(alphabet: &[u8]) -> [u8; 256] {
-    let (mut values, mut at) = ([NO_DIGIT; 256], 0);
-    while at < alphabet.len() {
-        values[alphabet[at] as usize] = at as u8;
-        at += 1;
-    }
-    values
+/// A bit that no digit's worth has, and all that is none.
+const NO_DIGIT: u8 = 0x80;
+
+/// What a digit is worth. Without a table or a branch, so that the compiler does sixteen at once.
+const fn hex_value(digit: u8) -> u8 {
+    among(digit, b'0', 10, 0) & among(digit, b'a', 6, 10)
 }
 
-const NO_DIGIT: u8 = 0x80;
-const HEX_VALUES: [u8; 256] = values_in(HEX);
-const BASE62_VALUES: [u8; 256] = values_in(BASE62);
+/// The same of a digit of base 62.
+const fn base62_value(digit: u8) -> u8 {
+    among(digit, b'0', 10, 0) & among(digit, b'A', 26, 10) & among(digit, b'a', 26, 36)
+}
+
+/// What a digit of a range is worth; of any other, all bits.
+const fn among(digit: u8, first: u8, count: u8, worth: u8) -> u8 {
+    let at = digit.wrapping_sub(first);
+    let others = ((at < count) as u8).wrapping_sub(1);
+    at.wrapping_add(worth) | others
+}
+
+/// Replaces digits by what they are worth; says whether all are digits.
+fn evaluate(digits: &mut [u8], value: impl Fn(u8) -> u8) -> bool {
+    digits.iter_mut().for_each(|digit| *digit = value(*digit));
+    digits.iter().fold(0, |seen, value| seen | value) & NO_DIGIT == 0
+}
+
+/// The lowest `BITS` bits of each of eight bytes, in their order.
+const fn gather<const BITS: u32>(bytes: [u8; 8]) -> u64 {
+    let mut all = u64::from_be_bytes(bytes);
+    all = (all >> 8 & 0x00FF_00FF_00FF_00FF) << BITS | all & 0x00FF_00FF_00FF_00FF;
+    all = (all >> 16 & 0x0000_FFFF_0000_FFFF) << (2 * BITS) | all & 0x0000_FFFF_0000_FFFF;
+    all >> 32 << (4 * BITS) | all & 0xFFFF_FFFF
+}
 
 /// The part of a clientId that only a holder of the server key can make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,22 +101,14 @@ impl ClientId {
     pub fn parse(text: &[u8]) -> Option<Self> {
         let (prefix, digits) = text.split_at_checked(CLIENT_ID_PREFIX_LEN)?;
         let environment = Environment::ALL.into_iter().find(|e| client_id_prefix(*e).as_bytes() == prefix)?;
-        let mut bytes = [0; 20];
-        if digits.len() != 2 * bytes.len() {
+        let mut digits: [u8; 40] = digits.try_into().ok()?;
+        if !evaluate(&mut digits, hex_value) {
             return None;
         }
-        let mut seen = 0;
-        for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks().0) {
-            let [high, low] = pair.map(|digit| HEX_VALUES[usize::from(digit)]);
-            seen |= high | low;
-            *byte = high << 4 | low;
-        }
-        if seen & NO_DIGIT != 0 {
-            return None;
-        }
-        let (id, tag) = bytes.split_at(16);
-        let token = TokenId(uuid::Uuid::from_slice(id).ok()?);
-        Some(Self { environment, token, tag: ClientTag(tag.try_into().ok()?) })
+        let mut eights = digits.as_chunks().0.iter().map(|digits| gather::<4>(*digits) as u32);
+        let [a, b, c, d, tag] = std::array::from_fn(|_| eights.next().unwrap_or_default());
+        let id = [a, b, c, d].iter().fold(0, |id, eight| id << 32 | u128::from(*eight));
+        Some(Self { environment, token: TokenId(uuid::Uuid::from_u128(id)), tag: ClientTag(tag.to_be_bytes()) })
     }
 }
 
@@ -170,30 +182,33 @@ impl fmt::Debug for ClientSecret {
     }
 }
 
-/// What is random in a secret, which is what its digest covers: 43 digits of 6 bits. Wiped after use; cannot be printed.
+/// Values that are wiped: in words, because that is done value by value.
+type Words<const N: usize> = [u64; N];
+
+/// What is random in a secret, which is what its digest covers: 43 digits of 6 bits, and zeros. Wiped after use; cannot be
+/// printed.
 #[derive(ZeroizeOnDrop)]
-pub struct SecretBody([u8; Self::LEN]);
+pub struct SecretBody(Words<5>);
 
 impl SecretBody {
-    /// Bytes of it: so few that together with a clientId it fits into one block of SHA-256.
-    pub const LEN: usize = (SECRET_BODY_LEN * 6).div_ceil(8);
+    /// Bits of it: so few that together with a clientId they fit into one block of SHA-256.
+    pub const BITS: usize = SECRET_BODY_LEN * 6;
 
     fn parse(digits: &[u8; SECRET_BODY_LEN]) -> Option<Self> {
-        let (mut body, mut seen) = (Self([0; Self::LEN]), 0);
-        let (quads, rest) = digits.as_chunks::<4>();
-        let mut last = [b'0'; 4];
-        last[..rest.len()].copy_from_slice(rest);
-        for (bytes, digits) in body.0.as_chunks_mut::<3>().0.iter_mut().zip(quads.iter().chain([&last])) {
-            let values = digits.map(|digit| BASE62_VALUES[usize::from(digit)]);
-            seen |= values[0] | values[1] | values[2] | values[3];
-            let bits = values.iter().fold(0, |bits: u32, value| bits << 6 | u32::from(*value));
-            bytes.copy_from_slice(&bits.to_be_bytes()[1..]);
-        }
-        (seen & NO_DIGIT == 0).then_some(body)
+        let mut values = Zeroizing::new(Words::<6>::default());
+        let values = values.as_mut_bytes();
+        let (front, rest) = values.split_at_mut(SECRET_BODY_LEN);
+        front.copy_from_slice(digits);
+        rest.fill(BASE62[0]);
+        let are_digits = evaluate(values, base62_value);
+        let mut eights = values.as_chunks().0.iter().map(|values| gather::<6>(*values));
+        let [a, b, c, d, e, f] = std::array::from_fn(|_| eights.next().unwrap_or_default());
+        // 48 bits each, from the top.
+        are_digits.then_some(Self([a << 16 | b >> 32, b << 32 | c >> 16, c << 48 | d, e << 16 | f >> 32, f << 32]))
     }
 
-    /// The bytes.
-    pub const fn bytes(&self) -> &[u8; Self::LEN] {
+    /// The bits, from the top of the first word.
+    pub const fn words(&self) -> &[u64; 5] {
         &self.0
     }
 }
@@ -210,21 +225,34 @@ fn checksum(text: &[u8]) -> [u8; CHECKSUM_LEN] {
 
 /// Whether these are the digits of a text's checksum.
 fn is_checksum(text: &[u8], digits: &[u8]) -> bool {
-    let (value, seen) = digits.iter().fold((0, 0), |(value, seen), digit| {
-        let digit = BASE62_VALUES[usize::from(*digit)];
-        (value * 62 + u64::from(digit), seen | digit)
-    });
-    seen & NO_DIGIT == 0 && digits.len() == CHECKSUM_LEN && value == u64::from(crc32fast::hash(text))
+    let Ok(mut digits) = <[u8; CHECKSUM_LEN]>::try_from(digits) else { return false };
+    let are_digits = evaluate(&mut digits, base62_value);
+    are_digits && digits.iter().fold(0, |sum, digit| sum * 62 + u64::from(*digit)) == u64::from(crc32fast::hash(text))
 }
 
 /// The keyed digest of a secret: what is stored of it. Compared in constant time only.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct SecretDigest(pub [u8; 32]);
+pub struct SecretDigest(Words<4>);
 
 impl SecretDigest {
+    /// The digest with these bytes.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(zerocopy::transmute!(bytes))
+    }
+
+    /// Its bytes.
+    pub const fn bytes(&self) -> &[u8; 32] {
+        zerocopy::transmute_ref!(&self.0)
+    }
+
+    /// Its first half, as the index has it.
+    pub const fn half(&self) -> [u64; 2] {
+        [self.0[0], self.0[1]]
+    }
+
     /// Whether the two are equal, in a time that does not depend on where they differ.
     pub fn matches(&self, other: &Self) -> bool {
-        constant_time_eq_n(&self.0, &other.0)
+        constant_time_eq_n(self.bytes(), other.bytes())
     }
 }
 
@@ -269,8 +297,7 @@ impl Presented {
         if encoded.len() != PAIR_LEN.div_ceil(3) * 4 {
             return None;
         }
-        // In words, because it is wiped value by value.
-        let mut pair = Zeroizing::new([0_u64; PAIR_LEN.div_ceil(8)]);
+        let mut pair = Zeroizing::new(Words::<{ PAIR_LEN.div_ceil(8) }>::default());
         Self::parse_pair(STANDARD.decode(encoded, Out::from_slice(pair.as_mut_bytes())).ok()?)
     }
 
@@ -342,7 +369,7 @@ mod tests {
             let (id, secret) = (client_id(environment), secret(environment, 7));
             let presented = Presented::parse_basic(basic(&format!("{id}:{}", secret.expose())).as_bytes()).unwrap();
             assert_eq!(presented.client_id(), &id);
-            assert_eq!(presented.body().bytes(), secret.body().unwrap().bytes());
+            assert_eq!(presented.body().words(), secret.body().unwrap().words());
             assert_eq!(format!("{presented:?}"), format!("Presented({id}, [REDACTED])"));
             assert_eq!(format!("{secret:?}"), "ClientSecret([REDACTED])");
         }

@@ -10,7 +10,7 @@ mod sqlite;
 use std::{fmt, path::PathBuf, time::Duration};
 
 use crate::domain::{
-    AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, SecretDigest, Timestamp, Token, TokenId, TokenQuery, TokenUse, Use,
+    AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, Token, TokenId, TokenQuery, TokenUse, Use,
 };
 
 pub(crate) use row::{OperationsRecord, PlatformRecord, Record, Seal, split_proof};
@@ -344,13 +344,5 @@ pub(crate) struct Loaded {
 impl From<Record> for Token {
     fn from(record: Record) -> Self {
         record.token
-    }
-}
-
-impl Record {
-    /// The digest's first half, which is what the index compares.
-    pub(crate) fn short_digest(&self) -> [u8; 16] {
-        let SecretDigest(bytes) = &self.digest;
-        std::array::from_fn(|i| bytes[i])
     }
 }

@@ -32,7 +32,7 @@ impl Record {
         let (tag, rest) = proof.split_at_mut(4);
         let (digest, mac) = rest.split_at_mut(32);
         tag.copy_from_slice(&self.token.tag.0);
-        digest.copy_from_slice(&self.digest.0);
+        digest.copy_from_slice(self.digest.bytes());
         mac.copy_from_slice(&self.seal.mac);
         proof
     }
@@ -41,7 +41,7 @@ impl Record {
 /// The parts of [`Record::proof`].
 pub(crate) fn split_proof(proof: &[u8; PROOF_LEN]) -> (ClientTag, SecretDigest, [u8; 32]) {
     let part = |at: usize| std::array::from_fn(|i| proof[at + i]);
-    (ClientTag(std::array::from_fn(|i| proof[i])), SecretDigest(part(4)), part(36))
+    (ClientTag(std::array::from_fn(|i| proof[i])), SecretDigest::new(part(4)), part(36))
 }
 
 /// The operations as they are kept.
