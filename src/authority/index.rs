@@ -363,9 +363,7 @@ impl Index {
 
     /// The place of a platform in the list, at its end if it is new.
     fn platform_place(&self, changing: &mut Changing, id: PlatformId) -> usize {
-        *changing.places.entry(id).or_insert_with(|| {
-            self.platforms.push(ResidentPlatform { id, state: AtomicU64::new(0) })
-        })
+        *changing.places.entry(id).or_insert_with(|| self.platforms.push(ResidentPlatform { id, state: AtomicU64::new(0) }))
     }
 }
 

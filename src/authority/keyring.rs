@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     domain::{
-        ClientId, ClientSecret, ClientTag, Environment, Issuer, Permissions, Platform, SecretBody, SecretDigest, Timestamp, Token,
-        TokenId, TokenName,
+        ClientId, ClientSecret, ClientTag, Environment, Issuer, Permissions, Platform, SecretBody, SecretDigest, Timestamp, Token, TokenId,
+        TokenName,
     },
     store::{OperationsRecord, PlatformRecord, Record, Seal},
 };

@@ -116,7 +116,11 @@ impl Authority {
             Ok(judged) => judged,
             Err(Missing::Refused) => Resident::Refused(Reason::WrongSecret),
             Err(Missing::Absent) => {
-                if self.keyring.is_genuine(&client_id) { Resident::Ask } else { Resident::Refused(Reason::UnknownClient) }
+                if self.keyring.is_genuine(&client_id) {
+                    Resident::Ask
+                } else {
+                    Resident::Refused(Reason::UnknownClient)
+                }
             }
         }
     }

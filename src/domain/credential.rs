@@ -25,7 +25,9 @@ use super::{Environment, TokenId};
 const SECRET_BODY_LEN: usize = 43;
 const SECRET_PREFIX_LEN: usize = 11;
 const CHECKSUM_LEN: usize = 6;
-const SECRET_LEN: usize = SECRET_PREFIX_LEN + SECRET_BODY_LEN + CHECKSUM_LEN;
+/// All that are digits in a secret.
+const DIGITS: usize = SECRET_BODY_LEN + CHECKSUM_LEN;
+const SECRET_LEN: usize = SECRET_PREFIX_LEN + DIGITS;
 const CLIENT_ID_PREFIX_LEN: usize = 8;
 const CLIENT_ID_LEN: usize = CLIENT_ID_PREFIX_LEN + 32 + 8;
 const PAIR_LEN: usize = CLIENT_ID_LEN + 1 + SECRET_LEN;
@@ -67,15 +69,19 @@ const fn among(digit: u8, first: u8, count: u8, worth: u8) -> u8 {
     at.wrapping_add(worth) | others
 }
 
-/// Replaces digits by what they are worth; says whether all are digits.
-fn evaluate(digits: &mut [u8], value: impl Fn(u8) -> u8) -> bool {
-    digits.iter_mut().for_each(|digit| *digit = value(*digit));
-    digits.iter().fold(0, |seen, value| seen | value) & NO_DIGIT == 0
+/// What 48 digits are worth: so many because sixteen fill a vector.
+fn evaluate(digits: &[u8; 48], values: &mut [u8; 48], value: impl Fn(u8) -> u8) {
+    values.iter_mut().zip(digits).for_each(|(worth, digit)| *worth = value(*digit));
 }
 
-/// The lowest `BITS` bits of each of eight bytes, in their order.
-const fn gather<const BITS: u32>(bytes: [u8; 8]) -> u64 {
-    let mut all = u64::from_be_bytes(bytes);
+/// Whether all these are what digits are worth.
+fn are_digits(values: &[u8]) -> bool {
+    values.iter().fold(0, |seen, value| seen | value) & NO_DIGIT == 0
+}
+
+/// `BITS` of each of eight values, one behind the other.
+const fn gather<const BITS: u32>(values: [u8; 8]) -> u64 {
+    let mut all = u64::from_be_bytes(values);
     all = (all >> 8 & 0x00FF_00FF_00FF_00FF) << BITS | all & 0x00FF_00FF_00FF_00FF;
     all = (all >> 16 & 0x0000_FFFF_0000_FFFF) << (2 * BITS) | all & 0x0000_FFFF_0000_FFFF;
     all >> 32 << (4 * BITS) | all & 0xFFFF_FFFF
@@ -99,13 +105,15 @@ pub struct ClientId {
 impl ClientId {
     /// Reads the text exactly: no other case, no space.
     pub fn parse(text: &[u8]) -> Option<Self> {
-        let (prefix, digits) = text.split_at_checked(CLIENT_ID_PREFIX_LEN)?;
-        let environment = Environment::ALL.into_iter().find(|e| client_id_prefix(*e).as_bytes() == prefix)?;
-        let mut digits: [u8; 40] = digits.try_into().ok()?;
-        if !evaluate(&mut digits, hex_value) {
+        let text: &[u8; CLIENT_ID_LEN] = text.try_into().ok()?;
+        let environment = Environment::ALL.into_iter().find(|e| text.starts_with(client_id_prefix(*e).as_bytes()))?;
+        let mut values = [0; CLIENT_ID_LEN];
+        evaluate(text, &mut values, hex_value);
+        let (_, values) = values.split_at(CLIENT_ID_PREFIX_LEN);
+        if !are_digits(values) {
             return None;
         }
-        let mut eights = digits.as_chunks().0.iter().map(|digits| gather::<4>(*digits) as u32);
+        let mut eights = values.as_chunks().0.iter().map(|values| gather::<4>(*values) as u32);
         let [a, b, c, d, tag] = std::array::from_fn(|_| eights.next().unwrap_or_default());
         let id = [a, b, c, d].iter().fold(0, |id, eight| id << 32 | u128::from(*eight));
         Some(Self { environment, token: TokenId(uuid::Uuid::from_u128(id)), tag: ClientTag(tag.to_be_bytes()) })
@@ -167,7 +175,7 @@ impl ClientSecret {
 
     /// What is random in it; `None` of a text that never was a secret.
     pub fn body(&self) -> Option<SecretBody> {
-        SecretBody::parse(self.text.as_bytes().get(SECRET_PREFIX_LEN..)?.first_chunk()?)
+        SecretBody::parse(self.text.as_bytes().get(SECRET_PREFIX_LEN..)?.try_into().ok()?).map(|(body, _)| body)
     }
 
     /// The text itself. A test counts the callers.
@@ -194,17 +202,21 @@ impl SecretBody {
     /// Bits of it: so few that together with a clientId they fit into one block of SHA-256.
     pub const BITS: usize = SECRET_BODY_LEN * 6;
 
-    fn parse(digits: &[u8; SECRET_BODY_LEN]) -> Option<Self> {
+    /// Reads a secret's digits: those of its body, and the number that the others are.
+    fn parse(digits: &[u8; DIGITS]) -> Option<(Self, u64)> {
+        let (digits, last) = digits.split_first_chunk()?;
+        let last = last.first().map_or(NO_DIGIT, |digit| base62_value(*digit));
         let mut values = Zeroizing::new(Words::<6>::default());
-        let values = values.as_mut_bytes();
-        let (front, rest) = values.split_at_mut(SECRET_BODY_LEN);
-        front.copy_from_slice(digits);
-        rest.fill(BASE62[0]);
-        let are_digits = evaluate(values, base62_value);
+        let values: &mut [u8; 48] = zerocopy::transmute_mut!(&mut *values);
+        evaluate(digits, values, base62_value);
         let mut eights = values.as_chunks().0.iter().map(|values| gather::<6>(*values));
-        let [a, b, c, d, e, f] = std::array::from_fn(|_| eights.next().unwrap_or_default());
+        let [a, b, c, d, e, mixed] = std::array::from_fn(|_| eights.next().unwrap_or_default());
+        // Three digits of the body, and all but the last one of the checksum.
+        let (f, sum) = (mixed >> 30 << 30, (0..5).rev().map(|at| mixed >> (6 * at) & 63));
+        let checksum = sum.chain([u64::from(last)]).fold(0, |sum, digit| sum * 62 + digit);
         // 48 bits each, from the top.
-        are_digits.then_some(Self([a << 16 | b >> 32, b << 32 | c >> 16, c << 48 | d, e << 16 | f >> 32, f << 32]))
+        let body = Self([a << 16 | b >> 32, b << 32 | c >> 16, c << 48 | d, e << 16 | f >> 32, f << 32]);
+        (are_digits(values) && are_digits(&[last])).then_some((body, checksum))
     }
 
     /// The bits, from the top of the first word.
@@ -221,13 +233,6 @@ fn checksum(text: &[u8]) -> [u8; CHECKSUM_LEN] {
         value /= 62;
     }
     digits
-}
-
-/// Whether these are the digits of a text's checksum.
-fn is_checksum(text: &[u8], digits: &[u8]) -> bool {
-    let Ok(mut digits) = <[u8; CHECKSUM_LEN]>::try_from(digits) else { return false };
-    let are_digits = evaluate(&mut digits, base62_value);
-    are_digits && digits.iter().fold(0, |sum, digit| sum * 62 + u64::from(*digit)) == u64::from(crc32fast::hash(text))
 }
 
 /// The keyed digest of a secret: what is stored of it. Compared in constant time only.
@@ -308,11 +313,11 @@ impl Presented {
         }
         let client_id = ClientId::parse(&pair[..CLIENT_ID_LEN])?;
         let secret = &pair[CLIENT_ID_LEN + 1..];
-        let (text, sum) = secret.split_at(SECRET_LEN - CHECKSUM_LEN);
-        let (prefix, body) = text.split_at(SECRET_PREFIX_LEN);
-        let well_formed = prefix == secret_prefix(client_id.environment).as_bytes() && is_checksum(text, sum);
-        let body = SecretBody::parse(body.first_chunk()?)?;
-        well_formed.then_some(Self { client_id, body })
+        let (prefix, digits) = secret.split_at(SECRET_PREFIX_LEN);
+        let (body, checksum) = SecretBody::parse(digits.try_into().ok()?)?;
+        let covered = &secret[..SECRET_LEN - CHECKSUM_LEN];
+        let is_whole = prefix == secret_prefix(client_id.environment).as_bytes() && checksum == u64::from(crc32fast::hash(covered));
+        is_whole.then_some(Self { client_id, body })
     }
 
     /// The public half.

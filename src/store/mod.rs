@@ -9,9 +9,7 @@ mod sqlite;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use crate::domain::{
-    AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, Token, TokenId, TokenQuery, TokenUse, Use,
-};
+use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, Token, TokenId, TokenQuery, TokenUse, Use};
 
 pub(crate) use row::{OperationsRecord, PlatformRecord, Record, Seal, split_proof};
 pub(crate) use sqlite::Sqlite;
