@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `create.rs` | C1, C2 |
 //! | `list.rs` | L1, L2, L3 |
-//! | `verify.rs` | V1 to V4, V6, V7, and the table of all that verify |
+//! | `verify.rs` | V1 to V4, V6 to V8, and the table of all that verify |
 //! | `prove.rs` | V5 |
 //! | `memory.rs` | M1, M2, M3 |
 //! | `release.rs` | B1 |
@@ -92,6 +92,8 @@ enum Row {
     V6,
     /// Refusals of `/verify` against its acceptances
     V7,
+    /// `/verify` by operation against `/verify`
+    V8,
     /// Everything that verifies, in one table
     Verify,
     /// Memory of the index and of the process, and the time of a start
@@ -125,7 +127,7 @@ fn main() -> Outcome {
         return server::be_bare();
     }
     if args.rows.is_empty() {
-        report::note("name the rows to measure: c1, c2, l1, l2, l3, v1 to v7, verify, m1, m2, m3, b1; or --help");
+        report::note("name the rows to measure: c1, c2, l1, l2, l3, v1 to v8, verify, m1, m2, m3, b1; or --help");
     }
     for row in &args.rows {
         match row {
@@ -141,6 +143,7 @@ fn main() -> Outcome {
             Row::V5 => prove::in_process(&args)?,
             Row::V6 => verify::alone(&args)?,
             Row::V7 => verify::refusals(&args)?,
+            Row::V8 => verify::by_operation(&args)?,
             Row::Verify => verify::table(&args)?,
             Row::M1 => memory::rows(&args)?,
             Row::B1 => release::build()?,

@@ -1,9 +1,9 @@
-//! V1, V2, V3, V4, V6, V7 and the table of them all: `/verify` over HTTP, as a gateway asks it.
+//! V1, V2, V3, V4, V6, V7, V8 and the table of them all: `/verify` over HTTP, as a gateway asks it.
 //!
 //! Turns are as long as from one writing of use times to the next, so that each holds one. Refusals are asked of a process
 //! of their own, which writes no use times that others caused.
 
-use std::time::Duration;
+use std::{fmt::Write as _, process::Command, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
@@ -37,12 +37,16 @@ fn asked(id: &str, secret: &str) -> Vec<u8> {
 
 /// Every kept credential in any order; the answer says whose it is.
 pub(crate) fn hits(data: &Dataset) -> Outcome<Load> {
+    hits_of(data, |_, id, secret| asked(id, secret))
+}
+
+fn hits_of(data: &Dataset, asked: impl Fn(usize, &str, &str) -> Vec<u8>) -> Outcome<Load> {
     let mut credentials = data.credentials.clone();
     Random(5).shuffle(&mut credentials);
     let (mut requests, mut proofs) = (Vec::new(), Vec::new());
-    for credential in &credentials {
+    for (at, credential) in credentials.iter().enumerate() {
         let (id, secret) = halves(credential)?;
-        requests.push(asked(&id, &secret));
+        requests.push(asked(at, &id, &secret));
         proofs.push(format!("\r\nx-auth-client-id: {id}\r\n").into_bytes());
     }
     Ok(Load::new(requests).answered(b"200").proven(proofs))
@@ -248,6 +252,50 @@ pub(crate) fn refusals(args: &Args) -> Outcome {
         verdicts.add(&figure, &cost.over(&costs[accepting]), Bound::AtMost(1.1), Bound::AtMost(1.0));
     }
     verdicts.print("V7");
+    Ok(())
+}
+
+/// The resources of V8's document, each with four operations.
+const RESOURCES: usize = 25;
+
+/// An OpenAPI document with 100 operations.
+fn document() -> String {
+    let operation = r#"{"x-required-permissions":["VIEW"],"responses":{"200":{"description":"-"}}}"#;
+    let mut paths = String::new();
+    for at in 0..RESOURCES {
+        let comma = if at == 0 { "" } else { "," };
+        let _ = write!(
+            paths,
+            r#"{comma}"/resource{at}":{{"get":{operation},"post":{operation}}},"/resource{at}/{{id}}":{{"get":{operation},"delete":{operation}}}"#
+        );
+    }
+    format!(r#"{{"openapi":"3.1.0","info":{{"title":"Platform","version":"1"}},"paths":{{{paths}}}}}"#)
+}
+
+/// V8: what it adds that a gateway asks by the client's method and path.
+pub(crate) fn by_operation(args: &Args) -> Outcome {
+    let data = Dataset::of(args.tokens)?;
+    let file = data.directory.join("operations.json");
+    std::fs::write(&file, document())?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    let loaded = command.args(["operations", "load", "--data"]).arg(&data.directory).arg(&file).output()?;
+    if !loaded.status.success() {
+        return Err(String::from_utf8_lossy(&loaded.stderr).into());
+    }
+    let of_nginx = |at: usize, id: &str, secret: &str| {
+        let credential = format!("Basic {}", STANDARD.encode(format!("{id}:{secret}")));
+        let (of, method, rest) = (at % RESOURCES, ["GET", "POST", "GET", "DELETE"][at % 4], ["", "", "/019542f5-b3e7", "/17"][at % 4]);
+        let uri = format!("/resource{of}{rest}?limit=5");
+        request("GET", "/verify/nginx", &[("authorization", &credential), ("x-original-method", method), ("x-original-uri", &uri)], "")
+    };
+    let (plain, load) = (hits(&data)?, hits_of(&data, of_nginx)?);
+    let mut field = Field::new(&plain)?;
+    let alone = field.add("any live token", Server::countersign(&data.directory)?, plain);
+    let ours = field.add("by operation, of 100", Server::countersign(&data.directory)?, load);
+    let costs = field.compete(args, &format!("V8: /verify of {} tokens, with and without operations, 64 clients", args.tokens))?;
+    let mut verdicts = Verdicts::new();
+    verdicts.add("V8 CPU by operation over that without", &costs[ours].over(&costs[alone]), Bound::AtMost(1.15), Bound::AtMost(1.07));
+    verdicts.print("V8");
     Ok(())
 }
 

@@ -22,7 +22,8 @@ mod idempotency; // creates that are repeated
 mod integrity; // edited rows, wrong keys
 mod layering; // who may use whom, and other facts about the source
 mod listing; // pages, cursors, totals
-mod permission; // the matrix
+mod permission;
+mod plain; // the matrix
 mod processes; // several on one data directory
 mod published; // documents, reference page, routes
 mod revocation; // an end is an end

@@ -178,3 +178,53 @@ const ORDINARY: [bool; 256] = {
     }
     table
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_parsed_plain(head: &str) -> bool {
+        let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
+        matches!(parse(head.as_bytes(), &mut fields), Parsed::Plain(_, length) if length == head.len())
+    }
+
+    #[test]
+    fn what_gateways_send_is_plain() {
+        for head in [
+            "GET /verify HTTP/1.1\r\nHost: countersign:8080\r\nAuthorization: Basic eDp5\r\n\r\n",
+            "POST /verify/nginx?require=VIEW HTTP/1.1\r\nhost: x\r\nX-Original-URI: /a?b\r\nCookie: c\r\nX-Request-Id: i\r\n\r\n",
+            "PUT /verify/envoy/a/b%20c?d=e HTTP/1.1\r\nHost: x\r\ncontent-length: 0\r\nx-envoy-internal: true\r\n\r\n",
+            "GET /verify HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\nTE: trailers\r\n\r\n",
+        ] {
+            assert!(is_parsed_plain(head), "{head}");
+        }
+    }
+
+    #[test]
+    fn a_34_what_two_could_read_differently_is_not() {
+        let plain = "GET /verify HTTP/1.1\r\nHost: x\r\n\r\n";
+        assert!(is_parsed_plain(plain));
+        for (from, to) in [
+            ("HTTP/1.1", "HTTP/1.0"),
+            ("GET", "CONNECT"),
+            ("/verify", "/verifyx"),
+            ("/verify", "http://x/verify"),
+            ("/verify", "/verify#x"),
+            ("/verify", "/verify/\u{e9}"),
+            ("Host: x", "Host: a@b"),
+            ("Host: x", "Host:"),
+            ("Host: x", "Host: x\r\nHost: x"),
+            ("Host: x", "X: y"),
+            ("x\r\n\r\n", "x\r\nContent-Length: 1\r\n\r\n"),
+            ("x\r\n\r\n", "x\r\nContent-Length: 00\r\n\r\n"),
+            ("x\r\n\r\n", "x\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            ("x\r\n\r\n", "x\r\nConnection: close\r\n\r\n"),
+            ("x\r\n\r\n", "x\r\nConnection: keep-alive, te\r\n\r\n"),
+            ("x\r\n\r\n", "x\r\nUpgrade: websocket\r\n\r\n"),
+            ("x\r\n\r\n", "x\r\nExpect: 100-continue\r\n\r\n"),
+            ("x\r\n\r\n", "x\r\nX : y\r\n\r\n"),
+        ] {
+            assert!(!is_parsed_plain(&plain.replacen(from, to, 1)), "{to:?}");
+        }
+    }
+}
