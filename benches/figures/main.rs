@@ -52,7 +52,7 @@ struct Args {
     /// Tokens of the platform behind all but C and L1; L2 compares with a tenth of them
     #[arg(long, default_value_t = 1_000_000)]
     tokens: u64,
-    /// Tokens of V2, and of V5, M1, M2 and M3 besides; none without
+    /// Tokens of V2, and of V5, the table, M1, M2 and M3 besides; none without
     #[arg(long)]
     many: Option<u64>,
     /// Where `verify` is to draw its table, as SVG

@@ -103,12 +103,13 @@ pub(crate) fn drf_api_key() -> Outcome<(Server, Load)> {
 
 /// nginx's `auth_basic` over a file of users with SHA-1 digests, the fastest that it has.
 pub(crate) fn nginx(users: usize) -> Outcome<(Server, Load)> {
-    // All have one password, so that nothing here needs SHA-1; nginx computes the same for each.
-    const PASSWORD: (&str, &str) = ("password", "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=");
+    // The credentials that it would hold in our place, as long as ours are. All have one secret, so that nothing here needs
+    // SHA-1; nginx computes the same for each.
+    const PASSWORD: (&str, &str) = ("iksec_test_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg000000", "{SHA}siHQ92HMZANwOnDE3ZUoHGNjte0=");
     let directory = directory("nginx", &["nginx.conf"])?.join(users.to_string());
     fs::create_dir_all(&directory)?;
     fs::copy(directory.with_file_name("nginx.conf"), directory.join("nginx.conf"))?;
-    let names: Vec<_> = (0..users).map(|at| format!("user-{at:06}")).collect();
+    let names: Vec<_> = (0..users).map(|at| format!("ik_test_019542f5b3e77d028000{at:020x}")).collect();
     fs::write(directory.join("users"), names.iter().map(|name| format!("{name}:{}\n", PASSWORD.1)).collect::<String>())?;
     // It can't say which port it was given, so it is told one that was free a moment ago.
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
@@ -126,5 +127,5 @@ pub(crate) fn nginx(users: usize) -> Outcome<(Server, Load)> {
     };
     let mut requests: Vec<_> = names.iter().map(|name| asked(name, PASSWORD.0)).collect();
     Random(3).shuffle(&mut requests);
-    checked(server, Load::new(requests).answered(b"200"), asked("user-000000", "another"))
+    checked(server, Load::new(requests).answered(b"200"), asked("ik_test_019542f5b3e77d02800000000000000000000000", "another"))
 }

@@ -307,6 +307,10 @@ pub(crate) fn table(args: &Args) -> Outcome {
     let many = chart::count(args.tokens);
     field.add("countersign, 1 k tokens", Server::countersign(&few.directory)?, hits(&few)?);
     let ours = field.add(format!("countersign, {many} tokens"), Server::countersign(&data.directory)?, load);
+    if let Some(most) = args.many {
+        let data = Dataset::of(most)?;
+        field.add(format!("countersign, {} tokens", chart::count(most)), Server::countersign(&data.directory)?, hits(&data)?);
+    }
     for (name, load) in [("an unknown client", unknown(&data)?), ("a wrong secret", wrong(&data)?)] {
         field.add(format!("countersign, {many} tokens, {name}"), Server::countersign(&data.directory)?, load);
     }
