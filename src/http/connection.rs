@@ -106,28 +106,27 @@ impl Connections {
 }
 
 async fn accept(listener: &TcpListener, room: &Arc<Semaphore>, crowded: &AtomicBool) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-    loop {
-        let permit = match Arc::clone(room).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                crowded.store(true, Ordering::SeqCst);
-                let Ok(permit) = Arc::clone(room).acquire_owned().await else { std::future::pending().await };
-                crowded.store(false, Ordering::SeqCst);
-                permit
-            }
-        };
+    let (stream, peer) = loop {
         match listener.accept().await {
-            Ok((stream, peer)) => {
-                let _ = stream.set_nodelay(true);
-                return (stream, peer, permit);
-            }
+            Ok(accepted) => break accepted,
             Err(e) => {
                 // Out of file descriptors, most likely: trying again at once would only burn the processor.
                 tracing::warn!(cause = %e, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
-    }
+    };
+    let _ = stream.set_nodelay(true);
+    let place = match Arc::clone(room).try_acquire_owned() {
+        Ok(place) => place,
+        Err(_) => {
+            crowded.store(true, Ordering::SeqCst);
+            let Ok(place) = Arc::clone(room).acquire_owned().await else { std::future::pending().await };
+            crowded.store(false, Ordering::SeqCst);
+            place
+        }
+    };
+    (stream, peer, place)
 }
 
 /// What a connection is waiting for, and since when.

@@ -324,3 +324,41 @@ fn a_34_what_gateways_ask_is_held_to_the_same_framing() {
     }
     fixture.alive();
 }
+
+/// Half a head that came with a request is timed as a head, not as a pause between requests.
+#[test]
+fn a_14_half_a_head_behind_a_request_is_a_head() {
+    let fixture = Fixture::new(&["--header-timeout", "1s", "--idle-timeout", "60s"]);
+    let request = "GET /verify HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut stream = TcpStream::connect(fixture.server.api).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(format!("{request}{}", &request[..20]).as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("closed long before the idle time-out");
+    assert!(answer.starts_with(b"HTTP/1.1 401 "));
+}
+
+/// Places that are all taken while nobody waits for one are kept: a gateway's connections may fill them exactly.
+#[test]
+fn o_01_nobody_has_to_go_for_nobody() {
+    let fixture = Fixture::new(&["--max-connections", "4", "--idle-timeout", "60s"]);
+    let mut streams: Vec<_> = (0..4).map(|_| TcpStream::connect(fixture.server.api).unwrap()).collect();
+    let mut ask = |patience| {
+        for stream in &mut streams {
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            stream.write_all(b"GET /verify HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"}") {
+                let mut some = [0; 512];
+                let count = stream.read(&mut some).unwrap();
+                assert!(count > 0, "closed");
+                answer.extend_from_slice(&some[..count]);
+            }
+        }
+        // As long as connections are kept where others wait.
+        streams[0].set_read_timeout(Some(patience)).unwrap();
+        assert!(streams[0].read(&mut [0]).is_err(), "closed");
+    };
+    ask(Duration::from_millis(1500));
+    ask(Duration::from_millis(10));
+}

@@ -2,7 +2,8 @@
 //!
 //! The parser is the one that the HTTP library uses. What it finds is plain if there is nothing in it about which two
 //! programs could disagree, or that takes more than memory and one write: no body, no coding, no wish about the connection,
-//! one ordinary host, a target of ordinary characters. All else is the library's.
+//! one ordinary host, a target of ordinary characters. All else is the library's. (A line end without its CR is none of that:
+//! both take it for what it is.)
 
 use std::{mem::MaybeUninit, net::SocketAddr};
 
@@ -56,6 +57,9 @@ pub(in crate::http) async fn answer(app: &App, stream: &mut Patient, peer: Socke
         stream.write_all(&answer).await.ok()?;
         answer.clear();
         unread.drain(..length);
+        if !unread.is_empty() {
+            stream.waiting().read();
+        }
         pieces = 0;
     }
 }
