@@ -1,4 +1,6 @@
 //! Envoy's `ext_authz` over gRPC, asked over HTTP/2 as Envoy asks it.
+//!
+//! Longer than others because the other side of the protocol stands here too: what asks must share no code with what answers.
 
 use std::{
     collections::HashMap,

@@ -115,11 +115,6 @@ fn allowed(proven: &Proven, permissions: Permissions, environment: Option<Enviro
     Refused::of(proven, permissions, environment).map_or(Ok(()), Err)
 }
 
-/// The credential of all that came as `Authorization`.
-fn presented<V: AsRef<[u8]>>(values: impl IntoIterator<Item = V>) -> Option<Presented> {
-    only(values).and_then(|value| Presented::parse_basic(value.as_ref()))
-}
-
 /// Exactly one: of two, whoever is in front of us may have looked at the other.
 fn only<V>(values: impl IntoIterator<Item = V>) -> Option<V> {
     let mut values = values.into_iter();

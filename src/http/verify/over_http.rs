@@ -14,9 +14,9 @@ use super::{
     super::{answer, source},
     App, Passed, Question, Refused, Requirement, gateway,
     head::{Head, fields_of},
-    presented,
     told::{self, Fields},
 };
+use crate::domain::Presented;
 
 /// Where it is.
 const PATH: &str = "/verify";
@@ -85,7 +85,7 @@ fn question<'h>(app: &App, head: &Head<'h>, peer: SocketAddr) -> Question<'h> {
     let query = if gateway.is_some_and(|(gateway, _)| gateway.headers.is_none()) { None } else { head.query };
     Question {
         source: app.source(head.all(source::FORWARDED_FOR), peer),
-        presented: presented(head.all("authorization")),
+        presented: Presented::parse_only(head.all("authorization")),
         required: Requirement::parse(query, behind.is_empty() || gateway.is_some()),
         asked: gateway.map(|(gateway, behind)| gateway::asked(gateway, behind, head)),
     }

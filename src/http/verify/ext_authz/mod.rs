@@ -23,9 +23,10 @@ use self::{
 };
 use super::{
     super::source,
-    App, Asked, Passed, Question, Refused, Requirement, decide_asking, presented,
+    App, Asked, Passed, Question, Refused, Requirement, decide_asking,
     told::{self, Fields},
 };
+use crate::domain::Presented;
 
 /// The one method.
 const PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
@@ -54,7 +55,7 @@ fn question<'q>(app: &App, http: &'q HttpRequest, peer: SocketAddr, extensions: 
     let asked = by_operation.unwrap_or(true).then(|| Some(Asked { method: text(&http.method)?, target: text(&http.path)? }));
     // As over HTTP: Envoy is the peer, and what it wrote of the client counts where it is trusted.
     let source = app.source(named(http, source::FORWARDED_FOR).map(|value| &value[..]), peer);
-    Question { source, presented: presented(named(http, header::AUTHORIZATION.as_str())), required, asked }
+    Question { source, presented: Presented::parse_only(named(http, header::AUTHORIZATION.as_str())), required, asked }
 }
 
 /// All values of a header, in whichever form Envoy was told to send it. It sends one form; of both, either could be somebody
