@@ -13,6 +13,7 @@
 //! Linear probing over 32-byte slots, two to a cache line, at most four in five taken: 40 to 64 bytes a token.
 
 use std::{
+    cell::RefCell,
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -31,12 +32,22 @@ use crate::{
 /// All tokens that can verify.
 pub(crate) struct Index {
     table: ArcSwap<Table>,
+    /// The version of the table: no two tables of any index have the same.
+    version: AtomicU64,
     /// Only grows, so that readers need no guard.
     platforms: boxcar::Vec<ResidentPlatform>,
     changing: Mutex<Changing>,
     /// Tables that were outgrown, until the last reader of each is gone: uses may still be counted there.
     outgrown: Mutex<Vec<Arc<Table>>>,
     live: AtomicUsize,
+}
+
+static NEXT_VERSION: AtomicU64 = AtomicU64::new(1);
+
+thread_local! {
+    /// The table that this thread looked into last, and its version: having it at hand costs less than taking and giving
+    /// back a share of it for each look. One that was outgrown stays in memory until every thread that held it looks again.
+    static AT_HAND: RefCell<(u64, Arc<Table>)> = RefCell::new((0, Arc::new(Table { slots: Vec::new() })));
 }
 
 /// What only a writer needs, and holds while it writes.
@@ -116,6 +127,10 @@ struct Slot {
 
 const ENDED: u64 = 1;
 
+fn next_version() -> u64 {
+    NEXT_VERSION.fetch_add(1, Ordering::Relaxed)
+}
+
 /// State word: ended (1 bit), production (1), permissions (3), key (8), platform (24), uses (27).
 fn pack(permissions: Permissions, environment: Environment, key: u8, platform: usize) -> u64 {
     let production = u64::from(environment == Environment::Production);
@@ -191,6 +206,7 @@ impl Index {
     pub(crate) fn new() -> Self {
         Self {
             table: ArcSwap::from_pointee(Table::with_room_for(0)),
+            version: AtomicU64::new(next_version()),
             platforms: boxcar::Vec::new(),
             changing: Mutex::default(),
             outgrown: Mutex::default(),
@@ -203,7 +219,7 @@ impl Index {
         let changing = self.change();
         if changing.taken == 0 {
             // A twentieth more than there are now.
-            self.table.store(Arc::new(Table::with_room_for(tokens.saturating_add(tokens / 20))));
+            self.replace(Table::with_room_for(tokens.saturating_add(tokens / 20)));
         }
     }
 
@@ -220,22 +236,24 @@ impl Index {
         mut is_it: impl FnMut(&Entry) -> bool,
         then: impl FnOnce(Found<'_>) -> R,
     ) -> Result<R, Missing> {
-        let (low, table) = (low(id), self.table.load());
-        let mut missing = Missing::Absent;
-        for slot in table.probe(low) {
-            match slot.low.load(Ordering::Acquire) {
-                0 => break,
-                found if found == low => {
-                    let entry = unpack(slot.state.load(Ordering::SeqCst), slot.digest());
-                    if is_it(&entry) {
-                        return Ok(then(Found { entry, slot }));
+        let low = low(id);
+        self.with_table(|table| {
+            let mut missing = Missing::Absent;
+            for slot in table.probe(low) {
+                match slot.low.load(Ordering::Acquire) {
+                    0 => break,
+                    found if found == low => {
+                        let entry = unpack(slot.state.load(Ordering::SeqCst), slot.digest());
+                        if is_it(&entry) {
+                            return Ok(then(Found { entry, slot }));
+                        }
+                        missing = Missing::Refused;
                     }
-                    missing = Missing::Refused;
+                    _ => {}
                 }
-                _ => {}
             }
-        }
-        Err(missing)
+            Err(missing)
+        })
     }
 
     /// The platform of an entry, and whether it is disabled.
@@ -339,7 +357,26 @@ impl Index {
         }
         // Under the lock: whoever takes uses meanwhile must find them in one of the two.
         let mut outgrown = self.outgrown();
-        outgrown.push(self.table.swap(Arc::new(new)));
+        outgrown.push(self.replace(new));
+    }
+
+    /// Puts a table in the place of the one before.
+    fn replace(&self, table: Table) -> Arc<Table> {
+        let before = self.table.swap(Arc::new(table));
+        // Afterwards: a reader that sees the version finds the table.
+        self.version.store(next_version(), Ordering::Release);
+        before
+    }
+
+    /// Does something with the table, as it is now, at the price of one comparison.
+    fn with_table<R>(&self, look: impl FnOnce(&Table) -> R) -> R {
+        AT_HAND.with(|at_hand| {
+            let version = self.version.load(Ordering::Acquire);
+            if at_hand.borrow().0 != version {
+                *at_hand.borrow_mut() = (version, self.table.load_full());
+            }
+            look(&at_hand.borrow().1)
+        })
     }
 
     fn change(&self) -> MutexGuard<'_, Changing> {

@@ -68,6 +68,18 @@ fn two_tokens_with_the_same_low_half_are_two() {
     assert!(find(&index, &a).unwrap().ended && !find(&index, &b).unwrap().ended);
 }
 
+/// The table that a thread has at hand is not the one that grew in its place.
+#[test]
+fn who_has_looked_before_sees_what_came_after_growth() {
+    let (index, first) = (Index::new(), record(uuid(1, 1), 1, 9, 1));
+    index.insert(&first, 1);
+    assert!(!find(&index, &first).unwrap().ended);
+    (2..5000).for_each(|n| index.insert(&record(uuid(n, n), 1, 9, 1), 1));
+    assert!(find(&index, &record(uuid(4999, 4999), 1, 9, 1)).is_ok());
+    index.end(&first);
+    assert!(find(&index, &first).unwrap().ended);
+}
+
 #[test]
 fn changes_of_a_platform_may_arrive_twice_and_out_of_order() {
     let index = Index::new();
