@@ -180,9 +180,10 @@ impl Waiting {
         told
     }
 
-    /// Whether it has to go when the server ends.
+    /// Whether it has to go when the server ends. Who can be told need not have waited: what is under way is still answered.
     fn has_to_go(&self, now: u64) -> bool {
-        self.is_for_a_request(now) || self.go.is_some() && self.going.load(Ordering::Relaxed) == 0
+        let can_be_told = self.go.is_some() && self.phase.load(Ordering::Relaxed) != Self::NEW;
+        self.is_for_a_request(now) || can_be_told && self.going.load(Ordering::Relaxed) == 0
     }
 
     /// Notes that an answer waits to be read, or that none does any more.
@@ -237,5 +238,35 @@ impl Waiting {
             _ => false,
         };
         waited || stalled > 0 && over(stalled, waits.write)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its first request may be on its way.
+    #[test]
+    fn who_just_came_is_not_let_go_at_once() {
+        let sweep = u64::try_from(SWEEP.as_millis()).unwrap();
+        for waiting in [Waiting::new(), Waiting::polite()] {
+            let came = waiting.since.load(Ordering::Relaxed);
+            assert!(!waiting.has_to_go(came + sweep - 1));
+            assert!(waiting.has_to_go(came + sweep));
+            // Nothing has been agreed on by which it could be told.
+            assert!(!waiting.tell_to_go(came + sweep));
+        }
+    }
+
+    /// Whatever is under way on it; and once.
+    #[test]
+    fn who_can_be_told_is_told_at_once() {
+        for phase in [Waiting::BUSY, Waiting::IDLE] {
+            let waiting = Waiting::polite();
+            waiting.set(phase);
+            let now = waiting.since.load(Ordering::Relaxed);
+            assert!(waiting.has_to_go(now) && waiting.tell_to_go(now));
+            assert!(!waiting.has_to_go(now + 60_000) && !waiting.tell_to_go(now + 60_000));
+        }
     }
 }
