@@ -20,11 +20,8 @@ async fn o_10_a_panic_is_one_requests_own() {
     assert_eq!(answer.header("connection"), Some("close"));
     assert!(!String::from_utf8_lossy(&answer.body).contains("told to"), "{answer:?}");
     assert_eq!(app.get(GRID).send().await.expect(200).body, before);
-    let metrics =
-        app.app.answer_admin(http::Request::get("/metrics").body(axum::body::Body::empty()).unwrap(), ([127, 0, 0, 1], 1).into()).await;
-    let metrics = http_body_util::BodyExt::collect(metrics.into_body()).await.unwrap().to_bytes();
-    let metrics = String::from_utf8_lossy(&metrics).into_owned();
-    assert!(metrics.contains("countersign_panics_total 1\n"), "{metrics}");
+    app.assert_panics(1).await;
+    let metrics = app.metrics().await;
     assert!(metrics.contains("countersign_http_responses_total{status=\"500\"} 1\n"), "{metrics}");
 }
 

@@ -1,4 +1,5 @@
-//! The one integration test binary. Folders mirror URLs; what cuts across them has a file of its own.
+//! The one integration test binary. Folders mirror URLs, or the listener that is no URL's; what cuts across them has a file
+//! of its own.
 //!
 //! Tests are named after the criteria that they hold (`z_02_…`). Time is a manual clock and entropy is seeded.
 
@@ -7,6 +8,7 @@
 mod support;
 
 mod blips; // POST, GET /blips/tokens…
+mod ext_authz; // what Envoy asks over gRPC
 mod grid; // POST, GET, DELETE /grid/2025-10-13/tokens…
 
 mod assertion; // what upstreams check
@@ -15,7 +17,6 @@ mod audit; // who did what
 mod cli; // the built program
 mod credential; // what proves somebody, and what does not
 mod embedded; // the library in another service
-mod ext_authz; // what Envoy asks over gRPC
 mod failure; // what is below fails
 mod hostile; // inputs that want to break something
 mod idempotency; // creates that are repeated

@@ -2,6 +2,7 @@
 //! of every test passes.
 
 mod contract;
+mod listening;
 pub(crate) mod program;
 
 use std::{
@@ -30,6 +31,8 @@ use rand_chacha::{
 };
 use serde_json::Value;
 use tempfile::TempDir;
+
+pub(crate) use self::listening::Listening;
 
 /// 2025-07-21T17:32:28.000Z
 pub(crate) const START: i64 = 1_753_119_148_000;
@@ -168,6 +171,17 @@ impl TestApp {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", self.sandbox.basic().parse().unwrap());
         Request { app: self, method, path: path.to_owned(), headers, body: Bytes::new(), expects_5xx: false, peer: [127, 0, 0, 1].into() }
+    }
+
+    /// The metrics page.
+    pub(crate) async fn metrics(&self) -> String {
+        String::from_utf8(self.get("/metrics").send_admin().await.expect(200).body.into()).unwrap()
+    }
+
+    /// So many requests ended in a defect.
+    pub(crate) async fn assert_panics(&self, count: u32) {
+        let metrics = self.metrics().await;
+        assert!(metrics.contains(&format!("countersign_panics_total {count}\n")), "{metrics}");
     }
 
     /// A token made through Grid by the sandbox root.
