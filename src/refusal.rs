@@ -124,6 +124,11 @@ impl Refused {
         }
     }
 
+    /// What goes with its body. Names are in small letters.
+    pub(crate) fn fields(self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        std::iter::once(("content-type", "application/json")).chain(self.header())
+    }
+
     fn text(self) -> String {
         Envelope { status: self.status().as_u16(), code: self.code(), message: self.message(), details: &self.details() }.text()
     }
@@ -145,11 +150,8 @@ impl Refused {
         let mut response = Response::new(B::from(self.body().clone()));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some((name, value)) = self.header() {
-            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
+        headers.extend(self.fields().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))));
         response
     }
 }

@@ -33,12 +33,7 @@ impl Fields for HeaderMap {
 pub(super) fn put(app: &App, decided: &Result<Passed<'_>, Refused>, fields: &mut impl Fields) {
     match decided {
         Ok(passed) => put_identity(app, passed, fields),
-        Err(refused) => {
-            fields.put("content-type", b"application/json");
-            if let Some((name, value)) = refused.header() {
-                fields.put(name, value.as_bytes());
-            }
-        }
+        Err(refused) => refused.fields().for_each(|(name, value)| fields.put(name, value.as_bytes())),
     }
 }
 
