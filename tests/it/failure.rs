@@ -5,8 +5,8 @@ use std::{process::Command, sync::atomic::Ordering};
 use serde_json::{Value, json};
 
 use crate::support::{
-    BLIPS, GRID, Pair, TestApp,
-    program::{Server, create_platform},
+    BLIPS, GRID, Listening, Pair, TestApp,
+    program::{Server, create_platform, exchange, parse},
 };
 
 #[tokio::test]
@@ -23,6 +23,28 @@ async fn o_10_a_panic_is_one_requests_own() {
     app.assert_panics(1).await;
     let metrics = app.metrics().await;
     assert!(metrics.contains("countersign_http_responses_total{status=\"500\"} 1\n"), "{metrics}");
+}
+
+/// Where a gateway is told, whoever parsed what it asked: the connection lives on.
+#[tokio::test]
+async fn o_10_a_panic_while_an_answer_is_written_is_one_requests_own() {
+    let listening = Listening::new().await;
+    let app = &listening.app;
+    let auth = format!("Host: x\r\nAuthorization: {}\r\n", app.sandbox.basic());
+    app.get("/verify").send().await.expect(200);
+    for (panics, field) in [(1, ""), (2, "Upgrade: any\r\n")] {
+        // Of a token that was used before, the time is asked for only where the date is written, behind who it is.
+        app.clock.panics.store(true, Ordering::SeqCst);
+        let requests = format!("GET /verify HTTP/1.1\r\n{auth}{field}\r\nGET /verify HTTP/1.1\r\n{auth}Connection: close\r\n\r\n");
+        let api = listening.api;
+        let answers = tokio::task::spawn_blocking(move || exchange(api, requests.as_bytes())).await.unwrap();
+        let answers = String::from_utf8(answers).unwrap();
+        let [refused, passed] = answers.split("HTTP/1.1 ").skip(1).collect::<Vec<_>>()[..] else { panic!("{answers}") };
+        assert!(refused.starts_with("503 ") && !refused.contains("x-auth-"), "{answers}");
+        assert_eq!(parse(format!("HTTP/1.1 {refused}").as_bytes()).unwrap().1["code"], "SERVICE_UNAVAILABLE");
+        assert!(passed.starts_with("200 "), "{answers}");
+        app.assert_panics(panics).await;
+    }
 }
 
 /// A small file system that is unmounted when dropped; none where mounting is not allowed.

@@ -47,12 +47,15 @@ struct Passed<'q> {
     request: Option<(&'q str, &'q str)>,
 }
 
-/// What becomes of a request; `None` where `prove` can't say.
+/// What becomes of a request.
+type Decided<'q> = Result<Passed<'q>, Refused>;
+
+/// Decides a request; `None` where `prove` can't say.
 fn decide<'q>(
     app: &App,
     question: &Question<'q>,
     prove: impl FnOnce(Option<&Presented>) -> Option<Result<Proven, Denied>>,
-) -> Option<Result<Passed<'q>, Refused>> {
+) -> Option<Decided<'q>> {
     let Some(required) = &question.required else {
         app.report_misconfigured(
             "a gateway may ask for require=VIEW,TRANSACT,MANAGE and env=sandbox or production, each once: in the query of /verify, or \
@@ -81,14 +84,14 @@ fn decide<'q>(
 }
 
 /// The same where memory alone knows.
-fn decide_at_once<'q>(app: &App, question: &Question<'q>) -> Option<Result<Passed<'q>, Refused>> {
+fn decide_at_once<'q>(app: &App, question: &Question<'q>) -> Option<Decided<'q>> {
     // The database is not asked for a source that keeps failing; so it is not known, and not said to be nobody's.
     let limited = || app.authority.is_limited(question.source).map(|_| Err(Denied::Unknown));
     decide(app, question, |presented| app.authority.prove_at_once(presented).or_else(limited))
 }
 
 /// The same where the database may have to be asked.
-async fn decide_asking<'q>(app: &App, question: &Question<'q>) -> Result<Passed<'q>, Refused> {
+async fn decide_asking<'q>(app: &App, question: &Question<'q>) -> Decided<'q> {
     if let Some(decided) = decide_at_once(app, question) {
         return decided;
     }

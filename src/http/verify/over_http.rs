@@ -12,7 +12,7 @@ use http::{HeaderValue, StatusCode, header, request::Parts};
 
 use super::{
     super::{answer, source},
-    App, Passed, Question, Refused, Requirement, gateway,
+    App, Decided, Question, Refused, Requirement, gateway,
     head::{Head, fields_of},
     told::{self, Fields},
 };
@@ -35,19 +35,23 @@ pub(super) fn behind_mount(path: &str) -> Option<&str> {
 pub(in crate::http) async fn answer(app: App, parts: Parts, peer: SocketAddr, unread: bool) -> Response {
     let fields = fields_of(&parts);
     let head = Head::of(&parts, &fields);
-    let decided = decide_asking(&app, &head, peer).await;
-    let mut response = match &decided {
+    let mut response = tell_asking(&app, &head, peer, |decided| response(&app, &head, decided)).await;
+    if unread || app.is_ending() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    app.metrics.answered(response.status());
+    response
+}
+
+fn response(app: &App, head: &Head<'_>, decided: &Decided<'_>) -> Response {
+    let mut response = match decided {
         Ok(_) => Response::new(Body::empty()),
         Err(refused) => Response::new(Body::from(refused.body().clone())),
     };
     *response.status_mut() = decided.as_ref().map_or_else(|refused| refused.status(), |_| StatusCode::OK);
     let headers = response.headers_mut();
-    told::put(&app, &decided, headers);
-    put_common(&app, &head, headers);
-    if unread || app.is_ending() {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    app.metrics.answered(response.status());
+    told::put(app, decided, headers);
+    put_common(app, head, headers);
     response
 }
 
@@ -61,19 +65,19 @@ pub(super) fn put_common(app: &App, head: &Head<'_>, fields: &mut impl Fields) {
     fields.put("date", app.date().as_bytes());
 }
 
-/// What becomes of a request, where memory alone knows.
-pub(super) fn decide_at_once<'h>(app: &App, head: &Head<'h>, peer: SocketAddr) -> Option<Result<Passed<'h>, Refused>> {
-    let decided = catch_unwind(AssertUnwindSafe(|| super::decide_at_once(app, &question(app, head, peer))));
-    decided.unwrap_or_else(|_| Some(defect(app)))
+/// Tells what becomes of a request, where memory alone knows. After a defect, also one in telling, that is told instead.
+pub(super) fn tell_at_once<T>(app: &App, head: &Head<'_>, peer: SocketAddr, mut tell: impl FnMut(&Decided<'_>) -> T) -> Option<T> {
+    let told = catch_unwind(AssertUnwindSafe(|| super::decide_at_once(app, &question(app, head, peer)).map(|decided| tell(&decided))));
+    told.unwrap_or_else(|_| Some(tell(&defect(app))))
 }
 
 /// The same where the database may have to be asked.
-pub(super) async fn decide_asking<'h>(app: &App, head: &Head<'h>, peer: SocketAddr) -> Result<Passed<'h>, Refused> {
-    let decided = AssertUnwindSafe(async { super::decide_asking(app, &question(app, head, peer)).await }).catch_unwind().await;
-    decided.unwrap_or_else(|_| defect(app))
+pub(super) async fn tell_asking<T>(app: &App, head: &Head<'_>, peer: SocketAddr, mut tell: impl FnMut(&Decided<'_>) -> T) -> T {
+    let told = AssertUnwindSafe(async { tell(&super::decide_asking(app, &question(app, head, peer)).await) }).catch_unwind().await;
+    told.unwrap_or_else(|_| tell(&defect(app)))
 }
 
-fn defect<'h>(app: &App) -> Result<Passed<'h>, Refused> {
+fn defect(app: &App) -> Decided<'static> {
     app.metrics.panics.inc();
     Err(Refused::Unknown)
 }

@@ -17,7 +17,7 @@ use super::{
         connection::Waiting,
         http1::{FIELDS, Patient},
     },
-    Passed, Refused,
+    Decided,
     head::Head,
     over_http::{self, behind_mount},
     told::{self, Fields as _},
@@ -78,13 +78,12 @@ enum Outcome {
 fn answer_at_once(app: &App, bytes: &[u8], peer: SocketAddr, answer: &mut Vec<u8>) -> Outcome {
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
     match parse(bytes, &mut fields) {
-        Parsed::Plain(head, length) if !app.is_ending() => match over_http::decide_at_once(app, &head, peer) {
-            Some(decided) => {
-                write(app, &head, &decided, answer);
-                Outcome::Answered(length)
+        Parsed::Plain(head, length) if !app.is_ending() => {
+            match over_http::tell_at_once(app, &head, peer, |decided| write(app, &head, decided, answer)) {
+                Some(()) => Outcome::Answered(length),
+                None => Outcome::Asking(length),
             }
-            None => Outcome::Asking(length),
-        },
+        }
         Parsed::Partial => Outcome::Partial,
         _ => Outcome::Other,
     }
@@ -93,12 +92,13 @@ fn answer_at_once(app: &App, bytes: &[u8], peer: SocketAddr, answer: &mut Vec<u8
 async fn answer_asking(app: &App, bytes: &[u8], peer: SocketAddr, answer: &mut Vec<u8>) {
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
     if let Parsed::Plain(head, _) = parse(bytes, &mut fields) {
-        let decided = over_http::decide_asking(app, &head, peer).await;
-        write(app, &head, &decided, answer);
+        over_http::tell_asking(app, &head, peer, |decided| write(app, &head, decided, answer)).await;
     }
 }
 
-fn write(app: &App, head: &Head<'_>, decided: &Result<Passed<'_>, Refused>, answer: &mut Vec<u8>) {
+fn write(app: &App, head: &Head<'_>, decided: &Decided<'_>, answer: &mut Vec<u8>) {
+    // After a defect while another was written, some of that is there.
+    answer.clear();
     let (status, body) = match decided {
         Ok(_) => (StatusCode::OK, &[][..]),
         Err(refused) => (refused.status(), &refused.body()[..]),

@@ -5,7 +5,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::{Uuid, fmt::Hyphenated};
 
-use super::{App, Passed, Refused};
+use super::{App, Decided, Passed};
 
 /// Where fields are written to.
 pub(super) trait Fields {
@@ -30,7 +30,7 @@ impl Fields for HeaderMap {
 }
 
 /// Writes what is told of a decision.
-pub(super) fn put(app: &App, decided: &Result<Passed<'_>, Refused>, fields: &mut impl Fields) {
+pub(super) fn put(app: &App, decided: &Decided<'_>, fields: &mut impl Fields) {
     match decided {
         Ok(passed) => put_identity(app, passed, fields),
         Err(refused) => refused.fields().for_each(|(name, value)| fields.put(name, value.as_bytes())),

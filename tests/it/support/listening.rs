@@ -12,6 +12,7 @@ use super::TestApp;
 
 pub(crate) struct Listening {
     pub(crate) app: TestApp,
+    pub(crate) api: SocketAddr,
     pub(crate) ext_authz: SocketAddr,
     _end: watch::Sender<bool>,
 }
@@ -20,14 +21,14 @@ impl Listening {
     pub(crate) async fn new() -> Self {
         let app = TestApp::new().await;
         let bind = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (api, admin, envoys) = (bind().await, bind().await, bind().await);
-        let ext_authz = envoys.local_addr().unwrap();
+        let listeners = Listeners { api: bind().await, admin: bind().await, ext_authz: Some(bind().await) };
+        let [api, ext_authz] = [Some(&listeners.api), listeners.ext_authz.as_ref()].map(|one| one.unwrap().local_addr().unwrap());
         let (end, ending) = watch::channel(false);
         let serving = app.app.clone();
         tokio::spawn(async move {
             let config = Config::layered(&Default::default(), [], None).unwrap();
-            serve(serving, Listeners { api, admin, ext_authz: Some(envoys) }, &config, ending).await;
+            serve(serving, listeners, &config, ending).await;
         });
-        Self { app, ext_authz, _end: end }
+        Self { app, api, ext_authz, _end: end }
     }
 }

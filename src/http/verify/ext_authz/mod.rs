@@ -23,7 +23,7 @@ use self::{
 };
 use super::{
     super::source,
-    App, Asked, Passed, Question, Refused, Requirement, decide_asking,
+    App, Asked, Decided, Question, Refused, Requirement, decide_asking,
     told::{self, Fields},
 };
 use crate::domain::Presented;
@@ -85,7 +85,7 @@ fn text(bytes: &Bytes) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }
 
-fn told(app: &App, decided: Result<Passed<'_>, Refused>) -> CheckResponse {
+fn told(app: &App, decided: Decided<'_>) -> CheckResponse {
     let mut headers = Vec::new();
     told::put(app, &decided, &mut headers);
     let (status, code, told) = match decided {
