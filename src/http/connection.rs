@@ -14,6 +14,8 @@ use std::{
     time::Duration,
 };
 
+use http_body::Body;
+use http_body_util::BodyExt as _;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
@@ -127,6 +129,14 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>, crowded: &AtomicB
         }
     };
     (stream, peer, place)
+}
+
+/// An answer's body that keeps `held` until it is sent, or given up.
+pub(super) fn holding<B: Body>(body: B, held: impl Send + 'static) -> impl Body<Data = B::Data, Error = B::Error> {
+    body.map_frame(move |frame| {
+        let _held = &held;
+        frame
+    })
 }
 
 /// What a connection is waiting for, and since when.
@@ -244,6 +254,18 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_body_holds_what_it_is_given_until_it_is_over() {
+        let held = Arc::new(());
+        let mut body = holding(http_body_util::Full::new(bytes::Bytes::from("a")), Arc::clone(&held));
+        assert!(!body.is_end_stream());
+        assert!(body.frame().await.is_some_and(|frame| frame.is_ok_and(|frame| frame.is_data())));
+        assert!(body.is_end_stream());
+        assert_eq!(Arc::strong_count(&held), 2);
+        drop(body);
+        assert_eq!(Arc::strong_count(&held), 1);
+    }
 
     /// Its first request may be on its way.
     #[test]

@@ -27,7 +27,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::connection::Waiting;
+use super::connection::{Waiting, holding};
 
 /// The head and a little more; sections are measured exactly once they are parsed.
 const HEAD_BUFFER: usize = 32 * 1024;
@@ -77,7 +77,7 @@ async fn serve_any(stream: Enveloping, peer: SocketAddr, service: impl Service) 
                 body
             } else {
                 // Streamed: what the client sends meanwhile is no head yet.
-                Body::new(Streamed { body, waiting })
+                Body::new(holding(body, Streamed(waiting)))
             };
             Ok::<_, Infallible>(Response::from_parts(parts, body))
         }
@@ -93,24 +93,12 @@ async fn serve_any(stream: Enveloping, peer: SocketAddr, service: impl Service) 
         .await;
 }
 
-/// A body that is made while it is sent; the connection waits for the next request when it is over.
-struct Streamed {
-    body: Body,
-    waiting: Arc<Waiting>,
-}
-
-impl http_body::Body for Streamed {
-    type Data = bytes::Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-}
+/// An answer that is made while it is sent; the connection waits for the next request when it is over.
+struct Streamed(Arc<Waiting>);
 
 impl Drop for Streamed {
     fn drop(&mut self) {
-        self.waiting.set(Waiting::IDLE);
+        self.0.set(Waiting::IDLE);
     }
 }
 

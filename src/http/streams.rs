@@ -6,20 +6,19 @@
 use std::{
     convert::Infallible,
     future::Future,
-    pin::{Pin, pin},
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
     time::Duration,
 };
 
 use axum::{extract::Request, response::Response};
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
-use super::connection::Waiting;
+use super::connection::{Waiting, holding};
 
 /// Streams of a connection at once, at the most.
 const STREAMS: u32 = 100;
@@ -38,7 +37,7 @@ pub(super) fn http2<B, F>(
     answer: impl Fn(Request<Incoming>) -> F + Send + 'static,
 ) -> (Arc<Waiting>, impl Future<Output = ()> + Send + 'static)
 where
-    B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
+    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
 {
     let waiting = Arc::new(Waiting::polite());
@@ -49,7 +48,7 @@ where
         async move {
             let (parts, body) = answer.await.into_parts();
             open.answered();
-            Ok::<_, Infallible>(Response::from_parts(parts, Sending { body, _open: open }))
+            Ok::<_, Infallible>(Response::from_parts(parts, holding(body, open)))
         }
     });
     let mut protocol = http2::Builder::new(TokioExecutor::new());
@@ -133,28 +132,5 @@ impl Drop for Open {
         if counts.open == 0 {
             self.streams.waiting.set(Waiting::IDLE);
         }
-    }
-}
-
-/// A body whose stream is over when it is sent.
-struct Sending<B> {
-    body: B,
-    _open: Open,
-}
-
-impl<B: Body + Unpin> Body for Sending<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt as _};
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt as _, Full, StreamBody};
-use hyper::{body::Frame, client::conn::http2::SendRequest};
+use hyper::{body::Frame, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message as _;
 use tokio::sync::watch;
@@ -24,7 +24,7 @@ pub(super) type Sent = http_body_util::combinators::UnsyncBoxBody<Bytes, io::Err
 /// A connection that is kept.
 #[derive(Clone)]
 pub(super) struct Connection {
-    sender: SendRequest<Sent>,
+    sender: http2::SendRequest<Sent>,
     ended: watch::Receiver<bool>,
 }
 
@@ -62,9 +62,15 @@ impl Called {
 
 impl Connection {
     pub(super) async fn to(address: SocketAddr) -> Self {
+        Self::with_window(address, None).await
+    }
+
+    /// One on which the server may send so many bytes of an answer unasked.
+    pub(super) async fn with_window(address: SocketAddr, window: Option<u32>) -> Self {
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        let (sender, connection) =
+            http2::Builder::new(TokioExecutor::new()).initial_stream_window_size(window).handshake(TokioIo::new(stream)).await.unwrap();
         let (end, ended) = watch::channel(false);
         tokio::spawn(async move {
             let _ = connection.await;
@@ -82,14 +88,14 @@ impl Connection {
     /// Begins a call: whatever is begun after it comes to the server after it. Where the call breaks off, there is no answer.
     pub(super) fn begin(&self, request: Request<Sent>) -> impl Future<Output = Option<Called>> + Send + use<> {
         let answer = self.sender.clone().send_request(request);
-        async move {
-            let answer = tokio::time::timeout(PATIENCE, answer).await.expect("it is never answered");
-            let (parts, body) = answer.ok()?.into_parts();
+        let whole = async move {
+            let (parts, body) = answer.await.ok()?.into_parts();
             let body = body.collect().await.ok()?;
             let status = |headers: &HeaderMap| headers.get("grpc-status").map(|status| status.to_str().unwrap().parse().unwrap());
             let grpc = body.trailers().map_or_else(|| status(&parts.headers), status);
             Some(Called { status: parts.status.as_u16(), headers: parts.headers, grpc, body: body.to_bytes() })
-        }
+        };
+        async { tokio::time::timeout(PATIENCE, whole).await.expect("the answer neither comes nor breaks off") }
     }
 
     pub(super) async fn send(&self, request: Request<Sent>) -> Called {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use prost::Message as _;
 
-use super::client::{CHECK, Check, Connection, call_in_pieces, framed};
+use super::client::{CHECK, Check, Connection, call, call_in_pieces, framed};
 use crate::support::{
     Pair,
     program::{Server, create_platform, exchange, until_closed},
@@ -78,6 +78,16 @@ async fn o_01_o_02_nobody_waits_forever() {
     assert!(connection.check(&program.check()).await.passes());
     connection.ended().await;
     assert!(Connection::to(program.address()).await.check(&program.check()).await.passes());
+}
+
+/// O-02: what is answered and not read is not kept. All other waits are longer than this may take.
+#[tokio::test]
+async fn o_02_who_does_not_read_is_let_go() {
+    let program = Program::new(&["--write-timeout", "300ms", "--header-timeout", "60s"]);
+    let connection = Connection::with_window(program.address(), Some(0)).await;
+    let answer = connection.begin(call(framed(&program.check().message().encode_to_vec())));
+    assert!(answer.await.is_none());
+    connection.ended().await;
 }
 
 /// Connects until nobody is let in any more. Whoever is has a first frame from the server.
