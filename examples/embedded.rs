@@ -16,7 +16,10 @@ use countersign::{
     layer::RequirePermission,
     verifier::{Verifier, VerifierOptions},
 };
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -28,10 +31,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let service =
         Router::new().route("/balance", routing::get(balance).layer(may_look)).route("/payments", routing::post(pay).layer(may_pay));
 
+    // A service manager ends it by the one, a terminal by the other.
+    let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let told_to_end = async move {
+        tokio::select! {
+            _ = terminated.recv() => {}
+            _ = interrupted.recv() => {}
+        }
+    };
+
     let listener = TcpListener::bind("127.0.0.1:8430").await?;
     println!("listening on http://{}", listener.local_addr()?);
-    let told_to_end = async { drop(tokio::signal::ctrl_c().await) };
     axum::serve(listener, service).with_graceful_shutdown(told_to_end).await?;
+    // Writes the uses of the last seconds.
     verifier.close().await?;
     Ok(())
 }
