@@ -70,8 +70,9 @@ def recipes():
     envoy = next(iter(sorted(VENV.glob("lib/python3*/site-packages/envoy/_bin/envoy"))), None)
     needs = "?require=TRANSACT&env=sandbox"
     caddy = ["run", "--config", "{at}/Caddyfile", "--adapter", "caddyfile"]
-    # --concurrency and the base id only so that several run on a small machine.
-    of_envoy = ["-c", "{at}/envoy.yaml", "--use-dynamic-base-id", "--concurrency", "2", "-l", "warning"]
+    # --concurrency and the base id only so that several run on a small machine, and leave nothing on it.
+    of_envoy = ["-c", "{at}/envoy.yaml", "--use-dynamic-base-id", "--base-id-path", "{at}/base-id", "--concurrency",
+        "2", "-l", "warning"]
     plain, query = ["/verify/nginx;"], [f"/verify{needs};"]
     return [
         Recipe("nginx", "nginx", debian("nginx"), ["-v"], ["-p", "{at}/run", "-e", "stderr", "-c", "{at}/nginx.conf"],
@@ -493,6 +494,10 @@ class Bench:
     def close(self):
         for process in self.processes:
             process.kill()
+        # Envoy never removes its shared memory, which is named by its base id times ten.
+        for file in self.at.glob("*/base-id"):
+            if (base_id := file.read_text().strip()).isdecimal():
+                pathlib.Path(f"/dev/shm/envoy_shared_memory_{int(base_id) * 10}").unlink(missing_ok=True)
 
 
 class Liar:
