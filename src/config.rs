@@ -100,6 +100,7 @@ pub enum LogFormat {
 #[expect(missing_docs, reason = "the manual of each setting is in config.default.toml")]
 pub struct Config {
     pub data: PathBuf,
+    pub database: Option<String>,
     pub key_file: PathBuf,
     pub listen: SocketAddr,
     pub admin_listen: SocketAddr,
@@ -229,6 +230,15 @@ fn parse_duration(text: &str) -> Option<Duration> {
     (millis <= 86_400_000).then(|| Duration::from_millis(millis))
 }
 
+/// None is SQLite.
+fn parse_database(text: &str) -> Option<Option<String>> {
+    match text {
+        "" => Some(None),
+        url if url.starts_with("postgres://") || url.starts_with("postgresql://") => Some(Some(url.to_owned())),
+        _ => None,
+    }
+}
+
 /// A kind of gateway, and where it writes what the client sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gateway {
@@ -312,10 +322,16 @@ impl Config {
         let some = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
         let data = layers.take("data", "a directory", some, PathBuf::new());
         let key_file = layers.take("key_file", "a file", |text| Some(some(text).unwrap_or_else(|| data.join("keys.json"))), PathBuf::new());
-        let sqlite = |text: &str| text.is_empty().then_some(());
-        layers.take("database", "empty: this version keeps its tokens in embedded SQLite only", sqlite, ());
+        let database = layers.take("database", "empty, or a URL such as postgres://user@host/database", parse_database, None);
+        if let Some((url, Origin::Flag(flag))) = layers.values.get("database")
+            && without_password(url) != *url
+        {
+            // Everybody on the machine can read a command line.
+            layers.problems.push(format!("{flag}: a password is never an argument; put the URL into COUNTERSIGN_DATABASE or the file"));
+        }
         let config = Self {
             data,
+            database,
             key_file,
             listen: layers.address("listen"),
             admin_listen: layers.address("admin_listen"),

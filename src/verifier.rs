@@ -26,7 +26,7 @@ use std::{
 };
 
 use crate::{
-    authority::{AttemptLimits, Authority, Error, Follower, Options, SystemClock, SystemEntropy, Upkeep},
+    authority::{AttemptLimits, Authority, Database, Error, Follower, Options, SystemClock, SystemEntropy, Upkeep},
     domain::{Presented, Proven},
 };
 
@@ -40,6 +40,8 @@ const LONGEST_LEASE: Duration = Duration::from_secs(4);
 pub struct VerifierOptions {
     /// The data directory of the servers and commands.
     pub data: PathBuf,
+    /// The URL of the servers' PostgreSQL database, if that is where the records are.
+    pub database: Option<String>,
     /// The key file, if it is not `keys.json` in the data directory.
     pub key_file: Option<PathBuf>,
     /// For how long the index is believed after it was last brought up to date; a second. Every revoke, by whatever
@@ -52,7 +54,7 @@ pub struct VerifierOptions {
 impl VerifierOptions {
     /// For that data directory; the rest as a server has it.
     pub fn new(data: impl Into<PathBuf>) -> Self {
-        Self { data: data.into(), key_file: None, lease: Duration::from_secs(1), flush_interval: Duration::from_secs(10) }
+        Self { data: data.into(), database: None, key_file: None, lease: Duration::from_secs(1), flush_interval: Duration::from_secs(10) }
     }
 }
 
@@ -80,7 +82,7 @@ impl Verifier {
     /// A sentence that says what to do: there is no database, its key file is missing, or not its own, or readable by
     /// others; its settings would not hold what we promise; or the options are out of bounds.
     pub async fn open(options: VerifierOptions) -> Result<Self, String> {
-        let VerifierOptions { data, key_file, lease, flush_interval } = options;
+        let VerifierOptions { data, database, key_file, lease, flush_interval } = options;
         if lease.is_zero() || lease > LONGEST_LEASE {
             return Err(format!("the lease of a verifier must be above zero and at most {LONGEST_LEASE:?}, not {lease:?}"));
         }
@@ -88,7 +90,8 @@ impl Verifier {
             return Err("the flush interval of a verifier must be above zero".to_owned());
         }
         let key_file = key_file.unwrap_or_else(|| data.join("keys.json"));
-        let options = Options { data, key_file, create: false, lease: Some(lease), attempts: AttemptLimits::NONE };
+        let database = database.map_or(Database::Sqlite(data), Database::Postgres);
+        let options = Options { database, key_file, create: false, lease: Some(lease), attempts: AttemptLimits::NONE };
         let authority = Arc::new(Authority::open(options, Arc::new(SystemClock), Arc::new(SystemEntropy)).await?);
         let follower = Follower::start(&authority).map_err(|e| format!("cannot start to follow the database: {e}"))?;
         authority.load_tokens().await.map_err(|e| e.to_string())?;

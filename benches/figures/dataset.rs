@@ -71,8 +71,13 @@ pub(crate) fn named(text: &str) -> Outcome<TokenName> {
 
 /// An authority on a data directory; with a lease if it is to answer as a server does.
 pub(crate) async fn open(directory: &Path, clock: Arc<dyn Clock>, lease: Option<Duration>) -> Outcome<Arc<Authority>> {
-    let options =
-        Options { data: directory.to_owned(), key_file: directory.join("keys.json"), create: true, lease, attempts: AttemptLimits::NONE };
+    let options = Options {
+        database: Database::Sqlite(directory.to_owned()),
+        key_file: directory.join("keys.json"),
+        create: true,
+        lease,
+        attempts: AttemptLimits::NONE,
+    };
     Ok(Arc::new(Authority::open(options, clock, Arc::new(SystemEntropy)).await?))
 }
 

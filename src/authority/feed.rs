@@ -1,10 +1,12 @@
 //! Following what other processes change: loading the index, keeping it believed, and waiting until everybody knows.
 
 use std::{
-    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering, mpsc},
+    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
     thread::JoinHandle,
     time::Duration,
 };
+
+use tokio::sync::oneshot;
 
 use super::{Authority, Error};
 use crate::{
@@ -20,11 +22,11 @@ const TAMPER_ENTRIES: usize = 100;
 impl Authority {
     /// Begins to answer from memory, if this process does: with everything but the tokens, and following the feed from
     /// there. Right from here on, because what the index lacks is read from the database.
-    pub(super) fn load(&self) -> Result<(), store::Error> {
+    pub(super) async fn load(&self) -> Result<(), store::Error> {
         let Some(lease) = &self.lease else { return Ok(()) };
-        self.store.announce(lease.length())?;
+        self.store.announce(lease.length()).await?;
         let began = self.clock.boot();
-        let loaded = self.store.load()?;
+        let loaded = self.store.load().await?;
         self.index.reserve(usize::try_from(loaded.live).unwrap_or(usize::MAX));
         loaded.platforms.iter().for_each(|record| self.put_platform(record, 0));
         loaded.operations.iter().for_each(|record| self.put_operations(record, 0));
@@ -44,12 +46,7 @@ impl Authority {
             return Ok(());
         }
         let authority = Arc::clone(self);
-        let read = move || {
-            authority.store.visit_live_tokens(&mut |record| authority.put_token(&record))?;
-            authority.refuse_unreadable();
-            Ok::<_, Error>(())
-        };
-        tokio::task::spawn_blocking(read).await.map_err(|e| Error::Unavailable(e.to_string()))??;
+        self.store.visit_live_tokens(move |record| authority.put_token(&record)).await?;
         self.record_tampering().await
     }
 
@@ -57,11 +54,11 @@ impl Authority {
     ///
     /// # Errors
     /// The database could not be read; the lease is not renewed then.
-    pub fn follow(&self) -> Result<(), Error> {
+    pub async fn follow(&self) -> Result<(), Error> {
         let Some(lease) = &self.lease else { return Ok(()) };
         loop {
             let began = self.clock.boot();
-            let changes = self.store.changes_after(self.followed.load(Ordering::SeqCst))?;
+            let changes = self.store.changes_after(self.followed.load(Ordering::SeqCst)).await?;
             changes.platforms.iter().for_each(|(seq, record)| self.put_platform(record, *seq));
             changes.tokens.iter().for_each(|record| self.put_token(record));
             changes.operations.iter().for_each(|(seq, record)| self.put_operations(record, *seq));
@@ -157,7 +154,7 @@ impl Authority {
     /// Whoever answers from memory began its last feed read either after the commit, and then knows; or before it, and
     /// then believes its index for less than its lease from now. A process that started since has loaded the change.
     pub(super) async fn settle(&self) -> Result<(), Error> {
-        if let Some(longest) = self.store.longest_lease_elsewhere()? {
+        if let Some(longest) = self.store.longest_lease_elsewhere().await? {
             tokio::time::sleep(longest).await;
         }
         Ok(())
@@ -167,7 +164,7 @@ impl Authority {
 /// The thread that keeps an index believed; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Follower {
-    stop: Option<mpsc::Sender<()>>,
+    stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -178,26 +175,43 @@ impl Follower {
     /// The thread could not be started.
     pub fn start(authority: &Arc<Authority>) -> std::io::Result<Self> {
         let authority = Arc::clone(authority);
-        let pause = authority.lease.as_ref().map_or(Duration::MAX, super::Lease::length) / READS_A_LEASE;
-        let (stop, stopped) = mpsc::channel();
-        // A thread of its own: however busy the requests are, the lease is renewed.
-        let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(move || {
-            let mut failing = false;
-            while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
-                match authority.follow() {
-                    Ok(()) if failing => {
-                        failing = false;
-                        tracing::info!("following the feed again");
-                    }
-                    Err(e) if !failing => {
-                        failing = true;
-                        tracing::error!(cause = %e, "cannot follow the feed; every credential is read from the database meanwhile");
-                    }
-                    _ => {}
-                }
-            }
-        })?;
+        let (stop, stopped) = oneshot::channel();
+        // A thread and a runtime of their own: however busy the requests are, the lease is renewed.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let follow = move || runtime.block_on(authority.keep_following(stopped));
+        let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(follow)?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Authority {
+    /// Follows a few times a lease, and when somebody says that there is something new, until `stopped`.
+    async fn keep_following(&self, mut stopped: oneshot::Receiver<()>) {
+        let pause = self.lease.as_ref().map_or(Duration::MAX, super::Lease::length) / READS_A_LEASE;
+        let mut failing = false;
+        loop {
+            tokio::select! {
+                _ = &mut stopped => break,
+                () = tokio::time::sleep(pause) => {}
+                () = self.store.changed() => {}
+            }
+            match self.follow().await {
+                Ok(()) if failing => {
+                    failing = false;
+                    tracing::info!("following the feed again");
+                }
+                Err(e) if !failing => {
+                    failing = true;
+                    tracing::error!(cause = %e, "cannot follow the feed; every credential is read from the database meanwhile");
+                }
+                _ => {}
+            }
+        }
+        // Nobody needs to wait for a process that believes nothing.
+        if let Some(lease) = &self.lease {
+            lease.end();
+            let _ = self.store.depart().await;
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
@@ -131,6 +131,8 @@ impl KeyFile {
         let text =
             serde_json::to_string_pretty(&Text { version: 1, keys: vec![key] }).map(Zeroizing::new).map_err(|e| in_file(e.into()))?;
 
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(in_file)?;
         // Written aside and linked into place: the file is there whole or not at all, and never replaces one.
         let aside = path.with_extension(format!("{:016x}", u64::from_be_bytes(suffix)));
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside).map_err(in_file)?;
@@ -140,8 +142,6 @@ impl KeyFile {
             linked => linked,
         });
         fs::remove_file(&aside).map_err(in_file)?;
-        linked
-            .and_then(|()| File::open(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all())
-            .map_err(in_file)
+        linked.and_then(|()| File::open(directory)?.sync_all()).map_err(in_file)
     }
 }

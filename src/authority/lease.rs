@@ -32,6 +32,11 @@ impl Lease {
         self.until.fetch_max(nanos(began + self.length), Ordering::SeqCst);
     }
 
+    /// Ends it, whatever is still renewed.
+    pub(crate) fn end(&self) {
+        self.until.store(0, Ordering::SeqCst);
+    }
+
     /// Whether the index may be believed for an answer given at `now`.
     pub(crate) fn holds(&self, now: Duration) -> bool {
         nanos(now) < self.until.load(Ordering::SeqCst)

@@ -66,6 +66,8 @@ pub use tokens::{Ended, IdempotencyKey, Issued, ListTokens, TokenPage};
 pub use upkeep::Upkeep;
 pub use verify::Denied;
 
+pub use crate::store::Database;
+
 /// For how long a repeated create brings the secret again.
 const REPLAY_SECRET: i64 = 10 * 60 * 1000;
 /// For how long a create can be repeated.
@@ -74,8 +76,8 @@ const REPLAY: i64 = 24 * 60 * 60 * 1000;
 /// How to open an [`Authority`].
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The data directory.
-    pub data: PathBuf,
+    /// Where the records are.
+    pub database: Database,
     /// The key file.
     pub key_file: PathBuf,
     /// Whether to make both where there is no database.
@@ -127,9 +129,8 @@ impl Authority {
         entropy.fill(&mut random).map_err(|e| format!("no random bytes: {}", e.0))?;
         let (node, installation) = random.split_at(8);
         let node = node.iter().map(|byte| format!("{byte:02x}")).collect();
-        let location = Location { data: options.data.clone(), create: options.create, node };
-        let store =
-            tokio::task::spawn_blocking(move || Store::open(&location)).await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+        let location = Location { database: options.database.clone(), create: options.create, node };
+        let store = Store::open(location).await.map_err(|e| e.to_string())?;
         let at = clock.wall();
         let installation = <[u8; 16]>::try_from(installation).unwrap_or_default();
         let keyring = open_keyring(&store, &options, installation, at, &*entropy).await?;
@@ -151,7 +152,7 @@ impl Authority {
             creating: Mutex::default(),
             latest: AtomicI64::new(at.millis()),
         };
-        authority.load().map_err(|e| e.to_string())?;
+        authority.load().await.map_err(|e| e.to_string())?;
         if let Err(e) = authority.record_tampering().await {
             // On a full disk, say: the rows are refused all the same, and the next flush tries again.
             tracing::error!(cause = %e, "edited rows could not be entered in the audit log");

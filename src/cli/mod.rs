@@ -20,7 +20,7 @@ use clap::{Parser, Subcommand};
 
 use self::settings::StoreSettings;
 use crate::{
-    authority::{AttemptLimits, Authority, Error, Options, SystemClock, SystemEntropy},
+    authority::{AttemptLimits, Authority, Database, Error, Options, SystemClock, SystemEntropy},
     config::Config,
     domain::{Operator, RequestInfo},
 };
@@ -150,9 +150,14 @@ async fn open_or_create(settings: &StoreSettings) -> Result<(Arc<Authority>, Ope
 
 async fn open_with(settings: &StoreSettings, create: bool) -> Result<(Arc<Authority>, Operator), Failure> {
     let config = settings.config()?;
-    let options = Options { data: config.data, key_file: config.key_file, create, lease: None, attempts: AttemptLimits::NONE };
+    let options = Options { database: database(&config), key_file: config.key_file, create, lease: None, attempts: AttemptLimits::NONE };
     let authority = Authority::open(options, Arc::new(SystemClock), Arc::new(SystemEntropy)).await.map_err(Failure::CouldNotRun)?;
     Ok((Arc::new(authority), operator()))
+}
+
+/// Where the configuration says that the records are.
+fn database(config: &Config) -> Database {
+    config.database.clone().map_or_else(|| Database::Sqlite(config.data.clone()), Database::Postgres)
 }
 
 /// Whoever runs this command, by the account's number: names can be chosen by whoever sets the environment.

@@ -48,8 +48,13 @@ impl Server {
         // First of all: a signal that comes while the index is loading must not be lost.
         let signals = signals()?;
         let attempts = AttemptLimits { per_source: config.failed_attempts_per_source, per_client: config.failed_attempts_per_client };
-        let options =
-            Options { data: config.data.clone(), key_file: config.key_file.clone(), create: true, lease: Some(config.lease), attempts };
+        let options = Options {
+            database: super::database(&config),
+            key_file: config.key_file.clone(),
+            create: true,
+            lease: Some(config.lease),
+            attempts,
+        };
         let authority = Authority::open(options, Arc::new(SystemClock), Arc::new(SystemEntropy)).await.map_err(Failure::CouldNotRun)?;
         let authority = Arc::new(authority);
         let listeners = Listeners {

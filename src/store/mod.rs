@@ -4,14 +4,18 @@
 //! and its audit entry are committed together or not at all, that a method which returned `Ok` is durable, and that
 //! entries are numbered in the order in which they become visible.
 
+mod postgres;
 mod row;
 mod sqlite;
+mod totals;
+mod uses;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
 use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, Token, TokenId, TokenQuery, TokenUse, Use};
 
-pub(crate) use row::{OperationsRecord, PlatformRecord, Record, Seal, split_proof};
+pub(crate) use postgres::Postgres;
+pub(crate) use row::{OperationsRecord, PlatformRecord, Record, Seal, Unreadable, split_proof};
 pub(crate) use sqlite::Sqlite;
 
 /// Why the store could not do it. Nothing of it is ever sent to a client.
@@ -19,6 +23,8 @@ pub(crate) use sqlite::Sqlite;
 pub(crate) enum Error {
     /// It cannot be reached, is overloaded or failed; whether a change was committed is then unknown.
     Unavailable(String),
+    /// The database gave the transaction up for the sake of another. Nothing was committed.
+    Contended(String),
     /// The disk is full. Nothing was committed.
     Full,
     /// A stored value cannot be what we wrote.
@@ -30,7 +36,7 @@ pub(crate) enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unavailable(cause) => write!(f, "the database is unavailable: {cause}"),
+            Self::Unavailable(cause) | Self::Contended(cause) => write!(f, "the database is unavailable: {cause}"),
             Self::Full => f.write_str("the database's disk is full"),
             Self::Corrupt(what) => write!(f, "the database holds something that was not written by countersign: {what}"),
             Self::Unfit(why) => f.write_str(why),
@@ -45,6 +51,7 @@ impl Error {
     fn copy(&self) -> Self {
         match self {
             Self::Unavailable(cause) => Self::Unavailable(cause.clone()),
+            Self::Contended(cause) => Self::Contended(cause.clone()),
             Self::Full => Self::Full,
             Self::Corrupt(what) => Self::Corrupt(what.clone()),
             Self::Unfit(why) => Self::Unfit(why.clone()),
@@ -53,10 +60,29 @@ impl Error {
 }
 
 /// Where the records are.
+#[derive(Clone)]
+pub enum Database {
+    /// In an embedded SQLite database in this directory, with what else a process needs beside it.
+    Sqlite(PathBuf),
+    /// In the PostgreSQL database of this URL, whose manual is `docs/postgresql.md`.
+    Postgres(String),
+}
+
+/// Without the URL: a password may be in it.
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(directory) => f.debug_tuple("Sqlite").field(directory).finish(),
+            Self::Postgres(_) => f.write_str("Postgres([REDACTED])"),
+        }
+    }
+}
+
+/// How to open a store.
 #[derive(Debug, Clone)]
 pub(crate) struct Location {
-    /// The data directory: the SQLite database, and what else a process needs beside it.
-    pub(crate) data: PathBuf,
+    /// Where the records are.
+    pub(crate) database: Database,
     /// Whether to make a database where there is none.
     pub(crate) create: bool,
     /// The name under which this process writes audit entries.
@@ -144,6 +170,8 @@ pub(crate) struct Changes {
 pub(crate) enum Store {
     /// Embedded, one machine.
     Sqlite(Sqlite),
+    /// A server of its own, many machines.
+    Postgres(Postgres),
 }
 
 /// Sends each method to the database.
@@ -151,6 +179,7 @@ macro_rules! on {
     ($store:expr, $s:ident => $call:expr) => {
         match $store {
             Store::Sqlite($s) => $call,
+            Store::Postgres($s) => $call,
         }
     };
 }
@@ -160,8 +189,14 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Unfit`] if its settings or version do not allow what we promise; else as any operation.
-    pub(crate) fn open(location: &Location) -> Result<Self, Error> {
-        Sqlite::open(location).map(Self::Sqlite)
+    pub(crate) async fn open(location: Location) -> Result<Self, Error> {
+        match location.database.clone() {
+            Database::Sqlite(data) => {
+                let open = move || Sqlite::open(&data, &location).map(Self::Sqlite);
+                tokio::task::spawn_blocking(open).await.map_err(|e| Error::Unavailable(e.to_string()))?
+            }
+            Database::Postgres(url) => Postgres::open(&url, &location).await.map(Self::Postgres),
+        }
     }
 
     /// The installation's identity, made with the database.
@@ -272,29 +307,56 @@ impl Store {
     }
 
     /// Everything that is answered from memory but the tokens, from one snapshot.
-    pub(crate) fn load(&self) -> Result<Loaded, Error> {
-        on!(self, s => s.load())
+    pub(crate) async fn load(&self) -> Result<Loaded, Error> {
+        on!(self, s => s.load().await)
     }
 
     /// Hands every live token to `visit`, from one snapshot.
-    pub(crate) fn visit_live_tokens(&self, visit: &mut dyn FnMut(Record)) -> Result<(), Error> {
-        on!(self, s => s.visit_live_tokens(visit))
+    pub(crate) async fn visit_live_tokens(&self, visit: impl FnMut(Record) + Send + 'static) -> Result<(), Error> {
+        on!(self, s => s.visit_live_tokens(visit).await)
     }
 
     /// What other processes have changed after `seq`, in order.
-    pub(crate) fn changes_after(&self, seq: u64) -> Result<Changes, Error> {
-        on!(self, s => s.changes_after(seq))
+    pub(crate) async fn changes_after(&self, seq: u64) -> Result<Changes, Error> {
+        match self {
+            Self::Sqlite(s) => s.changes_after(seq),
+            Self::Postgres(s) => s.changes_after(seq).await,
+        }
+    }
+
+    /// Returns when another process may have changed something; a hint, which may never come. Whoever follows asks again
+    /// after a while, whatever becomes of this.
+    pub(crate) async fn changed(&self) {
+        match self {
+            Self::Sqlite(_) => std::future::pending().await,
+            Self::Postgres(s) => s.changed().await,
+        }
+    }
+
+    /// Tells them that it does no longer. To be called when nothing is believed any more; else its row or file goes later.
+    pub(crate) async fn depart(&self) -> Result<(), Error> {
+        match self {
+            // Its lock goes with the process.
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(s) => s.depart().await,
+        }
     }
 
     /// Tells other processes that this one will answer from memory, believing it for `lease` at a time. To be called
     /// before [`Store::load`].
-    pub(crate) fn announce(&self, lease: Duration) -> Result<(), Error> {
-        on!(self, s => s.announce(lease))
+    pub(crate) async fn announce(&self, lease: Duration) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(s) => s.announce(lease),
+            Self::Postgres(s) => s.announce(lease).await,
+        }
     }
 
     /// How long another process may still answer from memory what has changed since; `None` if there is no other.
-    pub(crate) fn longest_lease_elsewhere(&self) -> Result<Option<Duration>, Error> {
-        on!(self, s => s.longest_lease_elsewhere())
+    pub(crate) async fn longest_lease_elsewhere(&self) -> Result<Option<Duration>, Error> {
+        match self {
+            Self::Sqlite(s) => s.longest_lease_elsewhere(),
+            Self::Postgres(s) => s.longest_lease_elsewhere().await,
+        }
     }
 
     /// Adds uses of tokens, in the order of their ids, to those that are noted; what other processes note adds up with

@@ -1,6 +1,11 @@
 //! What a database keeps of a token and of a platform: the domain's record and what proves it.
 
-use crate::domain::{ClientTag, Platform, SecretDigest, Timestamp, Token};
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
+
+use crate::domain::{ClientTag, Platform, SecretDigest, Timestamp, Token, TokenId};
 
 /// The proof that a row was written by a holder of the server key.
 #[derive(Debug, Clone, Copy)]
@@ -62,4 +67,20 @@ pub(crate) struct PlatformRecord {
     pub(crate) platform: Platform,
     /// The proof.
     pub(crate) seal: Seal,
+}
+
+/// Tokens whose rows hold something that we never write, found since it was asked last: refused, as other edited rows
+/// are, instead of failing everything that comes across them.
+#[derive(Debug, Default)]
+pub(crate) struct Unreadable(Mutex<BTreeSet<TokenId>>);
+
+impl Unreadable {
+    /// Notes such a row.
+    pub(crate) fn note(&self, id: TokenId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+    }
+
+    pub(crate) fn take(&self) -> Vec<TokenId> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().collect()
+    }
 }

@@ -45,7 +45,7 @@ async fn a_13_a_source_that_fails_too_often_waits_and_locks_nobody_out() {
     // A gateway is told no other answer than 401.
     app.get("/verify").auth(&made_up(0)).from("192.0.2.1").send().await.refused(401, "UNAUTHORIZED");
     app.clock.advance(Duration::from_secs(60));
-    app.authority.follow().unwrap();
+    app.authority.follow().await.unwrap();
     fail(&app, "192.0.2.1", &made_up(0)).await.refused(401, "UNAUTHORIZED");
 }
 

@@ -207,8 +207,8 @@ async fn z_11_disabling_an_edited_platform_refuses_it_at_once() {
 async fn a_feed_that_goes_backwards_is_not_followed() {
     let app = TestApp::new().await;
     app.token("a", &["VIEW"]).await;
-    app.authority.follow().unwrap();
+    app.authority.follow().await.unwrap();
     edit(&app, "DELETE FROM audit WHERE seq = (SELECT max(seq) FROM audit)");
-    let refused = app.authority.follow().unwrap_err();
+    let refused = app.authority.follow().await.unwrap_err();
     assert!(refused.to_string().contains("went backwards"), "{refused}");
 }

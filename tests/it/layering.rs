@@ -20,14 +20,16 @@ const ALLOWED: [(&str, &[&str]); 10] = [
 ];
 
 /// Words that have one home: (word, where it may stand, why).
-const HOMES: [(&str, &[&str], &str); 9] = [
+const HOMES: [(&str, &[&str], &str); 11] = [
     ("rusqlite", &["store/sqlite/"], "only the SQLite store speaks to SQLite"),
+    ("tokio_postgres", &["store/postgres/"], "only the PostgreSQL store speaks to PostgreSQL"),
+    ("rustls", &["store/postgres/connect.rs"], "TLS ends elsewhere, but for that of the database"),
     ("StatusCode", &["http/", "refusal.rs"], "statuses are HTTP's"),
     ("env::var", &["config.rs"], "only the configuration reads the environment"),
     ("SystemTime::now", &["authority/clock.rs"], "time has one source"),
     ("getrandom", &["authority/entropy.rs"], "entropy has one source"),
     ("println!", &["cli/output.rs"], "only commands print"),
-    ("SELECT ", &["store/sqlite/"], "all SQL of a database in one place"),
+    ("SELECT ", &["store/sqlite/", "store/postgres/"], "all SQL of a database in one place"),
     ("Operator {", &["domain/caller.rs", "cli/mod.rs", "http/uses.rs"], "who may do everything comes by few doors"),
     ("unsafe", &["lib.rs", "main.rs"], "only the lines that forbid it"),
 ];

@@ -87,7 +87,7 @@ async fn r_02_a_reader_that_was_overtaken_brings_nothing_back() {
         let (_, ended) = tokio::join!(futures_util::future::join_all(reads), app.authority.revoke_token(&by, id));
         ended.unwrap();
         assert!(app.authority.verify(presented(&pair), RequestInfo::default()).await.is_err());
-        app.authority.follow().unwrap();
+        app.authority.follow().await.unwrap();
         assert!(app.authority.verify(presented(&pair), RequestInfo::default()).await.is_err());
     }
 }
@@ -154,7 +154,7 @@ async fn past_the_lease_the_database_is_asked() {
     let app = TestApp::new().await;
     let elsewhere = crate::support::open(app.directory.path(), &app.clock, &app.entropy).await.unwrap();
     let pair = app.token("a", &["VIEW"]).await;
-    elsewhere.follow().unwrap();
+    elsewhere.follow().await.unwrap();
     assert!(elsewhere.verify(presented(&pair), RequestInfo::default()).await.is_ok());
     let id = countersign::domain::TokenId::parse(&pair.id).unwrap();
     let by = manager(&app).await;
@@ -170,16 +170,16 @@ async fn following_brings_what_others_changed() {
     let app = TestApp::new().await;
     let elsewhere = crate::support::open(app.directory.path(), &app.clock, &app.entropy).await.unwrap();
     let pair = app.token("a", &["VIEW"]).await;
-    elsewhere.follow().unwrap();
+    elsewhere.follow().await.unwrap();
     let id = countersign::domain::TokenId::parse(&pair.id).unwrap();
     let by = manager(&app).await;
     app.authority.revoke_token(&by, id).await.unwrap();
-    elsewhere.follow().unwrap();
+    elsewhere.follow().await.unwrap();
     assert!(elsewhere.verify(presented(&pair), RequestInfo::default()).await.is_err());
     app.authority.set_platform_disabled(&operator(), app.platform.id, true).await.unwrap();
-    elsewhere.follow().unwrap();
+    elsewhere.follow().await.unwrap();
     assert!(elsewhere.verify(presented(&app.sandbox), RequestInfo::default()).await.is_err());
     app.authority.set_platform_disabled(&operator(), app.platform.id, false).await.unwrap();
-    elsewhere.follow().unwrap();
+    elsewhere.follow().await.unwrap();
     assert!(elsewhere.verify(presented(&app.sandbox), RequestInfo::default()).await.is_ok());
 }

@@ -33,9 +33,9 @@ fn counts(told: &TokenUse) -> Vec<(String, u64)> {
     [shown(&told.minutes), shown(&told.days)].concat()
 }
 
-fn use_by(authority: &Authority, token: &Pair, times: usize) {
+async fn use_by(authority: &Authority, token: &Pair, times: usize) {
     // As the server does several times a second: what was counted is collected, and the index believed.
-    authority.follow().unwrap();
+    authority.follow().await.unwrap();
     let presented = Presented::parse_basic(token.basic().as_bytes());
     for _ in 0..times {
         authority.prove_at_once(presented.as_ref()).unwrap().unwrap();
@@ -61,7 +61,7 @@ async fn uses_are_counted_by_minute_and_by_day_wherever_they_are() {
         app.clock.set_wall(BEFORE_MIDNIGHT);
         assert_eq!(counts(&told(&app, &token).await), []);
         for (n, times) in [2, 3, 5].into_iter().enumerate() {
-            use_by(&app.authority, &token, times);
+            use_by(&app.authority, &token, times).await;
             told(&app, &token).await;
             if written & 1 << n != 0 {
                 app.authority.flush().await.unwrap();
@@ -81,7 +81,7 @@ async fn uses_are_counted_by_minute_and_by_day_wherever_they_are() {
         assert_eq!((before.last_hour(), before.last_24_hours(), before.last_30_days(), before.last_365_days()), (10, 10, 10, 10));
         let app = app.restart().await;
         assert_eq!(told(&app, &token).await, before, "{written:03b}");
-        use_by(&app.authority, &token, 1);
+        use_by(&app.authority, &token, 1).await;
         assert_eq!(told(&app, &token).await.last_hour(), 11, "{written:03b}");
     }
 }
@@ -91,7 +91,7 @@ async fn uses_are_counted_by_minute_and_by_day_wherever_they_are() {
 async fn the_first_use_keeps_its_minute() {
     let app = TestApp::new().await;
     let token = app.token("a", &["VIEW"]).await;
-    use_by(&app.authority, &token, 1);
+    use_by(&app.authority, &token, 1).await;
     app.clock.advance(Duration::from_millis(40_500));
     // Without following: whoever asks the database counts as well.
     app.get(GRID).auth(&token).send().await.expect(200);
@@ -105,7 +105,7 @@ async fn what_is_being_written_is_told_once() {
     let app = TestApp::new().await;
     let token = app.token("a", &["VIEW"]).await;
     for round in 1..=30 {
-        use_by(&app.authority, &token, 10);
+        use_by(&app.authority, &token, 10).await;
         let flush = {
             let authority = Arc::clone(&app.authority);
             tokio::spawn(async move { authority.flush().await.unwrap() })
@@ -123,8 +123,8 @@ async fn several_processes_add_up() {
     let token = app.token("a", &["VIEW"]).await;
     let other = open(app.directory.path(), &app.clock, &app.entropy).await.unwrap();
     for round in 1..=3 {
-        use_by(&app.authority, &token, 2);
-        use_by(&other, &token, 5);
+        use_by(&app.authority, &token, 2).await;
+        use_by(&other, &token, 5).await;
         app.authority.flush().await.unwrap();
         other.flush().await.unwrap();
         for authority in [&app.authority, &other] {
@@ -133,7 +133,7 @@ async fn several_processes_add_up() {
         }
     }
     // What the other has not written is the other's.
-    use_by(&other, &token, 5);
+    use_by(&other, &token, 5).await;
     assert_eq!((told(&app, &token).await.last_hour(), told_by(&other, &token).await.last_hour()), (21, 26));
 }
 
@@ -150,7 +150,7 @@ async fn old_counts_are_forgotten() {
             number(&app, "SELECT count(*) FROM use_day"),
         )
     };
-    use_by(&app.authority, &token, 1);
+    use_by(&app.authority, &token, 1).await;
     app.authority.flush().await.unwrap();
     assert_eq!(shown().await, (1, 1, 1, 1));
     app.clock.advance(DAY + Duration::from_secs(59));
@@ -175,7 +175,7 @@ async fn old_counts_are_forgotten() {
 async fn old_counts_are_forgotten_whole_and_once_an_hour() {
     let app = TestApp::new().await;
     let token = app.production.clone();
-    use_by(&app.authority, &token, 1);
+    use_by(&app.authority, &token, 1).await;
     app.authority.flush().await.unwrap();
     let stored = || (number(&app, "SELECT count(*) FROM use_quarter"), number(&app, "SELECT count(*) FROM use_day"));
     let old = "WITH RECURSIVE n (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM n WHERE n < 1500)";
@@ -201,8 +201,8 @@ async fn a_token_that_vanished_is_passed_over() {
     let app = TestApp::new().await;
     let (gone, there) = (app.token("gone", &["VIEW"]).await, app.token("there", &["VIEW"]).await);
     for round in 1..=2 {
-        use_by(&app.authority, &gone, 3);
-        use_by(&app.authority, &there, 4);
+        use_by(&app.authority, &gone, 3).await;
+        use_by(&app.authority, &there, 4).await;
         if round == 2 {
             sql(&app, "DELETE FROM token WHERE name = 'gone'");
         }
@@ -217,13 +217,13 @@ async fn a_token_that_vanished_is_passed_over() {
 async fn what_could_not_be_written_is_written_later_and_once() {
     let app = TestApp::new().await;
     let token = app.token("a", &["VIEW"]).await;
-    use_by(&app.authority, &token, 2);
+    use_by(&app.authority, &token, 2).await;
     // The last of the three tables: the first two must not keep what they got.
     sql(&app, "CREATE TRIGGER no_use BEFORE INSERT ON use_day BEGIN SELECT raise(ABORT, 'told to fail'); END");
     for round in 0..3 {
         assert!(app.authority.flush().await.is_err());
         assert_eq!(told(&app, &token).await.last_hour(), 2 + round);
-        use_by(&app.authority, &token, 1);
+        use_by(&app.authority, &token, 1).await;
     }
     assert_eq!(number(&app, "SELECT (SELECT count(*) FROM use_quarter) + (SELECT count(*) FROM token_use)"), 0);
     sql(&app, "DROP TRIGGER no_use");
@@ -242,7 +242,7 @@ async fn hours_without_a_write_are_kept_more_coarsely() {
     app.clock.set_wall(BEFORE_MIDNIGHT - 3 * 3_600_000);
     sql(&app, "CREATE TRIGGER no_use BEFORE INSERT ON use_day BEGIN SELECT raise(ABORT, 'told to fail'); END");
     for _ in 0..300 {
-        use_by(&app.authority, &token, 2);
+        use_by(&app.authority, &token, 2).await;
         assert!(app.authority.flush().await.is_err());
         app.clock.advance(Duration::from_secs(60));
     }
@@ -287,7 +287,7 @@ async fn a_flush_that_is_dropped_loses_nothing() {
 async fn z_11_edited_counts_block_nothing() {
     let app = TestApp::new().await;
     let token = app.token("a", &["VIEW"]).await;
-    use_by(&app.authority, &token, 1);
+    use_by(&app.authority, &token, 1).await;
     app.authority.flush().await.unwrap();
     for edit in [
         "UPDATE use_day SET uses = 9223372036854775807",
@@ -300,7 +300,7 @@ async fn z_11_edited_counts_block_nothing() {
     ] {
         sql(&app, edit);
         told(&app, &token).await;
-        use_by(&app.authority, &token, 1);
+        use_by(&app.authority, &token, 1).await;
         app.authority.flush().await.unwrap();
         told(&app, &token).await;
         app.get(GRID).auth(&token).send().await.expect(200);
@@ -313,10 +313,10 @@ async fn operators_are_told_of_any_token() {
     let (_, [_, other]) = app.another_platform("Other").await;
     let token = app.token("a", &["VIEW"]).await;
     app.clock.set_wall(BEFORE_MIDNIGHT);
-    use_by(&app.authority, &token, 2);
+    use_by(&app.authority, &token, 2).await;
     app.authority.flush().await.unwrap();
     app.clock.advance(Duration::from_secs(80));
-    use_by(&app.authority, &token, 1);
+    use_by(&app.authority, &token, 1).await;
     let uuid = token.id.trim_start_matches("Token:");
     for form in [token.id.clone(), uuid.to_owned(), format!("Token%3A{uuid}"), format!("tok_{}", uuid.replace('-', ""))] {
         let told = app.get(&format!("/tokens/{form}/uses")).anonymous().send_admin().await.expect(200);

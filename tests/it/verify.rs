@@ -179,7 +179,7 @@ async fn a_31_what_cannot_be_known_is_503() {
     app.get("/verify").auth(&token).send().await.expect(200);
     // A defect is no pass.
     let fresh = app.token("fresh", &["VIEW"]).await;
-    app.authority.follow().unwrap();
+    app.authority.follow().await.unwrap();
     app.clock.panics.store(true, std::sync::atomic::Ordering::SeqCst);
     app.get("/verify").auth(&fresh).expecting_5xx().send().await.refused(503, "SERVICE_UNAVAILABLE");
     app.get("/verify").auth(&fresh).send().await.expect(200);
@@ -322,7 +322,7 @@ async fn operations_are_replaced_whole_and_survive_a_restart() {
     // An index that may not be believed any more says nothing of operations either.
     app.clock.advance(Duration::from_secs(5));
     assert_eq!(ask(&app, "/v1/reports").await, 503);
-    app.authority.follow().unwrap();
+    app.authority.follow().await.unwrap();
     assert_eq!(ask(&app, "/v1/reports").await, 200);
 }
 

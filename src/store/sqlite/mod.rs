@@ -25,10 +25,9 @@ use self::{
     ballast::Ballast,
     presence::Presence,
     readers::Readers,
-    sql::Unreadable,
     writer::{Batch, Urgency, Writer},
 };
-use super::{Changes, Decision, Error, Insert, Inserted, Loaded, Location, OperationsRecord, PlatformRecord, Record, Records};
+use super::{Changes, Decision, Error, Insert, Inserted, Loaded, Location, OperationsRecord, PlatformRecord, Record, Records, Unreadable};
 use crate::domain::{
     Action, AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenName, TokenQuery, TokenUse, Use,
 };
@@ -154,17 +153,17 @@ fn migrate(connection: &mut Connection) -> Result<(), Error> {
 }
 
 impl Sqlite {
-    pub(super) fn open(location: &Location) -> Result<Self, Error> {
+    pub(super) fn open(data: &Path, location: &Location) -> Result<Self, Error> {
         // An empty file is none either: SQLite would fill it.
-        if !location.create && fs::metadata(location.data.join(FILE)).map_or(true, |file| file.len() == 0) {
-            let data = location.data.display();
+        if !location.create && fs::metadata(data.join(FILE)).map_or(true, |file| file.len() == 0) {
+            let data = data.display();
             return Err(Error::Unfit(format!(
                 "there is no database in {data}; say where it is (--data), or make one with countersign platform create"
             )));
         }
-        let io = |e: std::io::Error| Error::Unfit(format!("cannot use the data directory {}: {e}", location.data.display()));
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&location.data).map_err(io)?;
-        let file = location.data.join(FILE);
+        let io = |e: std::io::Error| Error::Unfit(format!("cannot use the data directory {}: {e}", data.display()));
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(io)?;
+        let file = data.join(FILE);
         // Made by us, so that nobody else can read it even where the directory was there before.
         fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&file).map_err(io)?;
 
@@ -172,13 +171,13 @@ impl Sqlite {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         check_settings(&connection)?;
         migrate(&mut connection)?;
-        let writer = Writer::start(connection, file.clone(), Ballast::new(location.data.join("ballast")))?;
+        let writer = Writer::start(connection, file.clone(), Ballast::new(data.join("ballast")))?;
         let threads = std::thread::available_parallelism().map_or(READERS, |cores| cores.get().clamp(2, READERS));
         let readers = Readers::start(&file, threads)?;
         let feed = Mutex::new(connect(&file)?);
         Ok(Self {
             file,
-            directory: location.data.join("running"),
+            directory: data.join("running"),
             node: location.node.clone(),
             writer,
             readers,
@@ -367,17 +366,21 @@ impl Sqlite {
         self.read(move |c| sql::list_audit(c, &query)).await
     }
 
-    pub(super) fn load(&self) -> Result<Loaded, Error> {
-        self.readers.read_here(|c| {
+    pub(super) async fn load(&self) -> Result<Loaded, Error> {
+        self.read(|c| {
             snapshot(c, || {
                 let (seq, platforms) = (sql::last_seq(c)?, sql::list_platforms(c)?);
                 Ok(Loaded { seq, platforms, operations: sql::find_operations(c)?, live: totals::live(c)? })
             })
         })
+        .await
     }
 
-    pub(super) fn visit_live_tokens(&self, visit: &mut dyn FnMut(Record)) -> Result<(), Error> {
-        self.readers.read_here(|c| sql::visit_live_tokens(c, visit, &self.unreadable))
+    pub(super) async fn visit_live_tokens(&self, visit: impl FnMut(Record) + Send + 'static) -> Result<(), Error> {
+        let (file, unreadable) = (self.file.clone(), Arc::clone(&self.unreadable));
+        // On a connection and a thread made for it: it takes seconds, and the readers have others to serve.
+        let read = move || sql::visit_live_tokens(&connect(&file)?, visit, &unreadable);
+        tokio::task::spawn_blocking(read).await.map_err(|e| Error::Unavailable(e.to_string()))?
     }
 
     pub(super) fn changes_after(&self, seq: u64) -> Result<Changes, Error> {

@@ -5,7 +5,7 @@
 
 use std::{
     collections::VecDeque,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::JoinHandle,
 };
@@ -54,7 +54,6 @@ impl Shared {
 
 /// The way to the reading threads. Dropping it ends them.
 pub(super) struct Readers {
-    file: PathBuf,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -74,7 +73,7 @@ impl Readers {
             thread.map_err(|e| Error::Unavailable(e.to_string()))
         };
         let threads = (0..threads).map(spawn).collect::<Result<_, _>>()?;
-        Ok(Self { file: file.to_owned(), shared, threads })
+        Ok(Self { shared, threads })
     }
 
     /// Runs a read on one of the threads.
@@ -103,11 +102,6 @@ impl Readers {
         }
         self.shared.filled.notify_one();
         answer.await.unwrap_or_else(|_| Err(Error::Unavailable("the readers have stopped".to_owned())))
-    }
-
-    /// Runs a read here and now, on a connection made for it: for what is rare and long.
-    pub(super) fn read_here<R>(&self, run: impl FnOnce(&Connection) -> Result<R, Error>) -> Result<R, Error> {
-        run(&connect(&self.file)?)
     }
 }
 

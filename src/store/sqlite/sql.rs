@@ -1,11 +1,6 @@
 //! The statements of the SQLite store, one function each, over a connection that somebody else chose. (Those of totals are
 //! in `totals.rs`, those of uses in `uses.rs`.)
 
-use std::{
-    collections::BTreeSet,
-    sync::{Mutex, PoisonError},
-};
-
 use rusqlite::{
     CachedStatement, Connection, OptionalExtension as _, Row, named_params, params, params_from_iter,
     types::{Type, Value},
@@ -18,7 +13,7 @@ use crate::{
         Action, Actor, AuditEntry, AuditQuery, Environment, Issuer, Liveness, Order, Permissions, Platform, PlatformId, RecordedEntry,
         RequestInfo, Scope, Timestamp, Token, TokenId, TokenName, TokenQuery,
     },
-    store::{OperationsRecord, PlatformRecord, Record, Records, Replay, Seal, split_proof},
+    store::{OperationsRecord, PlatformRecord, Record, Records, Replay, Seal, Unreadable, split_proof},
 };
 
 /// A token's values, where its scope is known.
@@ -83,36 +78,32 @@ fn record(row: &Row<'_>, at: usize) -> rusqlite::Result<Record> {
     scoped_record(row, at + SCOPE_COLUMNS, scope(row, at)?)
 }
 
-/// Tokens whose rows hold something that we never write, found since it was asked last: refused, as other edited rows
-/// are, instead of failing everything that comes across them.
-#[derive(Default)]
-pub(super) struct Unreadable(Mutex<BTreeSet<TokenId>>);
-
-impl Unreadable {
-    /// What `read` makes of the row; if that is no record, notes the id in the column `id`.
-    fn or(&self, row: &Row<'_>, id: usize, read: impl FnOnce() -> rusqlite::Result<Record>) -> rusqlite::Result<Option<Record>> {
-        use rusqlite::Error as E;
-        match read() {
-            Ok(record) => Ok(Some(record)),
-            Err(E::InvalidColumnType(..) | E::FromSqlConversionFailure(..) | E::IntegralValueOutOfRange(..)) => {
-                self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(uuid(row, id).map(TokenId));
-                Ok(None)
+/// What `read` makes of the row; if that is no record, notes the id in the column `id`.
+fn readable(
+    unreadable: &Unreadable,
+    row: &Row<'_>,
+    id: usize,
+    read: impl FnOnce() -> rusqlite::Result<Record>,
+) -> rusqlite::Result<Option<Record>> {
+    use rusqlite::Error as E;
+    match read() {
+        Ok(record) => Ok(Some(record)),
+        Err(E::InvalidColumnType(..) | E::FromSqlConversionFailure(..) | E::IntegralValueOutOfRange(..)) => {
+            if let Ok(id) = uuid(row, id) {
+                unreadable.note(TokenId(id));
             }
-            Err(e) => Err(e),
+            Ok(None)
         }
+        Err(e) => Err(e),
     }
+}
 
-    fn or_record(&self, row: &Row<'_>, at: usize) -> rusqlite::Result<Option<Record>> {
-        self.or(row, at + SCOPE_COLUMNS, || record(row, at))
-    }
+fn readable_record(unreadable: &Unreadable, row: &Row<'_>, at: usize) -> rusqlite::Result<Option<Record>> {
+    readable(unreadable, row, at + SCOPE_COLUMNS, || record(row, at))
+}
 
-    fn or_scoped_record(&self, row: &Row<'_>, scope: Scope) -> rusqlite::Result<Option<Record>> {
-        self.or(row, 0, || scoped_record(row, 0, scope))
-    }
-
-    pub(super) fn take(&self) -> Vec<TokenId> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().collect()
-    }
+fn readable_scoped_record(unreadable: &Unreadable, row: &Row<'_>, scope: Scope) -> rusqlite::Result<Option<Record>> {
+    readable(unreadable, row, 0, || scoped_record(row, 0, scope))
 }
 
 fn platform(row: &Row<'_>) -> rusqlite::Result<PlatformRecord> {
@@ -164,14 +155,14 @@ pub(super) fn insert_canary(c: &Connection, key: u32, mac: [u8; 32]) -> Result<(
 
 pub(super) fn find_token(c: &Connection, id: TokenId, unreadable: &Unreadable) -> Result<Option<(Record, PlatformRecord)>, Error> {
     let sql = format!("SELECT {PLATFORM}, {SCOPE}, {SCOPED_TOKEN} FROM token t JOIN platform p ON p.id = t.platform_id WHERE t.id = ?1");
-    let both = |row: &Row<'_>| unreadable.or_record(row, PLATFORM_COLUMNS)?.map(|record| Ok((record, platform(row)?))).transpose();
+    let both = |row: &Row<'_>| readable_record(unreadable, row, PLATFORM_COLUMNS)?.map(|record| Ok((record, platform(row)?))).transpose();
     Ok(prepare(c, &sql)?.query_row([id.0.as_bytes()], both).optional()?.flatten())
 }
 
 pub(super) fn find_token_in(c: &Connection, scope: Scope, id: TokenId, unreadable: &Unreadable) -> Result<Option<Record>, Error> {
     let sql = format!("SELECT {SCOPED_TOKEN} FROM token t WHERE t.id = ?1 AND t.platform_id = ?2 AND t.environment = ?3");
     let scoped = params![id.0.as_bytes(), scope.platform.0.as_bytes(), scope.environment.name()];
-    Ok(prepare(c, &sql)?.query_row(scoped, |row| unreadable.or_scoped_record(row, scope)).optional()?.flatten())
+    Ok(prepare(c, &sql)?.query_row(scoped, |row| readable_scoped_record(unreadable, row, scope)).optional()?.flatten())
 }
 
 /// Whether a token is live, and so is its platform.
@@ -247,7 +238,7 @@ pub(super) fn list_tokens(c: &Connection, query: &TokenQuery, unreadable: &Unrea
         read += 1;
         if read <= query.limit {
             last = Some(TokenId(uuid(row, 0)?));
-            records.extend(unreadable.or_scoped_record(row, query.scope)?);
+            records.extend(readable_scoped_record(unreadable, row, query.scope)?);
         }
     }
     let next = last.filter(|_| read > query.limit);
@@ -368,7 +359,7 @@ pub(super) fn visit_live_tokens(c: &Connection, mut visit: impl FnMut(Record), u
     let mut statement = prepare(c, &format!("SELECT {SCOPE}, {SCOPED_TOKEN} FROM token t WHERE t.revoked_at IS NULL"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        unreadable.or_record(row, 0)?.into_iter().for_each(&mut visit);
+        readable_record(unreadable, row, 0)?.into_iter().for_each(&mut visit);
     }
     Ok(())
 }

@@ -1,14 +1,18 @@
 use super::*;
-use crate::domain::{Liveness, Order};
+use crate::{
+    domain::{Liveness, Order},
+    store::Database,
+};
 
-fn location(directory: &tempfile::TempDir) -> Location {
-    Location { data: directory.path().to_owned(), create: true, node: "0000000000000000".to_owned() }
+fn open(data: &Path) -> Result<Sqlite, Error> {
+    let location = Location { database: Database::Sqlite(data.to_owned()), create: true, node: "0000000000000000".to_owned() };
+    Sqlite::open(data, &location)
 }
 
 #[test]
 fn d_03_weaker_settings_are_refused() {
     let directory = tempfile::tempdir().unwrap();
-    drop(Sqlite::open(&location(&directory)).unwrap());
+    drop(open(directory.path()).unwrap());
     let connection = connect(&directory.path().join(FILE)).unwrap();
     check_settings(&connection).unwrap();
     for weaker in ["PRAGMA synchronous = NORMAL", "PRAGMA synchronous = OFF", "PRAGMA foreign_keys = OFF"] {
@@ -31,7 +35,7 @@ fn only_the_owner_reads_the_files() {
     use std::os::unix::fs::PermissionsExt as _;
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("made/here");
-    drop(Sqlite::open(&Location { data: data.clone(), create: true, node: "n".to_owned() }).unwrap());
+    drop(open(&data).unwrap());
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&data), mode(&data.join(FILE))), (0o700, 0o600));
 }
@@ -46,7 +50,7 @@ fn u_01_a_migration_that_is_cut_off_is_done_again() {
         transaction.execute_batch(&MIGRATIONS[0].1[..MIGRATIONS[0].1.find("CREATE TABLE token ").unwrap()]).unwrap();
         // The process ends here: nothing is committed.
     }
-    drop(Sqlite::open(&location(&directory)).unwrap());
+    drop(open(directory.path()).unwrap());
     let connection = connect(&file).unwrap();
     assert!(connection.table_exists(None, "replay").unwrap());
 }
@@ -55,7 +59,7 @@ fn u_01_a_migration_that_is_cut_off_is_done_again() {
 #[test]
 fn the_plans_of_list_queries() {
     let directory = tempfile::tempdir().unwrap();
-    drop(Sqlite::open(&location(&directory)).unwrap());
+    drop(open(directory.path()).unwrap());
     let connection = connect(&directory.path().join(FILE)).unwrap();
     let mut plans = String::new();
     for (liveness, order) in [
@@ -87,7 +91,7 @@ fn the_plans_of_list_queries() {
 #[test]
 fn the_plans_of_uses() {
     let directory = tempfile::tempdir().unwrap();
-    drop(Sqlite::open(&location(&directory)).unwrap());
+    drop(open(directory.path()).unwrap());
     let connection = connect(&directory.path().join(FILE)).unwrap();
     let mut plans = String::new();
     for sql in [uses::QUARTERS_OF, uses::DAYS_OF, uses::FORGET_QUARTERS, uses::FORGET_DAYS] {
@@ -106,7 +110,7 @@ fn the_plans_of_uses() {
 #[tokio::test]
 async fn a_job_that_fails_harms_no_neighbour() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Sqlite::open(&location(&directory)).unwrap();
+    let store = open(directory.path()).unwrap();
     let jobs = (0..50_u32).map(|n| {
         store.write(move |batch| {
             batch.connection.execute("INSERT INTO canary (key_id, mac) VALUES (?1, zeroblob(32))", [n])?;
@@ -123,7 +127,7 @@ async fn a_job_that_fails_harms_no_neighbour() {
 #[tokio::test]
 async fn a_job_that_panics_is_a_failure_of_its_own() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Sqlite::open(&location(&directory)).unwrap();
+    let store = open(directory.path()).unwrap();
     let panicking = store.write(|_| -> Result<(), Error> { panic!("told to panic") }).await;
     assert!(matches!(panicking, Err(Error::Unavailable(_))));
     store.probe().await.unwrap();
@@ -133,7 +137,7 @@ async fn a_job_that_panics_is_a_failure_of_its_own() {
 #[tokio::test]
 async fn an_end_in_the_same_batch_is_seen() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Sqlite::open(&location(&directory)).unwrap();
+    let store = open(directory.path()).unwrap();
     let id = TokenId(uuid::Uuid::from_u128(7));
     let answers = store.write(move |batch| {
         batch.connection.execute_batch(

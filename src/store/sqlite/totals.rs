@@ -1,31 +1,19 @@
-//! How many live tokens match a filter, in a time that does not grow with their number.
-//!
-//! Buckets of 64 ms to 12 days count the tokens created in them, kept by the transaction of each change. A span of time is
-//! cut at the borders of ever wider buckets; only its outermost ends, at most 64 ms each, are counted row by row. The
-//! same buckets are kept for a name once so many tokens have it that counting their rows takes too long.
+//! The statements of totals, which `store/totals.rs` explains.
 
 use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{Error, sql::prepare};
-use crate::domain::{Environment, Scope, Timestamp, TokenFilter, TokenId, TokenName};
+use crate::{
+    domain::{Scope, Timestamp, TokenFilter, TokenId, TokenName},
+    store::totals::{self, ALL_NAMES, Part, ROWS},
+};
 
-/// Widths of the buckets, as powers of two of milliseconds: 64 ms, 4 s, 4 min, 5 h, 12 days, everything.
-const SHIFTS: [u32; 6] = [6, 12, 18, 24, 30, EVERYTHING];
-const EVERYTHING: u32 = 63;
-/// Rows of a name that are counted one by one at the most, before the name gets buckets.
-const ROWS: u64 = 2000;
-/// The `name_id` of the buckets of all tokens.
-const ALL_NAMES: i64 = 0;
-
-/// One bucket: (platform, environment, name_id, shift, bucket).
-type Bucket = ([u8; 16], Environment, i64, u32, i64);
-
-/// Changes of a transaction, gathered so that a bucket is written once.
+/// Changes of a transaction.
 #[derive(Default)]
 pub(super) struct Pending {
-    counts: HashMap<Bucket, i64>,
+    counts: totals::Pending,
     /// Whether any name of a scope has buckets: mostly none has, and then no name needs to be looked up.
     any_counted: HashMap<Scope, bool>,
 }
@@ -39,16 +27,9 @@ impl Pending {
         };
         let name_id = if any_counted { counted_name(c, scope, name)? } else { None };
         for name_id in [Some(ALL_NAMES), name_id].into_iter().flatten() {
-            self.note_in(scope, name_id, created_at, change);
+            self.counts.note(scope, name_id, created_at, change);
         }
         Ok(())
-    }
-
-    fn note_in(&mut self, scope: Scope, name_id: i64, created_at: Timestamp, change: i64) {
-        for shift in SHIFTS {
-            let bucket = (*scope.platform.0.as_bytes(), scope.environment, name_id, shift, created_at.millis() >> shift);
-            *self.counts.entry(bucket).or_default() += change;
-        }
     }
 
     /// Gives a name buckets, if it still wants them.
@@ -66,7 +47,7 @@ impl Pending {
         let mut rows = statement.query(params![platform, environment, name.as_str()])?;
         while let Some(row) = rows.next()? {
             let id = TokenId(uuid::Uuid::from_bytes(row.get(0)?));
-            self.note_in(scope, name_id, id.created_at(), 1);
+            self.counts.note(scope, name_id, id.created_at(), 1);
         }
         Ok(())
     }
@@ -78,11 +59,9 @@ impl Pending {
         // Never below zero: a count that somebody edited must not keep a token from being ended.
         let lower = "UPDATE live_count SET live = max(live + ?6, 0) \
                      WHERE platform_id = ?1 AND environment = ?2 AND name_id = ?3 AND shift = ?4 AND bucket = ?5";
-        for ((platform, environment, name_id, shift, bucket), change) in &self.counts {
-            if *change != 0 {
-                let statement = if *change > 0 { raise } else { lower };
-                prepare(c, statement)?.execute(params![platform, environment.name(), name_id, shift, bucket, change])?;
-            }
+        for (at, change) in self.counts.changes() {
+            let statement = if change > 0 { raise } else { lower };
+            prepare(c, statement)?.execute(params![at.platform, at.environment.name(), at.name_id, at.shift, at.bucket, change])?;
         }
         Ok(())
     }
@@ -109,14 +88,6 @@ pub(super) fn wants_buckets(c: &Connection, scope: Scope, name: &TokenName) -> R
     Ok(prepare(c, sql)?.query_row(named, |row| row.get::<_, u64>(0))? >= ROWS)
 }
 
-/// What is counted: all live tokens of a scope, or those of a name, in buckets or not.
-struct Counted<'c> {
-    c: &'c Connection,
-    scope: Scope,
-    name: Option<&'c TokenName>,
-    name_id: Option<i64>,
-}
-
 /// How many live tokens of the scope match.
 pub(super) fn count(c: &Connection, scope: Scope, filter: &TokenFilter) -> Result<u64, Error> {
     let name = filter.name.as_ref();
@@ -124,31 +95,12 @@ pub(super) fn count(c: &Connection, scope: Scope, filter: &TokenFilter) -> Resul
         None => Some(ALL_NAMES),
         Some(name) => counted_name(c, scope, name)?,
     };
-    let counted = Counted { c, scope, name, name_id };
-    let (from, until) = (filter.from.millis(), filter.until.millis());
-    if from > until {
-        return Ok(0);
-    }
-    let Some(name_id) = counted.name_id else { return counted.rows(from, until + 1) };
-    if filter.from == Timestamp::MIN && filter.until == Timestamp::MAX {
-        return counted.buckets(name_id, EVERYTHING, 0, 1);
-    }
-    let (mut low, mut high) = (from, until + 1);
-    let finest = SHIFTS[0];
-    let (inner_low, inner_high) = (round_up(low, finest), high >> finest);
-    if inner_low >= inner_high {
-        return counted.rows(low, high);
-    }
-    let mut total = counted.rows(low, inner_low << finest)? + counted.rows(inner_high << finest, high)?;
-    (low, high) = (inner_low, inner_high);
-    for (shift, wider) in SHIFTS.into_iter().zip(SHIFTS.into_iter().skip(1)) {
-        let step = wider - shift;
-        let (inner_low, inner_high) = (round_up(low, step), high >> step);
-        if wider == EVERYTHING || inner_low >= inner_high {
-            return Ok(total + counted.buckets(name_id, shift, low, high)?);
-        }
-        total += counted.buckets(name_id, shift, low, inner_low << step)? + counted.buckets(name_id, shift, inner_high << step, high)?;
-        (low, high) = (inner_low, inner_high);
+    let mut total = 0;
+    for part in totals::parts(filter, name_id.is_some()) {
+        total += match (part, name_id) {
+            (Part::Buckets(shift, low, high), Some(name_id)) => buckets(c, scope, name_id, shift, low, high)?,
+            (Part::Rows(low, high) | Part::Buckets(_, low, high), _) => rows(c, scope, name, low, high)?,
+        };
     }
     Ok(total)
 }
@@ -160,37 +112,23 @@ pub(super) fn live(c: &Connection) -> Result<u64, Error> {
     Ok(prepare(c, sql)?.query_row([], |row| row.get::<_, i64>(0))?.unsigned_abs())
 }
 
-const fn round_up(value: i64, shift: u32) -> i64 {
-    (value + (1 << shift) - 1) >> shift
+/// Counts the rows created in `low..high`, in milliseconds.
+fn rows(c: &Connection, scope: Scope, name: Option<&TokenName>, low: i64, high: i64) -> Result<u64, Error> {
+    let (low, high) = (TokenId::first_of(Timestamp::from_millis(low)), TokenId::last_of(Timestamp::from_millis(high - 1)));
+    let (platform, environment) = (scope.platform.0.as_bytes(), scope.environment.name());
+    let sql = "SELECT count(*) FROM token WHERE platform_id = ?1 AND environment = ?2 AND id BETWEEN ?3 AND ?4 AND revoked_at IS NULL";
+    let count = match name {
+        None => prepare(c, sql)?.query_row(params![platform, environment, low.0.as_bytes(), high.0.as_bytes()], |row| row.get(0))?,
+        Some(name) => prepare(c, &format!("{sql} AND name = ?5"))?
+            .query_row(params![platform, environment, low.0.as_bytes(), high.0.as_bytes(), name.as_str()], |row| row.get(0))?,
+    };
+    Ok(count)
 }
 
-impl Counted<'_> {
-    /// Counts the rows created in `low..high`, in milliseconds.
-    fn rows(&self, low: i64, high: i64) -> Result<u64, Error> {
-        if low >= high {
-            return Ok(0);
-        }
-        let (low, high) = (TokenId::first_of(Timestamp::from_millis(low)), TokenId::last_of(Timestamp::from_millis(high - 1)));
-        let (platform, environment) = (self.scope.platform.0.as_bytes(), self.scope.environment.name());
-        let sql = "SELECT count(*) FROM token WHERE platform_id = ?1 AND environment = ?2 AND id BETWEEN ?3 AND ?4 AND revoked_at IS NULL";
-        let count = match self.name {
-            None => {
-                prepare(self.c, sql)?.query_row(params![platform, environment, low.0.as_bytes(), high.0.as_bytes()], |row| row.get(0))?
-            }
-            Some(name) => prepare(self.c, &format!("{sql} AND name = ?5"))?
-                .query_row(params![platform, environment, low.0.as_bytes(), high.0.as_bytes(), name.as_str()], |row| row.get(0))?,
-        };
-        Ok(count)
-    }
-
-    /// Adds up the buckets `low..high` of a width.
-    fn buckets(&self, name_id: i64, shift: u32, low: i64, high: i64) -> Result<u64, Error> {
-        if low >= high {
-            return Ok(0);
-        }
-        let sql = "SELECT coalesce(sum(live), 0) FROM live_count WHERE platform_id = ?1 AND environment = ?2 AND name_id = ?3 \
-                   AND shift = ?4 AND bucket >= ?5 AND bucket < ?6";
-        let (platform, environment) = (self.scope.platform.0.as_bytes(), self.scope.environment.name());
-        Ok(prepare(self.c, sql)?.query_row(params![platform, environment, name_id, shift, low, high], |row| row.get(0))?)
-    }
+/// Adds up the buckets `low..high` of a width.
+fn buckets(c: &Connection, scope: Scope, name_id: i64, shift: u32, low: i64, high: i64) -> Result<u64, Error> {
+    let sql = "SELECT coalesce(sum(live), 0) FROM live_count WHERE platform_id = ?1 AND environment = ?2 AND name_id = ?3 \
+               AND shift = ?4 AND bucket >= ?5 AND bucket < ?6";
+    let (platform, environment) = (scope.platform.0.as_bytes(), scope.environment.name());
+    Ok(prepare(c, sql)?.query_row(params![platform, environment, name_id, shift, low, high], |row| row.get(0))?)
 }

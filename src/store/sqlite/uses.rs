@@ -1,22 +1,14 @@
 //! How tokens were used: when last, and how often in each minute and on each day.
 //!
-//! Several processes count the same token, so every statement adds. Counters stop at their greatest value. The rows of a
-//! token that is gone from the token table (removed by hand) are passed over, not an error of the batch.
+//! Several processes count the same token, so every statement adds. The rows of a token that is gone from the token table (removed by hand) are passed over, not an error of the batch.
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, params};
 
 use super::{Error, sql::prepare};
-use crate::domain::{Timestamp, TokenId, TokenUse, Use};
-
-const MINUTE: i64 = 60_000;
-const QUARTER: i64 = QUARTER_MINUTES * MINUTE;
-const DAY: i64 = DAY_MINUTES * MINUTE;
-
-/// Counters in a row of `use_quarter`. A flush writes whole rows again and again, so rows of an hour made it write twice as
-/// much; rows of a minute would be several times as many.
-const COUNTERS: usize = 15;
-const QUARTER_MINUTES: i64 = COUNTERS as i64;
-const DAY_MINUTES: i64 = 24 * 60;
+use crate::{
+    domain::{Timestamp, TokenId, TokenUse, Use},
+    store::uses::{self, Quarter},
+};
 
 const FIND_QUARTER: &str = "SELECT minutes FROM use_quarter WHERE quarter = ?1 AND token_id = ?2";
 /// A token's rows, by looking up every quarter or day of a span: the keys begin with the time, which is better for all else.
@@ -49,8 +41,8 @@ pub(super) fn note(c: &Connection, uses: &[(TokenId, Use)]) -> Result<(), Error>
         "INSERT INTO use_quarter (quarter, token_id, minutes) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET minutes = excluded.minutes",
     )?;
     for (id, uses) in &known {
-        for quarter in uses.minutes.chunk_by(|(a, _), (b, _)| a / QUARTER_MINUTES == b / QUARTER_MINUTES) {
-            add_to_quarter(&mut find, &mut put, *id, quarter)?;
+        for (quarter, minutes) in uses::quarters(uses) {
+            add_to_quarter(&mut find, &mut put, *id, quarter, minutes)?;
         }
     }
     let mut put = prepare(
@@ -59,35 +51,30 @@ pub(super) fn note(c: &Connection, uses: &[(TokenId, Use)]) -> Result<(), Error>
          ON CONFLICT DO UPDATE SET uses = min(max(uses, 0), 9223372036854775807 - ?3) + ?3",
     )?;
     for (id, uses) in &known {
-        for day in uses.minutes.chunk_by(|(a, _), (b, _)| a / DAY_MINUTES == b / DAY_MINUTES) {
-            let uses: i64 = day.iter().map(|(_, uses)| i64::from(*uses)).sum();
-            put.execute(params![day[0].0 / DAY_MINUTES, id.0.as_bytes(), uses])?;
+        for (day, uses) in uses::days(uses) {
+            put.execute(params![day, id.0.as_bytes(), uses])?;
         }
     }
     Ok(())
 }
 
-/// Adds minutes of one quarter of an hour to its row. Nobody else writes between reading and writing it: the transaction began with the
-/// lock.
-fn add_to_quarter(find: &mut CachedStatement<'_>, put: &mut CachedStatement<'_>, id: TokenId, minutes: &[(i64, u32)]) -> Result<(), Error> {
-    let quarter = minutes[0].0 / QUARTER_MINUTES;
-    let key = params![quarter, id.0.as_bytes()];
-    let mut counts = find.query_row(key, |row| counts(row, 0)).optional()?.unwrap_or([0; COUNTERS]);
-    for (minute, uses) in minutes {
-        let count = &mut counts[(minute - quarter * QUARTER_MINUTES).unsigned_abs() as usize % COUNTERS];
-        *count = count.saturating_add(*uses);
-    }
-    let mut bytes = [0; 4 * COUNTERS];
-    bytes.as_chunks_mut().0.iter_mut().zip(counts).for_each(|(bytes, count)| *bytes = count.to_le_bytes());
-    put.execute(params![quarter, id.0.as_bytes(), bytes])?;
+/// Adds minutes of one quarter of an hour to its row. Nobody else writes between reading and writing it: the transaction
+/// began with the lock.
+fn add_to_quarter(
+    find: &mut CachedStatement<'_>,
+    put: &mut CachedStatement<'_>,
+    id: TokenId,
+    quarter: i64,
+    minutes: &[(i64, u32)],
+) -> Result<(), Error> {
+    let mut counters = find.query_row(params![quarter, id.0.as_bytes()], |row| counters(row, 0)).optional()?.unwrap_or_default();
+    counters.add(minutes);
+    put.execute(params![quarter, id.0.as_bytes(), counters.bytes()])?;
     Ok(())
 }
 
-fn counts(row: &Row<'_>, column: usize) -> rusqlite::Result<[u32; COUNTERS]> {
-    let mut counts = [0; COUNTERS];
-    let (stored, _) = row.get_ref(column)?.as_blob()?.as_chunks();
-    counts.iter_mut().zip(stored).for_each(|(count, bytes)| *count = u32::from_le_bytes(*bytes));
-    Ok(counts)
+fn counters(row: &Row<'_>, column: usize) -> rusqlite::Result<Quarter> {
+    Ok(Quarter::stored(row.get_ref(column)?.as_blob()?))
 }
 
 /// How a token was used, as far as it was noted, as of a moment.
@@ -98,26 +85,23 @@ pub(super) fn find(c: &Connection, id: TokenId, at: Timestamp) -> Result<TokenUs
     told.last_used_at = last.map(Timestamp::from_millis);
 
     let mut statement = prepare(c, QUARTERS_OF)?;
-    let mut rows = statement.query(params![id.0.as_bytes(), told.first_minute().millis() / QUARTER, at.millis() / QUARTER])?;
+    let mut rows = statement.query(params![id.0.as_bytes(), uses::quarter(told.first_minute()), uses::quarter(at)])?;
     while let Some(row) = rows.next()? {
-        let first = row.get::<_, i64>(0)? * QUARTER_MINUTES;
-        for (minute, uses) in (first..).zip(counts(row, 1)?) {
-            told.add_minute(Timestamp::from_millis(minute * MINUTE), uses.into());
-        }
+        counters(row, 1)?.tell(row.get(0)?, &mut told);
     }
     let mut statement = prepare(c, DAYS_OF)?;
-    let mut rows = statement.query(params![id.0.as_bytes(), told.first_day().millis() / DAY, at.millis() / DAY])?;
+    let mut rows = statement.query(params![id.0.as_bytes(), uses::day(told.first_day()), uses::day(at)])?;
     while let Some(row) = rows.next()? {
-        told.add_day(Timestamp::from_millis(row.get::<_, i64>(0)? * DAY), row.get::<_, i64>(1)?.max(0).unsigned_abs());
+        uses::tell_day(row.get(0)?, row.get(1)?, &mut told);
     }
     Ok(told)
 }
 
 /// Removes a few counts of minutes and of days that were over before these moments; whether there may be more.
 pub(super) fn forget(c: &Connection, minutes: Timestamp, days: Timestamp, most: usize) -> Result<bool, Error> {
-    let mut removed = prepare(c, FORGET_QUARTERS)?.execute(params![minutes.millis() / QUARTER, most])?;
+    let mut removed = prepare(c, FORGET_QUARTERS)?.execute(params![uses::quarter(minutes), most])?;
     if removed < most {
-        removed += prepare(c, FORGET_DAYS)?.execute(params![days.millis() / DAY, most - removed])?;
+        removed += prepare(c, FORGET_DAYS)?.execute(params![uses::day(days), most - removed])?;
     }
     Ok(removed >= most)
 }

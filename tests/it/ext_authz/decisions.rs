@@ -189,7 +189,7 @@ async fn a_31_what_cannot_be_known_is_no_pass() {
     let connection = Connection::to(listening.ext_authz).await;
     let app = &listening.app;
     let fresh = app.token("fresh", &["VIEW"]).await;
-    app.authority.follow().unwrap();
+    app.authority.follow().await.unwrap();
     let check = Check::of("GET", "/v1/me", Some(&fresh)).route(&[("operations", "off")]);
     // A defect in the middle.
     app.clock.panics.store(true, std::sync::atomic::Ordering::SeqCst);

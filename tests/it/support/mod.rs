@@ -1,8 +1,12 @@
-//! An app on a real SQLite file, with a clock that tests turn and entropy that repeats; and the checks that every answer
+//! An app on a real database, with a clock that tests turn and entropy that repeats; and the checks that every answer
 //! of every test passes.
 
 mod contract;
+<<<<<<< HEAD
 mod listening;
+=======
+pub(crate) mod database;
+>>>>>>> e969a20 (PostgreSQL: a store beside SQLite (in the making))
 pub(crate) mod program;
 
 use std::{
@@ -247,7 +251,7 @@ pub(crate) async fn open(directory: &Path, clock: &Arc<ManualClock>, entropy: &A
 /// As a server is that just began: its tokens are not in memory yet.
 pub(crate) async fn open_cold(directory: &Path, clock: &Arc<ManualClock>, entropy: &Arc<SeededEntropy>) -> Result<Arc<Authority>, String> {
     let options = Options {
-        data: directory.to_owned(),
+        database: database::of(directory),
         key_file: directory.join("keys.json"),
         create: true,
         lease: Some(Duration::from_secs(1)),

@@ -28,7 +28,7 @@ impl Server {
     }
 
     pub(crate) fn start_with(data: &Path, more: &[&str]) -> Self {
-        let mut command = program();
+        let mut command = program_on(data);
         command.arg("serve").arg("--data").arg(data).args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]).args(more);
         Self::of(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
     }
@@ -93,6 +93,13 @@ impl Drop for Server {
     }
 }
 
+/// The program, working on a data directory.
+pub(crate) fn program_on(data: &Path) -> Command {
+    let mut command = program();
+    command.envs(super::database::url_of(data).map(|url| ("COUNTERSIGN_DATABASE", url)));
+    command
+}
+
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
     #[expect(clippy::disallowed_methods, reason = "what the tester has set must not reach the program")]
@@ -104,12 +111,12 @@ pub(crate) fn program() -> Command {
 
 /// Runs a command on a data directory.
 pub(crate) fn run(data: &Path, arguments: &[&str]) -> Output {
-    program().args(arguments).arg("--data").arg(data).stdin(Stdio::null()).output().unwrap()
+    program_on(data).args(arguments).arg("--data").arg(data).stdin(Stdio::null()).output().unwrap()
 }
 
 /// Runs a command that must succeed, and returns its JSON.
 pub(crate) fn run_json(data: &Path, arguments: &[&str]) -> Value {
-    let output = program().args(arguments).args(["--output", "json"]).arg("--data").arg(data).stdin(Stdio::null()).output().unwrap();
+    let output = program_on(data).args(arguments).args(["--output", "json"]).arg("--data").arg(data).stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {output:?}");
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{arguments:?} printed more than JSON ({e}): {output:?}"))
 }

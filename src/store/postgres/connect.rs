@@ -1,0 +1,173 @@
+//! Reaching the database: its URL, TLS, and what every session is told before it does anything.
+
+use std::{net::IpAddr, str::FromStr as _, sync::Arc, time::Duration};
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
+use tokio::sync::Notify;
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Socket, config::Host, config::TargetSessionAttrs, tls::TlsStream};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::{Error, session::Session};
+
+/// How long a connection may take, unless the URL says otherwise.
+const CONNECT: Duration = Duration::from_secs(2);
+/// After how long without an answer a connection is given up.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// What a session is told. The deadlines are the database's own, for statements of processes that are gone: nobody may hold
+/// the feed's row for longer.
+const SESSION: &str = "SET statement_timeout = '5s'; SET lock_timeout = '4s'; SET idle_in_transaction_session_timeout = '5s'";
+
+/// How to reach the database.
+pub(super) struct Connector {
+    config: Config,
+    tls: Option<MakeRustlsConnect>,
+}
+
+impl Connector {
+    /// Reads a URL: `postgres://user:password@host:port/database?sslmode=verify-full&sslrootcert=FILE`.
+    ///
+    /// Servers elsewhere must prove who they are; one on this machine need not.
+    pub(super) fn parse(url: &str) -> Result<Self, Error> {
+        let unfit = |why: String| Error::Unfit(format!("the database's URL {why}"));
+        let (place, query) = url.split_once('?').unwrap_or((url, ""));
+        let (mut mode, mut roots, mut rest) = (None, None, Vec::new());
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            match parameter.split_once('=') {
+                Some(("sslmode", value)) => mode = Some(value),
+                Some(("sslrootcert", value)) => roots = Some(value),
+                _ => rest.push(parameter),
+            }
+        }
+        let url = if rest.is_empty() { place.to_owned() } else { format!("{place}?{}", rest.join("&")) };
+        // The library's own message could repeat a part of the URL.
+        let mut config = Config::from_str(&url).map_err(|_| unfit("is not one of PostgreSQL".to_owned()))?;
+        let here = config.get_hosts().iter().all(|host| match host {
+            Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
+            Host::Unix(_) => true,
+        });
+        let tls = match (mode, here) {
+            (Some("disable"), _) | (None, true) => None,
+            (Some("verify-full"), _) | (None, false) => Some(tls(roots)?),
+            (Some(other), _) => {
+                return Err(unfit(format!(
+                    "says sslmode={other}, which does not prove that the server is the right one: say verify-full, or disable"
+                )));
+            }
+        };
+        config.ssl_mode(if tls.is_some() { tokio_postgres::config::SslMode::Require } else { tokio_postgres::config::SslMode::Disable });
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT);
+        }
+        config.keepalives_idle(SILENCE).tcp_user_timeout(SILENCE).application_name("countersign");
+        // Of several hosts, the one that takes changes: a standby may be behind, and would not know of a revoke.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        Ok(Self { config, tls })
+    }
+
+    /// A new session; `heard` is told of each notification that it gets.
+    pub(super) async fn connect(&self, heard: Option<Arc<Notify>>) -> Result<Session, Error> {
+        let client = match &self.tls {
+            Some(tls) => {
+                let (client, connection) = self.config.connect(tls.clone()).await?;
+                drive(connection, heard);
+                client
+            }
+            None => {
+                let (client, connection) = self.config.connect(NoTls).await?;
+                drive(connection, heard);
+                client
+            }
+        };
+        settle(&client).await?;
+        Ok(Session::new(client))
+    }
+}
+
+/// What must be so in every session, whichever server of a cluster it has reached.
+async fn settle(client: &Client) -> Result<(), Error> {
+    client.batch_execute(SESSION).await?;
+    let row = client.query_one("SELECT pg_is_in_recovery(), current_setting('synchronous_commit')", &[]).await?;
+    if row.try_get(0)? {
+        return Err(Error::Unavailable("the database is a standby: it may be behind, and would not know of a revoke".to_owned()));
+    }
+    // Never weaker than our word, and not weaker than the database's own setting either.
+    if !matches!(row.try_get(1)?, "on" | "remote_apply") {
+        client.batch_execute("SET synchronous_commit = on").await?;
+    }
+    Ok(())
+}
+
+/// Moves a connection's bytes until it ends.
+fn drive<T>(mut connection: Connection<Socket, T>, heard: Option<Arc<Notify>>)
+where
+    T: TlsStream + Unpin + Send + 'static,
+{
+    tokio::spawn(async move {
+        // Its errors reach whoever waits for an answer.
+        while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
+            if let (AsyncMessage::Notification(_), Some(heard)) = (message, &heard) {
+                heard.notify_one();
+            }
+        }
+    });
+}
+
+fn tls(roots: Option<&str>) -> Result<MakeRustlsConnect, Error> {
+    let unfit = |why: String| Error::Unfit(format!("cannot reach the database by TLS: {why}"));
+    let mut trusted = RootCertStore::empty();
+    match roots {
+        None | Some("system") => {
+            let found = rustls_native_certs::load_native_certs();
+            trusted.add_parsable_certificates(found.certs);
+        }
+        Some(file) => {
+            for certificate in CertificateDer::pem_file_iter(file).map_err(|e| unfit(format!("{file}: {e}")))? {
+                let certificate = certificate.map_err(|e| unfit(format!("{file}: {e}")))?;
+                trusted.add(certificate).map_err(|e| unfit(format!("{file}: {e}")))?;
+            }
+        }
+    }
+    if trusted.is_empty() {
+        return Err(unfit("there is no certificate to trust; name a file with &sslrootcert=".to_owned()));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| unfit(e.to_string()))?
+        .with_root_certificates(trusted)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_elsewhere_must_prove_who_it_is() {
+        let roots = "sslrootcert=/nowhere.pem";
+        for (url, by_tls) in [
+            ("postgres://me@localhost/db", Some(false)),
+            ("postgres://me@%2Frun%2Fpostgresql/db", Some(false)),
+            ("postgres://me@127.0.0.1:5433/db?application_name=x", Some(false)),
+            ("postgres://me@db.internal/db?sslmode=disable", Some(false)),
+            ("postgres://me@db.internal/db?sslmode=require", None),
+            ("postgres://me@db.internal/db?sslmode=prefer", None),
+            ("postgres://me:secret@[oops/db", None),
+        ] {
+            let parsed = Connector::parse(url);
+            assert_eq!(parsed.as_ref().ok().map(|connector| connector.tls.is_some()), by_tls, "{url}");
+            assert!(!parsed.err().map(|e| e.to_string()).unwrap_or_default().contains("secret"));
+        }
+        for url in
+            ["postgres://me@db.internal/db", "postgres://me@localhost,db.internal/db", "postgres://me@localhost/db?sslmode=verify-full"]
+        {
+            let url = format!("{url}{}{roots}", if url.contains('?') { '&' } else { '?' });
+            assert!(Connector::parse(&url).err().unwrap().to_string().contains("/nowhere.pem"), "{url}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The feed, as another process reads it: on a session of its own, so that it waits for nobody's page; and which processes
+//! read it.
+//!
+//! A process that answers from memory has a row in the table of nodes *before* it loads its index, and renews its lease only
+//! by reads that saw the row, free of suspicion. So whoever looks *after* their commit either sees the row, and waits; or
+//! the process, when it comes, reads what was committed. A row whose process seems to be gone is first suspected, and is
+//! removed when its lease has passed since: from then on until the row is back, nobody believes the index that it stood for.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::Instant};
+use uuid::Uuid;
+
+use super::{Error, connect::Connector, session::Session, sql};
+use crate::{
+    domain::{Action, PlatformId},
+    store::{Changes, Unreadable},
+};
+
+/// Places of the feed read at once.
+const PAGE: i64 = 1000;
+/// How long a read may take.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// How often a process says that it is there still.
+const SEEN: Duration = Duration::from_secs(15);
+/// Unseen for so long, by the database's clock, its row is suspected. Nothing but this hint goes by that clock.
+const GONE: Duration = Duration::from_secs(60);
+
+const READ: &str = "SELECT f.seq, n.id IS NOT NULL AND n.suspect IS NULL, a.seq, a.node, a.token_id, a.platform_id, a.action \
+                    FROM feed f LEFT JOIN node n ON n.id = $2 \
+                    LEFT JOIN LATERAL (SELECT seq, node, token_id, platform_id, action FROM audit WHERE seq > $1 ORDER BY seq LIMIT $3) a ON true \
+                    ORDER BY a.seq";
+const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+
+/// Following.
+pub(super) struct Feed {
+    connector: Arc<Connector>,
+    node: String,
+    session: tokio::sync::Mutex<Option<Session>>,
+    heard: Arc<Notify>,
+    presence: Mutex<Option<Presence>>,
+}
+
+/// What this process has said of itself.
+#[derive(Clone)]
+struct Presence {
+    lease: Duration,
+    seen: Instant,
+    /// When it began to suspect others, and for how long the longest of them believes its index.
+    suspecting: Option<(Instant, Duration)>,
+}
+
+impl Feed {
+    pub(super) fn new(connector: Arc<Connector>, node: String) -> Self {
+        Self { connector, node, session: tokio::sync::Mutex::default(), heard: Arc::default(), presence: Mutex::default() }
+    }
+
+    /// When another process may have changed something.
+    pub(super) async fn changed(&self) {
+        self.heard.notified().await;
+    }
+
+    fn presence(&self) -> MutexGuard<'_, Option<Presence>> {
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that this process will answer from memory.
+    pub(super) async fn announce(&self, s: &Session, lease: Duration) -> Result<(), Error> {
+        let sql = format!(
+            "INSERT INTO node (id, lease, seen_at) VALUES ($1, $2, {NOW}) \
+             ON CONFLICT (id) DO UPDATE SET lease = excluded.lease, seen_at = excluded.seen_at, suspect = NULL"
+        );
+        // Rounded up: whoever waits for us must not wait too short a time.
+        let millis = i64::try_from(lease.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
+        s.execute(&sql, &[&self.node, &millis]).await?;
+        let suspecting = self.presence().take().and_then(|before| before.suspecting);
+        *self.presence() = Some(Presence { lease, seen: Instant::now(), suspecting });
+        Ok(())
+    }
+
+    /// Takes this process's row away. It must not believe its index any more.
+    pub(super) async fn depart(&self, s: &Session) -> Result<(), Error> {
+        *self.presence() = None;
+        s.execute("DELETE FROM node WHERE id = $1", &[&self.node]).await.map(drop)
+    }
+
+    /// The longest lease of any other process.
+    pub(super) async fn longest_lease_elsewhere(&self, s: &Session) -> Result<Option<Duration>, Error> {
+        let row = s.row("SELECT max(lease) FROM node WHERE id <> $1", &[&self.node]).await?;
+        let longest: Option<i64> = row.map(|row| row.try_get(0)).transpose()?.flatten();
+        Ok(longest.map(|millis| Duration::from_millis(millis.unsigned_abs())))
+    }
+
+    /// What other processes have changed after `seq`, in order.
+    pub(super) async fn changes_after(&self, seq: u64, unreadable: &Unreadable) -> Result<Changes, Error> {
+        let mut held = self.session.lock().await;
+        // Taken out: a read that fails, is late or dropped leaves nothing half done to the next.
+        let session = held.take().filter(|session| !session.is_over());
+        let read = async {
+            let session = match session {
+                Some(session) => session,
+                None => self.connect().await?,
+            };
+            let changes = self.read(&session, seq, unreadable).await?;
+            Ok((session, changes))
+        };
+        let late = || Error::Unavailable("the database did not answer in time".to_owned());
+        let (session, changes) = tokio::time::timeout(DEADLINE, read).await.unwrap_or_else(|_| Err(late()))?;
+        *held = Some(session);
+        Ok(changes)
+    }
+
+    async fn connect(&self) -> Result<Session, Error> {
+        let session = self.connector.connect(Some(Arc::clone(&self.heard))).await?;
+        // A database without notifications is asked a few times a lease, as every one is.
+        if session.run("LISTEN countersign").await.is_err() {
+            tracing::debug!("the database sends no notifications");
+        }
+        Ok(session)
+    }
+
+    async fn read(&self, s: &Session, seq: u64, unreadable: &Unreadable) -> Result<Changes, Error> {
+        self.tend(s).await?;
+        let after = i64::try_from(seq).unwrap_or(i64::MAX);
+        let mut rows = s.rows(READ, &[&after, &self.node, &PAGE]).await?;
+        let presence = self.presence().clone();
+        if let (Some(presence), Some(row)) = (presence, rows.first())
+            && !row.try_get::<_, bool>(1)?
+        {
+            tracing::warn!("another process took this one for gone; it announces itself again");
+            self.announce(s, presence.lease).await?;
+            // What was read before the row was there does not count.
+            rows = s.rows(READ, &[&after, &self.node, &PAGE]).await?;
+            if !rows.first().is_some_and(|row| row.try_get(1).unwrap_or(false)) {
+                return Err(Error::Unavailable("this process could not announce itself".to_owned()));
+            }
+        }
+        let last: i64 = rows.first().ok_or_else(|| Error::Corrupt("the feed's row is missing".to_owned()))?.try_get(0)?;
+        if last.unsigned_abs() < seq {
+            // An older database was put in place of this one: what it says is new is not what we have missed.
+            return Err(Error::Corrupt("its feed went backwards; restart every server on it".to_owned()));
+        }
+        let mut changes = Changes { through: seq, more: i64::try_from(rows.len()).is_ok_and(|rows| rows == PAGE), ..Changes::default() };
+        let (mut tokens, mut platforms) = (Vec::new(), Vec::new());
+        for row in &rows {
+            let Some(place) = row.try_get::<_, Option<i64>>(2)? else { break };
+            changes.through = place.unsigned_abs();
+            if row.try_get::<_, &str>(3)? == self.node {
+                continue;
+            }
+            if let Some(id) = row.try_get::<_, Option<Uuid>>(4)? {
+                tokens.push(id);
+            } else if let Some(id) = row.try_get::<_, Option<Uuid>>(5)? {
+                platforms.push((changes.through, PlatformId(id)));
+            } else if row.try_get::<_, &str>(6)? == Action::OperationsLoad.name() {
+                changes.operations = sql::find_operations(s).await?.map(|operations| (changes.through, operations));
+            }
+        }
+        // What stands in the rows now, not what the entries said: following twice does no harm.
+        if !tokens.is_empty() {
+            changes.tokens = sql::find_tokens(s, &tokens, unreadable).await?;
+        }
+        for (place, id) in platforms {
+            changes.platforms.extend(sql::find_platform(s, id).await?.map(|record| (place, record)));
+        }
+        Ok(changes)
+    }
+
+    /// Says now and then that this process is there, and sees to the rows of those that are not.
+    async fn tend(&self, s: &Session) -> Result<(), Error> {
+        let Some(presence) = self.presence().clone() else { return Ok(()) };
+        if presence.seen.elapsed() < SEEN {
+            return Ok(());
+        }
+        s.execute(&format!("UPDATE node SET seen_at = {NOW} WHERE id = $1"), &[&self.node]).await?;
+        let mut suspecting = presence.suspecting;
+        if suspecting.is_some_and(|(since, longest)| since.elapsed() > longest) {
+            s.execute("DELETE FROM node WHERE suspect = $1", &[&self.node]).await?;
+            suspecting = None;
+        } else if suspecting.is_none() {
+            let suspect =
+                format!("UPDATE node SET suspect = $1 WHERE suspect IS NULL AND id <> $1 AND seen_at < {NOW} - $2 RETURNING lease");
+            let gone = i64::try_from(GONE.as_millis()).unwrap_or(i64::MAX);
+            let leases = s.rows(&suspect, &[&self.node, &gone]).await?;
+            let longest = leases.iter().map(|row| row.try_get::<_, i64>(0)).collect::<Result<Vec<_>, _>>()?.into_iter().max();
+            suspecting = longest.map(|longest| (Instant::now(), Duration::from_millis(longest.unsigned_abs())));
+        }
+        *self.presence() = Some(Presence { seen: Instant::now(), suspecting, ..presence });
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! What the database must be before it is used, and bringing its tables up to date.
+
+use super::{Error, session::Session};
+
+/// Forward only, in order: (name, statements). A name never changes once it was released; the same as SQLite's.
+pub(super) const MIGRATIONS: [(&str, &str); 1] = [("0001_authority", include_str!("../../../migrations/postgres/0001_authority.sql"))];
+
+/// The oldest PostgreSQL that this is tested with.
+const LEAST_VERSION: i64 = 140_000;
+
+/// Refuses settings under which an acknowledged change could be lost.
+pub(super) async fn check(s: &Session) -> Result<(), Error> {
+    let unfit = |what: String| Err(Error::Unfit(format!("refusing to start: {what}")));
+    // A database that speaks PostgreSQL's protocol but has no such setting keeps its promises in its own way.
+    let sql = "SELECT name, setting FROM pg_settings \
+               WHERE name IN ('fsync', 'full_page_writes', 'server_version_num', 'server_encoding')";
+    for row in s.rows(sql, &[]).await? {
+        let (name, setting): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+        match name {
+            "fsync" | "full_page_writes" if setting != "on" => {
+                return unfit(format!("the database runs with {name} = {setting}; a power cut would lose acknowledged changes"));
+            }
+            "server_version_num" if setting.parse::<i64>().is_ok_and(|version| version < LEAST_VERSION) => {
+                return unfit(format!("the database is PostgreSQL {setting}; 14 or newer is needed"));
+            }
+            "server_encoding" if setting != "UTF8" => {
+                return unfit(format!("the database's encoding is {setting}, not UTF8: names could not be stored as they are"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Brings the tables up to date, or, unless it may `create` them, says that there are none.
+pub(super) async fn migrate(s: &Session, create: bool) -> Result<(), Error> {
+    let exists = s.row("SELECT 1 FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = 'migration'", &[]);
+    if exists.await?.is_some() {
+        // Looked at first without the lock: where there is nothing to do, nobody has to wait.
+        if done(s).await? == MIGRATIONS.len() {
+            return Ok(());
+        }
+    } else if !create {
+        return Err(Error::Unfit(
+            "there are no tables of countersign in that database; say which it is (--database), or make them with countersign platform create".to_owned(),
+        ));
+    }
+    // Two processes that start at once may both find it missing; one of them then fails here, and finds it.
+    let table = "CREATE TABLE IF NOT EXISTS migration (number bigint PRIMARY KEY, name text NOT NULL, checksum bigint NOT NULL)";
+    if s.run(table).await.is_err() {
+        s.run(table).await?;
+    }
+    // Number 0 is the row that whoever migrates locks: a lock that every database has.
+    s.run("INSERT INTO migration (number, name, checksum) VALUES (0, '', 0) ON CONFLICT DO NOTHING").await?;
+    s.run("SET lock_timeout = '60s'; SET statement_timeout = '60s'; BEGIN; SELECT 1 FROM migration WHERE number = 0 FOR UPDATE").await?;
+    for (number, (name, statements)) in (1_i64..).zip(MIGRATIONS).skip(done(s).await?) {
+        s.run(statements).await?;
+        let insert = "INSERT INTO migration (number, name, checksum) VALUES ($1, $2, $3)";
+        s.execute(insert, &[&number, &name, &checksum(statements)]).await?;
+    }
+    s.run("COMMIT").await
+}
+
+/// How many migrations were done, if they are ours.
+async fn done(s: &Session) -> Result<usize, Error> {
+    let rows = s.rows("SELECT number, name, checksum FROM migration WHERE number > 0 ORDER BY number", &[]).await?;
+    let mut known = (1_i64..).zip(MIGRATIONS).map(|(number, (name, statements))| (number, name, checksum(statements)));
+    for row in &rows {
+        let (number, name, checksum): (i64, &str, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        if known.next() != Some((number, name, checksum)) {
+            return Err(Error::Unfit(format!(
+                "the database was written by another, newer countersign (it has the migration {name}): run that version, or restore a backup made by this one"
+            )));
+        }
+    }
+    Ok(rows.len())
+}
+
+fn checksum(statements: &str) -> i64 {
+    crc32fast::hash(statements.as_bytes()).into()
+}

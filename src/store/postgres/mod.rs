@@ -1,0 +1,318 @@
+//! The store of many machines: PostgreSQL, which every process of an installation reaches.
+//!
+//! Changes go through one writer a process, and from there one transaction at a time in the whole installation; reads are
+//! shared by a few sessions; the feed has its own. Whatever takes too long is given up: nobody knows then whether a change
+//! was made, and nobody is told that it was.
+
+mod batch;
+mod connect;
+mod feed;
+mod migrate;
+mod session;
+mod sql;
+mod totals;
+mod uses;
+mod writer;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
+use tokio_postgres::error::SqlState;
+
+use self::{batch::Batch, connect::Connector, feed::Feed, session::Session, writer::Writer};
+use super::{Changes, Decision, Error, Insert, Inserted, Loaded, Location, OperationsRecord, PlatformRecord, Record, Records, Unreadable};
+use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenName, TokenQuery, TokenUse, Use};
+
+/// Sessions that read, at the most.
+const READERS: usize = 8;
+/// How long a read may take, waiting for a session included.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// The store in a PostgreSQL database.
+pub(crate) struct Postgres {
+    readers: managed::Pool<Readers>,
+    connector: Arc<Connector>,
+    writer: Writer,
+    feed: Feed,
+    unreadable: Arc<Unreadable>,
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Postgres").finish_non_exhaustive()
+    }
+}
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        // The message of the server, which is about the statement, or of the library; never the row or the URL.
+        let cause = error.as_db_error().map_or_else(|| error.to_string(), |e| format!("{} ({})", e.message(), e.code().code()));
+        match error.code() {
+            Some(code) if *code == SqlState::DISK_FULL => Self::Full,
+            Some(code) if *code == SqlState::DATA_CORRUPTED || *code == SqlState::INDEX_CORRUPTED => Self::Corrupt(cause),
+            Some(code) if code.code().starts_with("40") || *code == SqlState::LOCK_NOT_AVAILABLE => Self::Contended(cause),
+            _ => Self::Unavailable(cause),
+        }
+    }
+}
+
+/// Makes sessions for the readers.
+struct Readers(Arc<Connector>);
+
+impl managed::Manager for Readers {
+    type Type = Session;
+    type Error = Error;
+
+    async fn create(&self) -> Result<Session, Error> {
+        self.0.connect(None).await
+    }
+
+    async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<Error> {
+        if session.is_over() { Err(RecycleError::message("the session has ended")) } else { Ok(()) }
+    }
+}
+
+impl Postgres {
+    pub(super) async fn open(url: &str, location: &Location) -> Result<Self, Error> {
+        let connector = Arc::new(Connector::parse(url)?);
+        let session = connector.connect(None).await?;
+        migrate::check(&session).await?;
+        migrate::migrate(&session, location.create).await?;
+        let readers = managed::Pool::builder(Readers(Arc::clone(&connector))).max_size(READERS).build();
+        Ok(Self {
+            readers: readers.map_err(|e| Error::Unavailable(e.to_string()))?,
+            writer: Writer::start(Arc::clone(&connector), location.node.clone())?,
+            feed: Feed::new(Arc::clone(&connector), location.node.clone()),
+            connector,
+            unreadable: Arc::default(),
+        })
+    }
+
+    /// Reads with one of the sessions.
+    async fn read<R>(&self, read: impl AsyncFnOnce(&Session) -> Result<R, Error>) -> Result<R, Error> {
+        let read = async {
+            let session = self.readers.get().await.map_err(|e| match e {
+                managed::PoolError::Backend(error) => error,
+                other => Error::Unavailable(other.to_string()),
+            })?;
+            let result = read(&session).await;
+            // Whatever failed may have left something behind.
+            if result.is_err() {
+                drop(managed::Object::take(session));
+            }
+            result
+        };
+        tokio::time::timeout(DEADLINE, read)
+            .await
+            .unwrap_or_else(|_| Err(Error::Unavailable("the database did not answer in time".to_owned())))
+    }
+
+    /// Reads several things of one state of the database, or changes what is no place of the feed.
+    async fn within<R>(&self, begin: &str, run: impl AsyncFnOnce(&Session) -> Result<R, Error>) -> Result<R, Error> {
+        let transaction = async |s: &Session| {
+            s.run(begin).await?;
+            let result = run(s).await?;
+            s.run("COMMIT").await?;
+            Ok(result)
+        };
+        self.read(transaction).await
+    }
+
+    pub(super) async fn installation(&self) -> Result<[u8; 16], Error> {
+        let found = self.read(async |s| sql::installation(s).await).await?;
+        found.ok_or_else(|| Error::Corrupt("the installation's row is missing".to_owned()))
+    }
+
+    pub(super) async fn insert_installation(&self, id: [u8; 16], at: Timestamp) -> Result<(), Error> {
+        self.read(async |s| sql::insert_installation(s, id, at).await).await
+    }
+
+    pub(super) async fn list_canaries(&self) -> Result<Vec<(u32, [u8; 32])>, Error> {
+        self.read(async |s| sql::list_canaries(s).await).await
+    }
+
+    pub(super) async fn insert_canary(&self, key: u32, mac: [u8; 32]) -> Result<(), Error> {
+        self.read(async |s| sql::insert_canary(s, key, mac).await).await
+    }
+
+    pub(super) async fn find_token(&self, id: TokenId) -> Result<Option<(Record, PlatformRecord)>, Error> {
+        self.read(async |s| sql::find_token(s, id, &self.unreadable).await).await
+    }
+
+    pub(super) async fn find_token_in(&self, scope: Scope, id: TokenId) -> Result<Option<Record>, Error> {
+        self.read(async |s| sql::find_token_in(s, scope, id, &self.unreadable).await).await
+    }
+
+    pub(super) async fn is_live(&self, id: TokenId) -> Result<bool, Error> {
+        self.read(async |s| Ok(!sql::live_among(s, &[id.0]).await?.is_empty())).await
+    }
+
+    pub(super) async fn list_tokens(&self, query: TokenQuery) -> Result<Records, Error> {
+        if !query.count {
+            return self.read(async |s| sql::list_tokens(s, &query, &self.unreadable).await).await;
+        }
+        if let Some(name) = &query.filter.name {
+            self.count_name(query.scope, name).await?;
+        }
+        self.within(SNAPSHOT, async |s| sql::list_tokens(s, &query, &self.unreadable).await).await
+    }
+
+    /// Sees to it that the tokens of a name can be counted quickly.
+    async fn count_name(&self, scope: Scope, name: &TokenName) -> Result<(), Error> {
+        if self.read(async |s| totals::wants_buckets(s, scope, name).await).await? {
+            let name = name.clone();
+            // Where this can't be written now, they are counted row by row.
+            let _ = self.writer.change(async move |batch: &mut Batch<'_>| batch.give_buckets(scope, &name).await).await;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn insert_token(&self, insert: Insert) -> Result<Inserted, Error> {
+        self.writer.insert(insert).await
+    }
+
+    pub(super) async fn change_token<F>(&self, scope: Scope, id: TokenId, mut decide: F) -> Result<Option<(Record, Option<u64>)>, Error>
+    where
+        F: FnMut(&Record) -> Decision<Record> + Send + 'static,
+    {
+        let unreadable = Arc::clone(&self.unreadable);
+        let change = async move |batch: &mut Batch<'_>| {
+            let Some(before) = sql::find_token_in(batch.session, scope, id, &unreadable).await? else { return Ok(None) };
+            match decide(&before) {
+                Decision::Keep => Ok(Some((before, None))),
+                Decision::Write(after, entry) => {
+                    batch.update_token(&before, &after).await?;
+                    Ok(Some((after, Some(batch.note(entry)))))
+                }
+            }
+        };
+        self.writer.end(change).await
+    }
+
+    pub(super) async fn insert_platform(
+        &self,
+        platform: PlatformRecord,
+        entry: AuditEntry,
+        roots: Vec<(Record, AuditEntry)>,
+    ) -> Result<u64, Error> {
+        let insert = async move |batch: &mut Batch<'_>| {
+            batch.insert_platform(&platform).await?;
+            let seq = batch.note(entry.clone());
+            batch.insert_roots(&roots).await?;
+            Ok(seq)
+        };
+        self.writer.change(insert).await
+    }
+
+    pub(super) async fn change_platform<F>(&self, id: PlatformId, mut decide: F) -> Result<Option<(PlatformRecord, Option<u64>)>, Error>
+    where
+        F: FnMut(&PlatformRecord) -> Decision<PlatformRecord> + Send + 'static,
+    {
+        let change = async move |batch: &mut Batch<'_>| {
+            let Some(before) = sql::find_platform(batch.session, id).await? else { return Ok(None) };
+            match decide(&before) {
+                Decision::Keep => Ok(Some((before, None))),
+                Decision::Write(after, entry) => {
+                    batch.update_platform(&after).await?;
+                    Ok(Some((after, Some(batch.note(entry)))))
+                }
+            }
+        };
+        self.writer.end(change).await
+    }
+
+    pub(super) async fn find_platform(&self, id: PlatformId) -> Result<Option<PlatformRecord>, Error> {
+        self.read(async |s| sql::find_platform(s, id).await).await
+    }
+
+    pub(super) async fn list_platforms(&self) -> Result<Vec<PlatformRecord>, Error> {
+        self.read(async |s| sql::list_platforms(s).await).await
+    }
+
+    pub(super) async fn replace_operations(&self, operations: OperationsRecord, entry: AuditEntry) -> Result<u64, Error> {
+        let replace = async move |batch: &mut Batch<'_>| {
+            batch.replace_operations(&operations).await?;
+            Ok(batch.note(entry.clone()))
+        };
+        self.writer.change(replace).await
+    }
+
+    pub(super) async fn find_operations(&self) -> Result<Option<OperationsRecord>, Error> {
+        self.read(async |s| sql::find_operations(s).await).await
+    }
+
+    pub(super) async fn insert_audit_entry(&self, entry: AuditEntry) -> Result<(), Error> {
+        self.writer
+            .change(async move |batch: &mut Batch<'_>| {
+                batch.note(entry.clone());
+                Ok(())
+            })
+            .await
+    }
+
+    pub(super) async fn list_audit(&self, query: AuditQuery) -> Result<(Vec<RecordedEntry>, bool), Error> {
+        self.read(async |s| sql::list_audit(s, &query).await).await
+    }
+
+    pub(super) async fn load(&self) -> Result<Loaded, Error> {
+        let load = async |s: &Session| {
+            let (seq, platforms) = (sql::last_seq(s).await?, sql::list_platforms(s).await?);
+            Ok(Loaded { seq, platforms, operations: sql::find_operations(s).await?, live: totals::live(s).await? })
+        };
+        self.within(SNAPSHOT, load).await
+    }
+
+    pub(super) async fn visit_live_tokens(&self, visit: impl FnMut(Record) + Send + 'static) -> Result<(), Error> {
+        // On a session made for it, without a deadline: it takes seconds, and the readers have others to serve.
+        let session = self.connector.connect(None).await?;
+        session.run("SET statement_timeout = 0").await?;
+        sql::visit_live_tokens(&session, visit, &self.unreadable).await
+    }
+
+    pub(super) async fn changes_after(&self, seq: u64) -> Result<Changes, Error> {
+        self.feed.changes_after(seq, &self.unreadable).await
+    }
+
+    pub(super) async fn changed(&self) {
+        self.feed.changed().await;
+    }
+
+    pub(super) fn take_unreadable(&self) -> Vec<TokenId> {
+        self.unreadable.take()
+    }
+
+    pub(super) async fn announce(&self, lease: Duration) -> Result<(), Error> {
+        self.read(async |s| self.feed.announce(s, lease).await).await
+    }
+
+    pub(super) async fn depart(&self) -> Result<(), Error> {
+        self.read(async |s| self.feed.depart(s).await).await
+    }
+
+    pub(super) async fn longest_lease_elsewhere(&self) -> Result<Option<Duration>, Error> {
+        self.read(async |s| self.feed.longest_lease_elsewhere(s).await).await
+    }
+
+    pub(super) async fn note_uses(&self, noted: Vec<(TokenId, Use)>) -> Result<(), Error> {
+        self.within("BEGIN", async |s| uses::note(s, &noted).await).await
+    }
+
+    pub(super) async fn find_uses(&self, id: TokenId, at: Timestamp) -> Result<TokenUse, Error> {
+        self.within(SNAPSHOT, async |s| uses::find(s, id, at).await).await
+    }
+
+    pub(super) async fn forget_uses(&self, minutes: Timestamp, days: Timestamp, most: usize) -> Result<bool, Error> {
+        self.within("BEGIN", async |s| uses::forget(s, minutes, days, most).await).await
+    }
+
+    pub(super) async fn expire_replays(&self, secrets: Timestamp, replays: Timestamp) -> Result<(), Error> {
+        self.within("BEGIN", async |s| sql::expire_replays(s, secrets, replays).await).await
+    }
+
+    pub(super) async fn probe(&self) -> Result<(), Error> {
+        self.read(async |s| sql::probe(s).await).await
+    }
+}
+
+/// Begins a transaction that sees one state of the database.
+const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";

@@ -1,0 +1,91 @@
+//! One session of the database: its client, and the statements that it has prepared.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use tokio_postgres::{
+    Client, Row, RowStream, Statement,
+    types::{BorrowToSql, ToSql},
+};
+
+use super::Error;
+
+/// What statements are given.
+pub(super) type Values<'v> = &'v [&'v (dyn ToSql + Sync)];
+
+/// A session.
+pub(super) struct Session {
+    client: Client,
+    prepared: Mutex<HashMap<String, Statement>>,
+}
+
+impl Session {
+    pub(super) fn new(client: Client) -> Self {
+        Self { client, prepared: Mutex::default() }
+    }
+
+    /// Whether it has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// Statements without values and rows.
+    pub(super) async fn run(&self, sql: &str) -> Result<(), Error> {
+        Ok(self.client.batch_execute(sql).await?)
+    }
+
+    /// Has a statement prepared, so that those sent one behind the other need not wait for that.
+    pub(super) async fn prepare(&self, sql: &str) -> Result<Statement, Error> {
+        let known = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).get(sql).cloned();
+        if let Some(statement) = known {
+            return Ok(statement);
+        }
+        let statement = self.client.prepare(sql).await?;
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner).insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+
+    pub(super) async fn rows(&self, sql: &str, values: Values<'_>) -> Result<Vec<Row>, Error> {
+        Ok(self.client.query(&self.prepare(sql).await?, values).await?)
+    }
+
+    /// At most one.
+    pub(super) async fn row(&self, sql: &str, values: Values<'_>) -> Result<Option<Row>, Error> {
+        Ok(self.client.query_opt(&self.prepare(sql).await?, values).await?)
+    }
+
+    /// How many rows were changed.
+    pub(super) async fn execute(&self, sql: &str, values: Values<'_>) -> Result<u64, Error> {
+        Ok(self.client.execute(&self.prepare(sql).await?, values).await?)
+    }
+
+    /// At most one, of a statement that is prepared: it is sent at once.
+    pub(super) async fn row_of(&self, statement: &Statement, values: Values<'_>) -> Result<Option<Row>, Error> {
+        Ok(self.client.query_opt(statement, values).await?)
+    }
+
+    /// Runs a statement that is prepared: it is sent at once.
+    pub(super) async fn change(&self, statement: &Statement, values: Values<'_>) -> Result<(), Error> {
+        self.client.execute(statement, values).await?;
+        Ok(())
+    }
+
+    /// Commits. `Err(None)` where nobody knows whether it did.
+    pub(super) async fn commit(&self) -> Result<(), Option<Error>> {
+        self.client.batch_execute("COMMIT").await.map_err(|error| {
+            // Only these say that nothing was: whatever else ended it may have come behind the commit.
+            let undone = error.code().is_some_and(|code| code.code().starts_with("40") || code.code().starts_with("23"));
+            undone.then(|| error.into())
+        })
+    }
+
+    /// The rows as they come.
+    pub(super) async fn stream<V>(&self, sql: &str, values: impl ExactSizeIterator<Item = V>) -> Result<RowStream, Error>
+    where
+        V: BorrowToSql,
+    {
+        Ok(self.client.query_raw(&self.prepare(sql).await?, values).await?)
+    }
+}

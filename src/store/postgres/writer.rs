@@ -1,0 +1,326 @@
+//! One thread writes: it commits whatever has gathered while the last commit was on its way to the disk, as the writer of
+//! SQLite does. Tokens that were waiting to be inserted go in by a few statements for all.
+//!
+//! If any job of a batch fails, the batch is rolled back and each runs again alone, so nobody suffers from a neighbour.
+//! Where it is not known whether a transaction was committed, nothing runs again, and nobody is told that it was done.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
+use tokio::sync::{Notify, oneshot};
+
+use super::{Error, batch::Batch, connect::Connector, session::Session};
+use crate::store::{Insert, Inserted};
+
+/// Jobs in one transaction at the most: keeps a commit short.
+const BATCH: usize = 512;
+/// Jobs waiting at the most; one more is refused. Jobs that end something are never refused.
+const QUEUE: usize = 4096;
+/// How long a transaction may take, from here.
+const DEADLINE: Duration = Duration::from_secs(4);
+/// How often a transaction is tried that the database gave up for the sake of another.
+const TRIES: usize = 3;
+
+type Done<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + 'a>>;
+
+/// A job that has a transaction to itself, as far as it can see.
+trait Change: Send {
+    fn run<'a>(&'a mut self, batch: &'a mut Batch<'_>) -> Done<'a>;
+    fn answer(self: Box<Self>, result: Result<(), Error>);
+}
+
+struct Work<F, R> {
+    run: F,
+    done: Option<R>,
+    reply: oneshot::Sender<Result<R, Error>>,
+}
+
+impl<F, R> Change for Work<F, R>
+where
+    F: AsyncFnMut(&mut Batch<'_>) -> Result<R, Error> + Send,
+    R: Send,
+{
+    fn run<'a>(&'a mut self, batch: &'a mut Batch<'_>) -> Done<'a> {
+        Box::pin(async move {
+            self.done = Some((self.run)(batch).await?);
+            Ok(())
+        })
+    }
+
+    fn answer(self: Box<Self>, result: Result<(), Error>) {
+        let done = self.done.ok_or_else(|| Error::Unavailable("a write was not run".to_owned()));
+        // A caller that has gone away does not want to know.
+        let _ = self.reply.send(result.and(done));
+    }
+}
+
+enum Job {
+    Insert(Box<Insert>, oneshot::Sender<Result<Inserted, Error>>),
+    Change(Box<dyn Change>),
+}
+
+impl Job {
+    fn fail(self, error: Error) {
+        match self {
+            Self::Insert(_, reply) => drop(reply.send(Err(error))),
+            Self::Change(change) => change.answer(Err(error)),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    ending: VecDeque<Job>,
+    normal: VecDeque<Job>,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    filled: Notify,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next jobs, as soon as there is one; none once the queue is closed and empty.
+    async fn next(&self) -> Vec<Job> {
+        loop {
+            {
+                let mut queue = self.queue();
+                let mut jobs = Vec::new();
+                while jobs.len() < BATCH {
+                    let Queue { ending, normal, .. } = &mut *queue;
+                    let Some(job) = ending.pop_front().or_else(|| normal.pop_front()) else { break };
+                    jobs.push(job);
+                }
+                if !jobs.is_empty() || queue.closed {
+                    return jobs;
+                }
+            }
+            self.filled.notified().await;
+        }
+    }
+}
+
+/// The way to the writing thread. Dropping it finishes what waits.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the thread, with a connection of its own.
+    pub(super) fn start(connector: Arc<Connector>, node: String) -> Result<Self, Error> {
+        let failed = |e: std::io::Error| Error::Unavailable(e.to_string());
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        // A runtime of its own: however busy the requests are, a change goes on.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        // Made where it runs: what its jobs do need not travel between threads.
+        let write = move || {
+            runtime.block_on(async {
+                let mut writing = Writing { connector, node, session: None };
+                loop {
+                    let jobs = theirs.next().await;
+                    if jobs.is_empty() {
+                        return;
+                    }
+                    writing.commit(jobs).await;
+                }
+            })
+        };
+        let thread = std::thread::Builder::new().name("postgres-writer".to_owned()).spawn(write).map_err(failed)?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Inserts a token, with whatever else is waiting, and returns once that is durable.
+    pub(super) async fn insert(&self, insert: Insert) -> Result<Inserted, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.push(Job::Insert(Box::new(insert), reply), false)?;
+        wait(answer).await
+    }
+
+    /// Runs a change in the next transaction and returns once it is durable.
+    pub(super) async fn change<F, R>(&self, run: F) -> Result<R, Error>
+    where
+        F: AsyncFnMut(&mut Batch<'_>) -> Result<R, Error> + Send + 'static,
+        R: Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        self.push(Job::Change(Box::new(Work { run, done: None, reply })), false)?;
+        wait(answer).await
+    }
+
+    /// The same with one that ends something: it goes before all others.
+    pub(super) async fn end<F, R>(&self, run: F) -> Result<R, Error>
+    where
+        F: AsyncFnMut(&mut Batch<'_>) -> Result<R, Error> + Send + 'static,
+        R: Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        self.push(Job::Change(Box::new(Work { run, done: None, reply })), true)?;
+        wait(answer).await
+    }
+
+    fn push(&self, job: Job, ending: bool) -> Result<(), Error> {
+        let mut queue = self.shared.queue();
+        if ending {
+            queue.ending.push_back(job);
+        } else if queue.normal.len() < QUEUE {
+            queue.normal.push_back(job);
+        } else {
+            return Err(Error::Unavailable("too many writes are waiting".to_owned()));
+        }
+        drop(queue);
+        self.shared.filled.notify_one();
+        Ok(())
+    }
+}
+
+async fn wait<R>(answer: oneshot::Receiver<Result<R, Error>>) -> Result<R, Error> {
+    answer.await.unwrap_or_else(|_| Err(Error::Unavailable("the writer has stopped".to_owned())))
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.shared.queue().closed = true;
+        self.shared.filled.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // It cannot have panicked: jobs are caught.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What became of a transaction that was not committed.
+enum Failed {
+    /// Nothing of it was.
+    RolledBack(Error),
+    /// Perhaps it was after all.
+    Unknown(Error),
+}
+
+/// The thread's side.
+struct Writing {
+    connector: Arc<Connector>,
+    node: String,
+    session: Option<Session>,
+}
+
+impl Writing {
+    async fn commit(&mut self, mut jobs: Vec<Job>) {
+        match self.transaction(&mut jobs).await {
+            Ok(inserted) => answer(jobs, inserted),
+            Err(Failed::RolledBack(_)) if jobs.len() > 1 => {
+                for job in jobs {
+                    self.commit_alone(job).await;
+                }
+            }
+            Err(Failed::RolledBack(error) | Failed::Unknown(error)) => jobs.into_iter().for_each(|job| job.fail(error.copy())),
+        }
+    }
+
+    async fn commit_alone(&mut self, job: Job) {
+        let mut alone = vec![job];
+        match self.transaction(&mut alone).await {
+            Ok(inserted) => answer(alone, inserted),
+            Err(Failed::RolledBack(error) | Failed::Unknown(error)) => alone.into_iter().for_each(|job| job.fail(error.copy())),
+        }
+    }
+
+    /// Runs jobs in one transaction, once more if the database gave it up for the sake of another.
+    async fn transaction(&mut self, jobs: &mut [Job]) -> Result<Vec<Inserted>, Failed> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.try_transaction(jobs).await {
+                Err(Failed::RolledBack(Error::Contended(_))) if tries < TRIES => {}
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_transaction(&mut self, jobs: &mut [Job]) -> Result<Vec<Inserted>, Failed> {
+        let session = match self.session.take().filter(|session| !session.is_over()) {
+            Some(session) => session,
+            None => {
+                let connected = tokio::time::timeout(DEADLINE, self.connector.connect(None)).await;
+                connected.unwrap_or_else(|_| Err(late())).map_err(Failed::RolledBack)?
+            }
+        };
+        let run = AssertUnwindSafe(run(&session, &self.node, jobs)).catch_unwind();
+        let result = match tokio::time::timeout(DEADLINE, run).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Failed::RolledBack(Error::Unavailable("a write panicked".to_owned()))),
+            // The session goes, and with it the transaction, unless it was at its very end.
+            Err(_) => return Err(Failed::Unknown(late())),
+        };
+        match result {
+            Ok((inserted, noted)) => {
+                // Only hurries the others, and nobody waits for it.
+                if !noted || session.run("NOTIFY countersign").await.is_ok() {
+                    self.session = Some(session);
+                }
+                Ok(inserted)
+            }
+            Err(Failed::RolledBack(error)) => {
+                // What can't be rolled back ends with its session.
+                if tokio::time::timeout(DEADLINE, session.run("ROLLBACK")).await.is_ok_and(|done| done.is_ok()) {
+                    self.session = Some(session);
+                }
+                Err(Failed::RolledBack(error))
+            }
+            unknown => unknown.map(|(inserted, _)| inserted),
+        }
+    }
+}
+
+fn late() -> Error {
+    Error::Unavailable("the database did not answer in time".to_owned())
+}
+
+async fn run(session: &Session, node: &str, jobs: &mut [Job]) -> Result<(Vec<Inserted>, bool), Failed> {
+    let mut batch = Batch::begin(session, node).await.map_err(Failed::RolledBack)?;
+    let mut inserts = Vec::new();
+    for job in jobs {
+        match job {
+            Job::Insert(insert, _) => inserts.push(&**insert),
+            Job::Change(change) => change.run(&mut batch).await.map_err(Failed::RolledBack)?,
+        }
+    }
+    let inserted = match inserts.is_empty() {
+        true => Vec::new(),
+        false => batch.insert_tokens(&inserts).await.map_err(Failed::RolledBack)?,
+    };
+    let noted = batch.finish().await.map_err(Failed::RolledBack)?;
+    session.commit().await.map_err(|error| match error {
+        Some(error) => Failed::RolledBack(error),
+        None => Failed::Unknown(Error::Unavailable("the connection broke at a commit".to_owned())),
+    })?;
+    Ok((inserted, noted))
+}
+
+fn answer(jobs: Vec<Job>, inserted: Vec<Inserted>) {
+    let mut inserted = inserted.into_iter();
+    for job in jobs {
+        match job {
+            Job::Insert(_, reply) => {
+                let answer = inserted.next().ok_or_else(|| Error::Unavailable("a write was not run".to_owned()));
+                let _ = reply.send(answer);
+            }
+            Job::Change(change) => change.answer(Ok(())),
+        }
+    }
+}
