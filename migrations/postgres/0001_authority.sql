@@ -119,11 +119,13 @@ CREATE TABLE feed (
 );
 INSERT INTO feed (one, seq) VALUES (1, 0);
 
--- The processes that may answer from memory, and for how many milliseconds each believes it. suspect names whoever is
--- about to remove a row whose process seems to be gone; a process that finds it in its own takes it out again.
+-- The processes that may answer from memory: for how many milliseconds each believes it, and up to which place of the feed
+-- it has followed. suspect names whoever is about to remove a row whose process seems to be gone; a process that finds it
+-- in its own takes it out again.
 CREATE TABLE node (
-    id      text   PRIMARY KEY,
-    lease   bigint NOT NULL,
-    seen_at bigint NOT NULL,
-    suspect text
+    id       text   PRIMARY KEY,
+    lease    bigint NOT NULL,
+    followed bigint NOT NULL,
+    seen_at  bigint NOT NULL,
+    suspect  text
 );

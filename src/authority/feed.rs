@@ -63,7 +63,10 @@ impl Authority {
             changes.tokens.iter().for_each(|record| self.put_token(record));
             changes.operations.iter().for_each(|(seq, record)| self.put_operations(record, *seq));
             self.refuse_unreadable();
-            self.followed.store(changes.through, Ordering::SeqCst);
+            let before = self.followed.swap(changes.through, Ordering::SeqCst);
+            if changes.through > before {
+                self.store.applied(changes.through).await;
+            }
             if !changes.more {
                 lease.renew(began);
                 self.uses.collect_sometimes(&self.index, self.clock.wall(), began);
@@ -146,18 +149,7 @@ impl Authority {
     /// Makes sure that an edited row that was just noted is refused everywhere when this returns.
     pub(super) async fn refuse_tampered(&self) -> Result<(), Error> {
         self.record_tampering().await?;
-        self.settle().await
-    }
-
-    /// Returns once no other process can still act on what was true before a change that is committed now.
-    ///
-    /// Whoever answers from memory began its last feed read either after the commit, and then knows; or before it, and
-    /// then believes its index for less than its lease from now. A process that started since has loaded the change.
-    pub(super) async fn settle(&self) -> Result<(), Error> {
-        if let Some(longest) = self.store.longest_lease_elsewhere().await? {
-            tokio::time::sleep(longest).await;
-        }
-        Ok(())
+        Ok(self.store.settle().await?)
     }
 }
 

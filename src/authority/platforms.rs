@@ -95,7 +95,7 @@ impl Authority {
         if let Some(seq) = seq {
             self.index.put_platform(&record, seq);
         }
-        self.settle().await?;
+        self.store.settle().await?;
         Ok(record.platform)
     }
 

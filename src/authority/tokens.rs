@@ -305,7 +305,7 @@ impl Authority {
             return Err(Error::NotRevocable);
         }
         self.index.end(&record);
-        self.settle().await?;
+        self.store.settle().await?;
         Ok(Ended { token: record.token, already: seq.is_none() })
     }
 

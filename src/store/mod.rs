@@ -12,7 +12,9 @@ mod uses;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, Token, TokenId, TokenQuery, TokenUse, Use};
+use crate::domain::{
+    Action, AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, Token, TokenId, TokenQuery, TokenUse, Use,
+};
 
 pub(crate) use postgres::Postgres;
 pub(crate) use row::{OperationsRecord, PlatformRecord, Record, Seal, Unreadable, split_proof};
@@ -153,7 +155,7 @@ pub(crate) struct Records {
 /// What others have changed, as it stands now.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
-    /// Everything up to this place is in here, or was written by this process.
+    /// Everything up to this place is in here, or was created by this process.
     pub(crate) through: u64,
     /// Whether there is more behind it.
     pub(crate) more: bool,
@@ -163,6 +165,12 @@ pub(crate) struct Changes {
     pub(crate) platforms: Vec<(u64, PlatformRecord)>,
     /// The operations, if they were loaded anew, with the place of that change.
     pub(crate) operations: Option<(u64, OperationsRecord)>,
+}
+
+/// Whether whoever did this need not follow it: it knows what it creates. An end is followed by everybody: between a
+/// commit and what its process does next there is no telling how long, and the feed must not be ahead of the index.
+fn is_creation(action: &str) -> bool {
+    [Action::TokenCreate, Action::PlatformCreate].iter().any(|creation| creation.name() == action)
 }
 
 /// The databases.
@@ -351,11 +359,19 @@ impl Store {
         }
     }
 
-    /// How long another process may still answer from memory what has changed since; `None` if there is no other.
-    pub(crate) async fn longest_lease_elsewhere(&self) -> Result<Option<Duration>, Error> {
+    /// Returns once no other process can still act on what was true before a change that is committed now.
+    ///
+    /// Whoever answers from memory began its last feed read either after the commit, and then knows; or before it, and
+    /// then believes its index for less than its lease from now. A process that started since has loaded the change.
+    pub(crate) async fn settle(&self) -> Result<(), Error> {
+        on!(self, s => s.settle().await)
+    }
+
+    /// Tells other processes that this one has applied everything up to there, so that they need not wait for it.
+    pub(crate) async fn applied(&self, seq: u64) {
         match self {
-            Self::Sqlite(s) => s.longest_lease_elsewhere(),
-            Self::Postgres(s) => s.longest_lease_elsewhere().await,
+            Self::Sqlite(_) => {}
+            Self::Postgres(s) => s.applied(seq).await,
         }
     }
 

@@ -5,6 +5,9 @@
 //! by reads that saw the row, free of suspicion. So whoever looks *after* their commit either sees the row, and waits; or
 //! the process, when it comes, reads what was committed. A row whose process seems to be gone is first suspected, and is
 //! removed when its lease has passed since: from then on until the row is back, nobody believes the index that it stood for.
+//!
+//! Whoever has applied what others changed says so in its row. That only shortens a wait: who says nothing, because it is
+//! gone, stopped or cut off, believes nothing either when its lease is over.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,7 +20,7 @@ use uuid::Uuid;
 use super::{Error, connect::Connector, session::Session, sql};
 use crate::{
     domain::{Action, PlatformId},
-    store::{Changes, Unreadable},
+    store::{Changes, Unreadable, is_creation},
 };
 
 /// Places of the feed read at once.
@@ -70,7 +73,7 @@ impl Feed {
     /// Says that this process will answer from memory.
     pub(super) async fn announce(&self, s: &Session, lease: Duration) -> Result<(), Error> {
         let sql = format!(
-            "INSERT INTO node (id, lease, seen_at) VALUES ($1, $2, {NOW}) \
+            "INSERT INTO node (id, lease, followed, seen_at) VALUES ($1, $2, 0, {NOW}) \
              ON CONFLICT (id) DO UPDATE SET lease = excluded.lease, seen_at = excluded.seen_at, suspect = NULL"
         );
         // Rounded up: whoever waits for us must not wait too short a time.
@@ -87,11 +90,26 @@ impl Feed {
         s.execute("DELETE FROM node WHERE id = $1", &[&self.node]).await.map(drop)
     }
 
-    /// The longest lease of any other process.
-    pub(super) async fn longest_lease_elsewhere(&self, s: &Session) -> Result<Option<Duration>, Error> {
-        let row = s.row("SELECT max(lease) FROM node WHERE id <> $1", &[&self.node]).await?;
+    /// The longest lease of any other process that has not followed the feed up to `seq`.
+    pub(super) async fn longest_lease_behind(&self, s: &Session, seq: u64) -> Result<Option<Duration>, Error> {
+        let seq = i64::try_from(seq).unwrap_or(i64::MAX);
+        let row = s.row("SELECT max(lease) FROM node WHERE id <> $1 AND followed < $2", &[&self.node, &seq]).await?;
         let longest: Option<i64> = row.map(|row| row.try_get(0)).transpose()?.flatten();
         Ok(longest.map(|millis| Duration::from_millis(millis.unsigned_abs())))
+    }
+
+    /// Says that everything up to `seq` is applied.
+    pub(super) async fn applied(&self, seq: u64) {
+        let held = self.session.lock().await;
+        if let (Some(session), Ok(seq)) = (held.as_ref(), i64::try_from(seq)) {
+            // Not to the disk: after a crash it is as if it had not been said, and somebody waits a little longer.
+            let sql = "UPDATE node SET followed = greatest(followed, $2) WHERE id = $1";
+            let said = async {
+                session.run("SET synchronous_commit = off").await?;
+                session.execute(sql, &[&self.node, &seq]).await
+            };
+            let _ = tokio::time::timeout(DEADLINE, said).await;
+        }
     }
 
     /// What other processes have changed after `seq`, in order.
@@ -148,7 +166,7 @@ impl Feed {
         for row in &rows {
             let Some(place) = row.try_get::<_, Option<i64>>(2)? else { break };
             changes.through = place.unsigned_abs();
-            if row.try_get::<_, &str>(3)? == self.node {
+            if row.try_get::<_, &str>(3)? == self.node && is_creation(row.try_get(6)?) {
                 continue;
             }
             if let Some(id) = row.try_get::<_, Option<Uuid>>(4)? {

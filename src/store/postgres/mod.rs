@@ -17,6 +17,7 @@ mod writer;
 use std::{fmt, sync::Arc, time::Duration};
 
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
+use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 
 use self::{batch::Batch, connect::Connector, feed::Feed, session::Session, writer::Writer};
@@ -25,6 +26,8 @@ use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Ti
 
 /// Sessions that read, at the most.
 const READERS: usize = 8;
+/// How long to wait at first, before looking again whether all have followed.
+const SETTLING: Duration = Duration::from_millis(2);
 /// How long a read may take, waiting for a session included.
 const DEADLINE: Duration = Duration::from_secs(2);
 
@@ -289,8 +292,25 @@ impl Postgres {
         self.read(async |s| self.feed.depart(s).await).await
     }
 
-    pub(super) async fn longest_lease_elsewhere(&self) -> Result<Option<Duration>, Error> {
-        self.read(async |s| self.feed.longest_lease_elsewhere(s).await).await
+    /// Waits until every other process has said that it has followed, or believes nothing any more that it did not.
+    pub(super) async fn settle(&self) -> Result<(), Error> {
+        // What is committed now is behind this moment, and so is the end of every lease that began before the commit.
+        let began = Instant::now();
+        let seq = self.read(async |s| sql::last_seq(s).await).await?;
+        let mut pause = SETTLING;
+        while let Some(longest) = self.read(async |s| self.feed.longest_lease_behind(s, seq).await).await? {
+            let left = longest.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            tokio::time::sleep(left.min(pause)).await;
+            pause = (pause * 2).min(SETTLING * 16);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn applied(&self, seq: u64) {
+        self.feed.applied(seq).await;
     }
 
     pub(super) async fn note_uses(&self, noted: Vec<(TokenId, Use)>) -> Result<(), Error> {

@@ -27,7 +27,10 @@ use self::{
     readers::Readers,
     writer::{Batch, Urgency, Writer},
 };
-use super::{Changes, Decision, Error, Insert, Inserted, Loaded, Location, OperationsRecord, PlatformRecord, Record, Records, Unreadable};
+use super::{
+    Changes, Decision, Error, Insert, Inserted, Loaded, Location, OperationsRecord, PlatformRecord, Record, Records, Unreadable,
+    is_creation,
+};
 use crate::domain::{
     Action, AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenName, TokenQuery, TokenUse, Use,
 };
@@ -395,7 +398,7 @@ impl Sqlite {
             let mut changes = Changes { through: seq, more: places.len() == FEED_PAGE, ..Changes::default() };
             for place in places {
                 changes.through = place.seq;
-                if place.node == self.node {
+                if place.node == self.node && is_creation(&place.action) {
                     continue;
                 }
                 // What stands in the row now, not what the entry said: following twice does no harm.
@@ -437,7 +440,15 @@ impl Sqlite {
         })
     }
 
-    pub(super) fn longest_lease_elsewhere(&self) -> Result<Option<Duration>, Error> {
+    /// Waits until no other process can believe what it has not followed.
+    pub(super) async fn settle(&self) -> Result<(), Error> {
+        if let Some(longest) = self.longest_lease_elsewhere()? {
+            tokio::time::sleep(longest).await;
+        }
+        Ok(())
+    }
+
+    fn longest_lease_elsewhere(&self) -> Result<Option<Duration>, Error> {
         let own = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
         presence::longest_lease_elsewhere(&self.directory, own.as_ref().map(|(presence, _)| presence))
             .map_err(|e| Error::Unavailable(e.to_string()))

@@ -1,0 +1,109 @@
+//! A PostgreSQL cluster of one's own: made in a temporary directory from the installed programs, as a user that is not
+//! root, and removed with everything in it.
+
+use std::{
+    net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+/// A running cluster.
+pub(crate) struct Cluster {
+    directory: TempDir,
+    programs: PathBuf,
+    /// Where it listens, on 127.0.0.1.
+    pub(crate) port: u16,
+}
+
+/// The newest installed server's programs.
+fn programs() -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|version| version.path().join("bin"));
+    let version = |path: &PathBuf| path.parent().and_then(|path| path.file_name()?.to_str()?.parse::<u32>().ok());
+    versions.filter(|path| path.join("initdb").exists()).max_by_key(version).unwrap_or_default()
+}
+
+impl Cluster {
+    /// Makes and starts one, with these settings beside its defaults.
+    pub(crate) fn start(settings: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        // Its owner is another user, if we are root.
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let cluster = Self { directory, programs: programs(), port };
+        let data = cluster.data();
+        cluster.run("initdb", &["-D", &data, "-A", "trust", "-U", "countersign", "-E", "UTF8", "--locale=C", "-N"]);
+        let sockets = cluster.directory.path().display().to_string();
+        let mut options =
+            format!("-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={sockets} -c max_connections=300");
+        settings.iter().for_each(|setting| options.push_str(&format!(" -c {setting}")));
+        let log = cluster.log();
+        cluster.run("pg_ctl", &["-D", &data, "-o", &options, "-l", &log, "-w", "start"]);
+        cluster
+    }
+
+    fn data(&self) -> String {
+        self.directory.path().join("data").display().to_string()
+    }
+
+    /// Named whenever the server is started: it would keep our own output open.
+    fn log(&self) -> String {
+        self.directory.path().join("log").display().to_string()
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) {
+        let path = self.programs.join(program);
+        let mut command = as_nobody_in_particular(&path);
+        let output = command.args(arguments).stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// The URL of its database, as it is reached at that port: its own, or that of somebody in between.
+    pub(crate) fn url_at(&self, port: u16) -> String {
+        format!("postgres://countersign@127.0.0.1:{port}/postgres")
+    }
+
+    /// Runs a statement.
+    pub(crate) fn run_sql(&self, sql: &str) {
+        let port = self.port.to_string();
+        // It may be down.
+        let _ = Command::new("psql").args(["-h", "127.0.0.1", "-p", &port, "-U", "countersign", "-qc", sql, "postgres"]).output();
+    }
+
+    /// Stops it as a power cut would, and starts it again.
+    pub(crate) fn crash_and_restart(&self) {
+        self.run("pg_ctl", &["-D", &self.data(), "-m", "immediate", "-l", &self.log(), "-w", "restart"]);
+    }
+
+    /// Stops all its processes where they are, or lets them go on.
+    pub(crate) fn signal(&self, signal: &str) {
+        let data = self.data();
+        let postmaster = std::fs::read_to_string(Path::new(&data).join("postmaster.pid")).unwrap_or_default();
+        let Some(first) = postmaster.lines().next() else { return };
+        // Its children first: a process that is there cannot be told to have more.
+        let children = Command::new("pkill").args([signal, "-P", first]).status();
+        assert!(children.is_ok() && Command::new("kill").args([signal, first]).status().unwrap().success());
+    }
+}
+
+/// A command that is not run by root, which PostgreSQL refuses.
+fn as_nobody_in_particular(program: &Path) -> Command {
+    if rustix::process::getuid().is_root() {
+        let mut command = Command::new("runuser");
+        command.args(["-u", "postgres", "--"]).arg(program);
+        command.current_dir("/");
+        command
+    } else {
+        Command::new(program)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.signal("-CONT");
+        let path = self.programs.join("pg_ctl");
+        let _ = as_nobody_in_particular(&path).args(["-D", &self.data(), "-m", "immediate", "stop"]).output();
+    }
+}

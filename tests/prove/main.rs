@@ -1,0 +1,327 @@
+//! The proof that a revoke is true everywhere when it returns: real servers on a real PostgreSQL, each reaching it through
+//! a passage that can be cut; clients that verify on every node without a pause; tokens that are revoked on any of them;
+//! and faults meanwhile.
+//!
+//! A verification that *began* after the whole answer to the revoke was read, and was answered with 2xx, is an offending
+//! accept. One is a failure. So is a revoke behind which a node was not asked often enough: it proves nothing.
+//!
+//! ```text
+//! cargo test --release --test prove -- --revocations 1000 --nodes 3 --fault all
+//! ```
+
+mod cluster;
+mod node;
+mod proxy;
+
+use std::{
+    process::ExitCode,
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::Value;
+
+use cluster::Cluster;
+use node::{Client, Node, program};
+use proxy::{Passage, Proxy};
+
+/// Verifications that must begin on each node behind every revoke.
+const COVERAGE: u64 = 20;
+/// Tokens that are on their way from create to revoke at once.
+const LANES: usize = 8;
+const GRID: &str = "/grid/2025-10-13/tokens";
+
+/// What goes wrong while tokens are revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
+    /// A node's connections to the database break, and it gets no new ones.
+    Cut,
+    /// They stay, but nothing passes.
+    Silence,
+    /// A node is stopped, and goes on later.
+    Stop,
+    /// The sessions that would be notified are ended.
+    Deaf,
+    /// The database crashes and starts again.
+    Crash,
+    /// The database is stopped, and goes on later.
+    Freeze,
+}
+
+const FAULTS: [(&str, Fault); 7] = [
+    ("none", Fault::None),
+    ("cut", Fault::Cut),
+    ("silence", Fault::Silence),
+    ("stop", Fault::Stop),
+    ("deaf", Fault::Deaf),
+    ("crash", Fault::Crash),
+    ("freeze", Fault::Freeze),
+];
+
+/// A token, as the clients see it.
+struct Watched {
+    basic: String,
+    /// Nanoseconds since the start at which the whole answer to its revoke was read; 0 before.
+    revoked: AtomicU64,
+    nodes: Vec<Seen>,
+}
+
+/// What was seen of a token on one node.
+#[derive(Default)]
+struct Seen {
+    accepted: AtomicU64,
+    /// The latest beginning of a verification that was answered with 2xx.
+    last_accepted: AtomicU64,
+    /// Verifications that began after the revoke was answered.
+    behind: AtomicU64,
+    offending: AtomicU64,
+}
+
+struct Proof {
+    began: Instant,
+    nodes: Vec<Node>,
+    watched: RwLock<Vec<Arc<Watched>>>,
+    unknown: AtomicU64,
+    verified: AtomicU64,
+    over: AtomicBool,
+}
+
+impl Proof {
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap()
+    }
+
+    /// Verifies all watched tokens on a node, again and again.
+    fn verify(&self, at: usize) {
+        let mut client = Client::of(self.nodes[at].address, Duration::from_secs(3));
+        while !self.over.load(SeqCst) {
+            let watched = self.watched.read().unwrap().clone();
+            if watched.is_empty() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            for token in watched {
+                let seen = &token.nodes[at];
+                let (revoked, began) = (token.revoked.load(SeqCst), self.now());
+                let answer = client.ask("GET", "/verify", &token.basic, "");
+                self.verified.fetch_add(1, SeqCst);
+                match answer {
+                    Some((200, _)) => {
+                        seen.accepted.fetch_add(1, SeqCst);
+                        seen.last_accepted.fetch_max(began, SeqCst);
+                        if revoked != 0 {
+                            seen.offending.fetch_add(1, SeqCst);
+                        }
+                    }
+                    Some((401, _)) => {}
+                    _ => drop(self.unknown.fetch_add(1, SeqCst)),
+                }
+                if revoked != 0 {
+                    seen.behind.fetch_add(1, SeqCst);
+                }
+            }
+        }
+    }
+}
+
+/// What became of one revoke.
+struct Revoked {
+    /// From its request to the end of its answer.
+    took: Duration,
+    /// From its request to the last acceptance that began on any other node.
+    elsewhere: Duration,
+    /// How long after its answer the last acceptance began.
+    stale: Duration,
+    offending: u64,
+}
+
+/// Creates, watches and revokes tokens, one after the other.
+fn lane(proof: &Proof, root: &str, seed: usize, left: &AtomicU64, done: &Mutex<Vec<Revoked>>) {
+    let mut clients: Vec<_> = proof.nodes.iter().map(|node| Client::of(node.address, Duration::from_secs(30))).collect();
+    let mut turn = seed;
+    while left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok() {
+        let body = r#"{"name":"proof","permissions":["VIEW"]}"#;
+        // Whoever can't is asked again, or another is.
+        let created = loop {
+            turn = (turn * 7 + 3) % 1009;
+            let count = clients.len();
+            if let Some((201, created)) = clients[turn % count].ask("POST", GRID, root, body) {
+                break serde_json::from_str::<Value>(&created).unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let text = |name: &str| created[name].as_str().or_else(|| created["apiToken"][name].as_str()).unwrap().to_owned();
+        let basic = STANDARD.encode(format!("{}:{}", text("clientId"), text("clientSecret")));
+        let token = Arc::new(Watched { basic, revoked: AtomicU64::new(0), nodes: proof.nodes.iter().map(|_| Seen::default()).collect() });
+        proof.watched.write().unwrap().push(Arc::clone(&token));
+        // Known to all, but to those that can't know now.
+        let patience = Instant::now();
+        while token.nodes.iter().any(|seen| seen.accepted.load(SeqCst) == 0) && patience.elapsed() < Duration::from_secs(2) {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        let path = format!("{GRID}/{}", text("id"));
+        let (asked, by) = loop {
+            turn = (turn * 7 + 3) % 1009;
+            let (by, asked) = (turn % clients.len(), proof.now());
+            if let Some((204 | 404, _)) = clients[by].ask("DELETE", &path, root, "") {
+                break (asked, by);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let answered = proof.now();
+        token.revoked.store(answered, SeqCst);
+        let patience = Instant::now();
+        while token.nodes.iter().any(|seen| seen.behind.load(SeqCst) < COVERAGE) {
+            assert!(patience.elapsed() < Duration::from_secs(60), "a node was not asked often enough behind a revoke: this proves nothing");
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        proof.watched.write().unwrap().retain(|other| !Arc::ptr_eq(other, &token));
+        let last = |seen: &Seen| seen.last_accepted.load(SeqCst);
+        let latest = token.nodes.iter().map(last).max().unwrap();
+        let others = token.nodes.iter().enumerate().filter(|(at, _)| *at != by).map(|(_, seen)| last(seen)).max().unwrap_or(0);
+        let counted: u64 = token.nodes.iter().map(|seen| seen.offending.load(SeqCst)).sum();
+        done.lock().unwrap().push(Revoked {
+            took: Duration::from_nanos(answered - asked),
+            elsewhere: Duration::from_nanos(others.saturating_sub(asked)),
+            stale: Duration::from_nanos(latest.saturating_sub(answered)),
+            offending: counted.max(u64::from(latest > answered)),
+        });
+    }
+}
+
+/// Makes the fault come and go until the proof is over.
+fn disturb(proof: &Proof, cluster: &Cluster, fault: Fault) {
+    let pause = |millis: u64| {
+        let until = Instant::now() + Duration::from_millis(millis);
+        while Instant::now() < until && !proof.over.load(SeqCst) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    for turn in 0.. {
+        pause(700);
+        if proof.over.load(SeqCst) {
+            return;
+        }
+        let node = &proof.nodes[turn % proof.nodes.len()];
+        match fault {
+            Fault::None => {}
+            Fault::Cut | Fault::Silence => {
+                node.proxy.set(if fault == Fault::Cut { Passage::Cut } else { Passage::Silent });
+                pause(2500);
+                node.proxy.set(Passage::Open);
+            }
+            Fault::Stop => {
+                node.signal("-STOP");
+                pause(2500);
+                node.signal("-CONT");
+            }
+            Fault::Deaf => {
+                cluster.run_sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' OR wait_event = 'ClientRead' AND query LIKE '%FROM feed f LEFT JOIN node%'");
+            }
+            Fault::Crash => cluster.crash_and_restart(),
+            Fault::Freeze => {
+                cluster.signal("-STOP");
+                pause(1500);
+                cluster.signal("-CONT");
+            }
+        }
+    }
+}
+
+fn percentile(mut all: Vec<Duration>, percent: usize) -> f64 {
+    all.sort_unstable();
+    all.get((all.len() * percent / 100).min(all.len().saturating_sub(1))).map_or(0.0, |time| time.as_secs_f64() * 1e3)
+}
+
+fn prove(nodes: usize, revocations: u64, fault: Fault, more: &[String]) -> bool {
+    let cluster = Cluster::start(&[]);
+    let data = tempfile::tempdir().unwrap();
+    let direct = cluster.url_at(cluster.port);
+    let made = program(data.path(), &direct)
+        .args(["platform", "create", "--name", "Proof", "--output", "json", "--data"])
+        .arg(data.path())
+        .output();
+    let made = made.unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+    let half = |name: &str| made["tokens"][0][name].as_str().unwrap().to_owned();
+    let root = STANDARD.encode(format!("{}:{}", half("clientId"), half("clientSecret")));
+    let start = |_| {
+        let proxy = Proxy::to(cluster.port);
+        let url = cluster.url_at(proxy.port);
+        Node::start(data.path(), proxy, &url, more)
+    };
+    let proof = Proof {
+        began: Instant::now(),
+        nodes: (0..nodes).map(start).collect(),
+        watched: RwLock::default(),
+        unknown: AtomicU64::new(0),
+        verified: AtomicU64::new(0),
+        over: AtomicBool::new(false),
+    };
+    let (left, done) = (AtomicU64::new(revocations), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for at in 0..nodes {
+            let proof = &proof;
+            scope.spawn(move || proof.verify(at));
+        }
+        scope.spawn(|| disturb(&proof, &cluster, fault));
+        let lanes: Vec<_> = (0..LANES)
+            .map(|seed| {
+                scope.spawn({
+                    let (proof, root, left, done) = (&proof, &root, &left, &done);
+                    move || lane(proof, root, seed, left, done)
+                })
+            })
+            .collect();
+        let ended: Vec<_> = lanes.into_iter().map(|lane| lane.join()).collect();
+        proof.over.store(true, SeqCst);
+        proof.nodes.iter().for_each(|node| node.proxy.set(Passage::Open));
+        assert!(ended.iter().all(Result::is_ok), "a lane failed");
+    });
+    let done = done.into_inner().unwrap();
+    let offending: u64 = done.iter().map(|revoked| revoked.offending).sum();
+    let took = |percent| percentile(done.iter().map(|revoked| revoked.took).collect(), percent);
+    let elsewhere = |percent| percentile(done.iter().map(|revoked| revoked.elsewhere).collect(), percent);
+    let stale = done.iter().map(|revoked| revoked.stale).max().unwrap_or_default();
+    let name = FAULTS.iter().find(|(_, other)| *other == fault).map_or("?", |(name, _)| name);
+    println!(
+        "{name:8} {nodes} nodes  {} revokes  offending {offending}  stale {:.1} ms  answer p50 {:.1} p99 {:.1} ms  last accepted elsewhere p50 {:.1} p99 {:.1} ms  {} verified, {} unknown, {:.0} s",
+        done.len(),
+        stale.as_secs_f64() * 1e3,
+        took(50),
+        took(99),
+        elsewhere(50),
+        elsewhere(99),
+        proof.verified.load(SeqCst),
+        proof.unknown.load(SeqCst),
+        proof.began.elapsed().as_secs_f64(),
+    );
+    offending == 0 && done.len() as u64 == revocations
+}
+
+fn main() -> ExitCode {
+    let (mut nodes, mut revocations, mut faults, mut more) = (3, 24, vec![Fault::None, Fault::Cut, Fault::Stop], Vec::new());
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().expect("a value");
+        match argument.as_str() {
+            "--nodes" => nodes = value().parse().expect("a number of nodes"),
+            "--revocations" => revocations = value().parse().expect("a number of revocations"),
+            "--fault" => {
+                let name = value();
+                faults = FAULTS.iter().filter(|(known, _)| name == "all" || name == *known).map(|(_, fault)| *fault).collect();
+                assert!(!faults.is_empty(), "faults are {:?} and all", FAULTS.map(|(name, _)| name));
+            }
+            "--lease" => more.extend(["--lease".to_owned(), value()]),
+            // What `cargo test` says to every test program.
+            _ => {}
+        }
+    }
+    let held = faults.into_iter().map(|fault| prove(nodes, revocations, fault, &more)).fold(true, |all, held| all && held);
+    if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,101 @@
+//! A node: a server process that reaches the database through a proxy; and one connection of a client of it.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use crate::proxy::Proxy;
+
+/// A server.
+pub(crate) struct Node {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    pub(crate) proxy: Proxy,
+}
+
+impl Node {
+    /// Starts one with this key file, on the database behind the proxy.
+    pub(crate) fn start(data: &Path, proxy: Proxy, url: &str, more: &[String]) -> Self {
+        let mut command = program(data, url);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--failed-attempts-per-source", "0"]);
+        command.args(["--failed-attempts-per-client", "0"]).args(more).arg("--data").arg(data);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let address = loop {
+            let line = lines.next().expect("the server ended").unwrap();
+            if let Some(address) = line.strip_prefix("listening on http://") {
+                break address.parse().unwrap();
+            }
+        };
+        // Its log is read, so that it never waits for us.
+        std::thread::spawn(move || lines.by_ref().for_each(drop));
+        Self { child, address, proxy }
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program on a database.
+pub(crate) fn program(data: &Path, url: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    command.env("COUNTERSIGN_DATABASE", url).current_dir(data);
+    command
+}
+
+/// A client's connection, made anew when it breaks.
+pub(crate) struct Client {
+    address: SocketAddr,
+    patience: Duration,
+    stream: Option<TcpStream>,
+}
+
+impl Client {
+    pub(crate) fn of(address: SocketAddr, patience: Duration) -> Self {
+        Self { address, patience, stream: None }
+    }
+
+    /// Sends a request and reads its whole answer: the status, and the body. `None` if there was none.
+    pub(crate) fn ask(&mut self, method: &str, path: &str, basic: &str, body: &str) -> Option<(u16, String)> {
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => {
+                let stream = TcpStream::connect_timeout(&self.address, self.patience).ok()?;
+                stream.set_nodelay(true).ok()?;
+                stream.set_read_timeout(Some(self.patience)).ok()?;
+                stream
+            }
+        };
+        let more =
+            if body.is_empty() { String::new() } else { format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()) };
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {basic}\r\n{more}\r\n{body}").ok()?;
+        let (mut answer, mut bytes) = (Vec::new(), [0; 4096]);
+        loop {
+            let count = stream.read(&mut bytes).ok().filter(|count| *count > 0)?;
+            answer.extend_from_slice(&bytes[..count]);
+            let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
+            let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+            let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned());
+            let length: usize = field("content-length:").and_then(|length| length.parse().ok()).unwrap_or(0);
+            if answer.len() >= end + 4 + length {
+                let status = head.split(' ').nth(1)?.parse().ok()?;
+                if field("connection:").as_deref() != Some("close") {
+                    self.stream = Some(stream);
+                }
+                return Some((status, String::from_utf8_lossy(&answer[end + 4..]).into_owned()));
+            }
+        }
+    }
+}
