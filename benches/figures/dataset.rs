@@ -72,7 +72,7 @@ pub(crate) fn named(text: &str) -> Outcome<TokenName> {
 /// An authority on a data directory; with a lease if it is to answer as a server does.
 pub(crate) async fn open(directory: &Path, clock: Arc<dyn Clock>, lease: Option<Duration>) -> Outcome<Arc<Authority>> {
     let options = Options {
-        database: Database::Sqlite(directory.to_owned()),
+        database: countersign::authority::Database::Sqlite(directory.to_owned()),
         key_file: directory.join("keys.json"),
         create: true,
         lease,

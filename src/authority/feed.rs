@@ -58,7 +58,7 @@ impl Authority {
         let Some(lease) = &self.lease else { return Ok(()) };
         loop {
             let began = self.clock.boot();
-            let changes = self.store.changes_after(self.followed.load(Ordering::SeqCst)).await?;
+            let changes = self.store.changes_after(self.followed.load(Ordering::SeqCst), began).await?;
             changes.platforms.iter().for_each(|(seq, record)| self.put_platform(record, *seq));
             changes.tokens.iter().for_each(|record| self.put_token(record));
             changes.operations.iter().for_each(|(seq, record)| self.put_operations(record, *seq));

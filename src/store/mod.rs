@@ -324,11 +324,11 @@ impl Store {
         on!(self, s => s.visit_live_tokens(visit).await)
     }
 
-    /// What other processes have changed after `seq`, in order.
-    pub(crate) async fn changes_after(&self, seq: u64) -> Result<Changes, Error> {
+    /// What other processes have changed after `seq`, in order. `now` is by the clock of leases.
+    pub(crate) async fn changes_after(&self, seq: u64, now: Duration) -> Result<Changes, Error> {
         match self {
             Self::Sqlite(s) => s.changes_after(seq),
-            Self::Postgres(s) => s.changes_after(seq).await,
+            Self::Postgres(s) => s.changes_after(seq, now).await,
         }
     }
 

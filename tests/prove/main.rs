@@ -9,6 +9,8 @@
 //! cargo test --release --test prove -- --revocations 1000 --nodes 3 --fault all
 //! ```
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a program of tests, which measures real time")]
+
 mod cluster;
 mod node;
 mod proxy;

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::{Error, connect::Connector, session::Session, sql};
@@ -51,9 +51,10 @@ pub(super) struct Feed {
 #[derive(Clone)]
 struct Presence {
     lease: Duration,
-    seen: Instant,
-    /// When it began to suspect others, and for how long the longest of them believes its index.
-    suspecting: Option<(Instant, Duration)>,
+    /// When it last said so, by the clock of leases.
+    seen: Duration,
+    /// When the read began in which it suspected others, and for how long the longest of them believes its index.
+    suspecting: Option<(Duration, Duration)>,
 }
 
 impl Feed {
@@ -79,8 +80,9 @@ impl Feed {
         // Rounded up: whoever waits for us must not wait too short a time.
         let millis = i64::try_from(lease.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
         s.execute(&sql, &[&self.node, &millis]).await?;
-        let suspecting = self.presence().take().and_then(|before| before.suspecting);
-        *self.presence() = Some(Presence { lease, seen: Instant::now(), suspecting });
+        let before = self.presence().take();
+        let (seen, suspecting) = before.map_or((Duration::ZERO, None), |before| (before.seen, before.suspecting));
+        *self.presence() = Some(Presence { lease, seen, suspecting });
         Ok(())
     }
 
@@ -113,7 +115,7 @@ impl Feed {
     }
 
     /// What other processes have changed after `seq`, in order.
-    pub(super) async fn changes_after(&self, seq: u64, unreadable: &Unreadable) -> Result<Changes, Error> {
+    pub(super) async fn changes_after(&self, seq: u64, now: Duration, unreadable: &Unreadable) -> Result<Changes, Error> {
         let mut held = self.session.lock().await;
         // Taken out: a read that fails, is late or dropped leaves nothing half done to the next.
         let session = held.take().filter(|session| !session.is_over());
@@ -122,7 +124,7 @@ impl Feed {
                 Some(session) => session,
                 None => self.connect().await?,
             };
-            let changes = self.read(&session, seq, unreadable).await?;
+            let changes = self.read(&session, seq, now, unreadable).await?;
             Ok((session, changes))
         };
         let late = || Error::Unavailable("the database did not answer in time".to_owned());
@@ -140,8 +142,8 @@ impl Feed {
         Ok(session)
     }
 
-    async fn read(&self, s: &Session, seq: u64, unreadable: &Unreadable) -> Result<Changes, Error> {
-        self.tend(s).await?;
+    async fn read(&self, s: &Session, seq: u64, now: Duration, unreadable: &Unreadable) -> Result<Changes, Error> {
+        self.tend(s, now).await?;
         let after = i64::try_from(seq).unwrap_or(i64::MAX);
         let mut rows = s.rows(READ, &[&after, &self.node, &PAGE]).await?;
         let presence = self.presence().clone();
@@ -188,14 +190,14 @@ impl Feed {
     }
 
     /// Says now and then that this process is there, and sees to the rows of those that are not.
-    async fn tend(&self, s: &Session) -> Result<(), Error> {
+    async fn tend(&self, s: &Session, now: Duration) -> Result<(), Error> {
         let Some(presence) = self.presence().clone() else { return Ok(()) };
-        if presence.seen.elapsed() < SEEN {
+        if now.saturating_sub(presence.seen) < SEEN {
             return Ok(());
         }
         s.execute(&format!("UPDATE node SET seen_at = {NOW} WHERE id = $1"), &[&self.node]).await?;
         let mut suspecting = presence.suspecting;
-        if suspecting.is_some_and(|(since, longest)| since.elapsed() > longest) {
+        if suspecting.is_some_and(|(since, longest)| now.saturating_sub(since) > longest + DEADLINE) {
             s.execute("DELETE FROM node WHERE suspect = $1", &[&self.node]).await?;
             suspecting = None;
         } else if suspecting.is_none() {
@@ -204,9 +206,9 @@ impl Feed {
             let gone = i64::try_from(GONE.as_millis()).unwrap_or(i64::MAX);
             let leases = s.rows(&suspect, &[&self.node, &gone]).await?;
             let longest = leases.iter().map(|row| row.try_get::<_, i64>(0)).collect::<Result<Vec<_>, _>>()?.into_iter().max();
-            suspecting = longest.map(|longest| (Instant::now(), Duration::from_millis(longest.unsigned_abs())));
+            suspecting = longest.map(|longest| (now, Duration::from_millis(longest.unsigned_abs())));
         }
-        *self.presence() = Some(Presence { seen: Instant::now(), suspecting, ..presence });
+        *self.presence() = Some(Presence { seen: now, suspecting, ..presence });
         Ok(())
     }
 }

@@ -17,7 +17,6 @@ mod writer;
 use std::{fmt, sync::Arc, time::Duration};
 
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
-use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 
 use self::{batch::Batch, connect::Connector, feed::Feed, session::Session, writer::Writer};
@@ -272,8 +271,8 @@ impl Postgres {
         sql::visit_live_tokens(&session, visit, &self.unreadable).await
     }
 
-    pub(super) async fn changes_after(&self, seq: u64) -> Result<Changes, Error> {
-        self.feed.changes_after(seq, &self.unreadable).await
+    pub(super) async fn changes_after(&self, seq: u64, now: Duration) -> Result<Changes, Error> {
+        self.feed.changes_after(seq, now, &self.unreadable).await
     }
 
     pub(super) async fn changed(&self) {
@@ -294,16 +293,17 @@ impl Postgres {
 
     /// Waits until every other process has said that it has followed, or believes nothing any more that it did not.
     pub(super) async fn settle(&self) -> Result<(), Error> {
-        // What is committed now is behind this moment, and so is the end of every lease that began before the commit.
-        let began = Instant::now();
         let seq = self.read(async |s| sql::last_seq(s).await).await?;
-        let mut pause = SETTLING;
+        // What was waited for, not what has passed: asking takes time too, but then we only wait a little longer.
+        let (mut waited, mut pause) = (Duration::ZERO, SETTLING);
         while let Some(longest) = self.read(async |s| self.feed.longest_lease_behind(s, seq).await).await? {
-            let left = longest.saturating_sub(began.elapsed());
+            let left = longest.saturating_sub(waited);
             if left.is_zero() {
                 break;
             }
-            tokio::time::sleep(left.min(pause)).await;
+            pause = pause.min(left);
+            tokio::time::sleep(pause).await;
+            waited += pause;
             pause = (pause * 2).min(SETTLING * 16);
         }
         Ok(())

@@ -2,11 +2,8 @@
 //! of every test passes.
 
 mod contract;
-<<<<<<< HEAD
-mod listening;
-=======
 pub(crate) mod database;
->>>>>>> e969a20 (PostgreSQL: a store beside SQLite (in the making))
+mod listening;
 pub(crate) mod program;
 
 use std::{
