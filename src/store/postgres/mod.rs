@@ -8,6 +8,7 @@ mod batch;
 mod connect;
 mod feed;
 mod migrate;
+mod readers;
 mod session;
 mod sql;
 mod totals;
@@ -16,23 +17,18 @@ mod writer;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
 use tokio_postgres::error::SqlState;
 
-use self::{batch::Batch, connect::Connector, feed::Feed, session::Session, writer::Writer};
+use self::{batch::Batch, connect::Connector, feed::Feed, readers::Readers, session::Session, writer::Writer};
 use super::{Changes, Decision, Error, Insert, Inserted, Loaded, Location, OperationsRecord, PlatformRecord, Record, Records, Unreadable};
 use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenName, TokenQuery, TokenUse, Use};
 
-/// Sessions that read, at the most.
-const READERS: usize = 8;
 /// How long to wait at first, before looking again whether all have followed.
 const SETTLING: Duration = Duration::from_millis(2);
-/// How long a read may take, waiting for a session included.
-const DEADLINE: Duration = Duration::from_secs(2);
 
 /// The store in a PostgreSQL database.
 pub(crate) struct Postgres {
-    readers: managed::Pool<Readers>,
+    readers: Readers,
     connector: Arc<Connector>,
     writer: Writer,
     feed: Feed,
@@ -58,31 +54,14 @@ impl From<tokio_postgres::Error> for Error {
     }
 }
 
-/// Makes sessions for the readers.
-struct Readers(Arc<Connector>);
-
-impl managed::Manager for Readers {
-    type Type = Session;
-    type Error = Error;
-
-    async fn create(&self) -> Result<Session, Error> {
-        self.0.connect(None).await
-    }
-
-    async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<Error> {
-        if session.is_over() { Err(RecycleError::message("the session has ended")) } else { Ok(()) }
-    }
-}
-
 impl Postgres {
     pub(super) async fn open(url: &str, location: &Location) -> Result<Self, Error> {
         let connector = Arc::new(Connector::parse(url)?);
         let session = connector.connect(None).await?;
         migrate::check(&session).await?;
         migrate::migrate(&session, location.create).await?;
-        let readers = managed::Pool::builder(Readers(Arc::clone(&connector))).max_size(READERS).build();
         Ok(Self {
-            readers: readers.map_err(|e| Error::Unavailable(e.to_string()))?,
+            readers: Readers::new(Arc::clone(&connector))?,
             writer: Writer::start(Arc::clone(&connector), location.node.clone())?,
             feed: Feed::new(Arc::clone(&connector), location.node.clone()),
             connector,
@@ -90,78 +69,48 @@ impl Postgres {
         })
     }
 
-    /// Reads with one of the sessions.
-    async fn read<R>(&self, read: impl AsyncFnOnce(&Session) -> Result<R, Error>) -> Result<R, Error> {
-        let read = async {
-            let session = self.readers.get().await.map_err(|e| match e {
-                managed::PoolError::Backend(error) => error,
-                other => Error::Unavailable(other.to_string()),
-            })?;
-            let result = read(&session).await;
-            // Whatever failed may have left something behind.
-            if result.is_err() {
-                drop(managed::Object::take(session));
-            }
-            result
-        };
-        tokio::time::timeout(DEADLINE, read)
-            .await
-            .unwrap_or_else(|_| Err(Error::Unavailable("the database did not answer in time".to_owned())))
-    }
-
-    /// Reads several things of one state of the database, or changes what is no place of the feed.
-    async fn within<R>(&self, begin: &str, run: impl AsyncFnOnce(&Session) -> Result<R, Error>) -> Result<R, Error> {
-        let transaction = async |s: &Session| {
-            s.run(begin).await?;
-            let result = run(s).await?;
-            s.run("COMMIT").await?;
-            Ok(result)
-        };
-        self.read(transaction).await
-    }
-
     pub(super) async fn installation(&self) -> Result<[u8; 16], Error> {
-        let found = self.read(async |s| sql::installation(s).await).await?;
+        let found = self.readers.read(async |s| sql::installation(s).await).await?;
         found.ok_or_else(|| Error::Corrupt("the installation's row is missing".to_owned()))
     }
 
     pub(super) async fn insert_installation(&self, id: [u8; 16], at: Timestamp) -> Result<(), Error> {
-        self.read(async |s| sql::insert_installation(s, id, at).await).await
+        self.readers.read(async |s| sql::insert_installation(s, id, at).await).await
     }
 
     pub(super) async fn list_canaries(&self) -> Result<Vec<(u32, [u8; 32])>, Error> {
-        self.read(async |s| sql::list_canaries(s).await).await
+        self.readers.read(async |s| sql::list_canaries(s).await).await
     }
 
     pub(super) async fn insert_canary(&self, key: u32, mac: [u8; 32]) -> Result<(), Error> {
-        self.read(async |s| sql::insert_canary(s, key, mac).await).await
+        self.readers.read(async |s| sql::insert_canary(s, key, mac).await).await
     }
 
     pub(super) async fn find_token(&self, id: TokenId) -> Result<Option<(Record, PlatformRecord)>, Error> {
-        self.read(async |s| sql::find_token(s, id, &self.unreadable).await).await
+        self.readers.read(async |s| sql::find_token(s, id, &self.unreadable).await).await
     }
 
     pub(super) async fn find_token_in(&self, scope: Scope, id: TokenId) -> Result<Option<Record>, Error> {
-        self.read(async |s| sql::find_token_in(s, scope, id, &self.unreadable).await).await
+        self.readers.read(async |s| sql::find_token_in(s, scope, id, &self.unreadable).await).await
     }
 
     pub(super) async fn is_live(&self, id: TokenId) -> Result<bool, Error> {
-        self.read(async |s| Ok(!sql::live_among(s, &[id.0]).await?.is_empty())).await
+        self.readers.read(async |s| Ok(!sql::live_among(s, &[id.0]).await?.is_empty())).await
     }
 
     pub(super) async fn list_tokens(&self, query: TokenQuery) -> Result<Records, Error> {
         if !query.count {
-            return self.read(async |s| sql::list_tokens(s, &query, &self.unreadable).await).await;
+            return self.readers.read(async |s| sql::list_tokens(s, &query, &self.unreadable).await).await;
         }
         if let Some(name) = &query.filter.name {
             self.count_name(query.scope, name).await?;
         }
-        self.within(SNAPSHOT, async |s| sql::list_tokens(s, &query, &self.unreadable).await).await
+        self.readers.snapshot(async |s| sql::list_tokens(s, &query, &self.unreadable).await).await
     }
 
     /// Sees to it that the tokens of a name can be counted quickly.
     async fn count_name(&self, scope: Scope, name: &TokenName) -> Result<(), Error> {
-        if self.read(async |s| totals::wants_buckets(s, scope, name).await).await? {
+        if self.readers.read(async |s| totals::wants_buckets(s, scope, name).await).await? {
             let name = name.clone();
             // Where this can't be written now, they are counted row by row.
             let _ = self.writer.change(async move |batch: &mut Batch<'_>| batch.give_buckets(scope, &name).await).await;
@@ -224,11 +173,11 @@ impl Postgres {
     }
 
     pub(super) async fn find_platform(&self, id: PlatformId) -> Result<Option<PlatformRecord>, Error> {
-        self.read(async |s| sql::find_platform(s, id).await).await
+        self.readers.read(async |s| sql::find_platform(s, id).await).await
     }
 
     pub(super) async fn list_platforms(&self) -> Result<Vec<PlatformRecord>, Error> {
-        self.read(async |s| sql::list_platforms(s).await).await
+        self.readers.read(async |s| sql::list_platforms(s).await).await
     }
 
     pub(super) async fn replace_operations(&self, operations: OperationsRecord, entry: AuditEntry) -> Result<u64, Error> {
@@ -240,7 +189,7 @@ impl Postgres {
     }
 
     pub(super) async fn find_operations(&self) -> Result<Option<OperationsRecord>, Error> {
-        self.read(async |s| sql::find_operations(s).await).await
+        self.readers.read(async |s| sql::find_operations(s).await).await
     }
 
     pub(super) async fn insert_audit_entry(&self, entry: AuditEntry) -> Result<(), Error> {
@@ -253,7 +202,7 @@ impl Postgres {
     }
 
     pub(super) async fn list_audit(&self, query: AuditQuery) -> Result<(Vec<RecordedEntry>, bool), Error> {
-        self.read(async |s| sql::list_audit(s, &query).await).await
+        self.readers.read(async |s| sql::list_audit(s, &query).await).await
     }
 
     pub(super) async fn load(&self) -> Result<Loaded, Error> {
@@ -261,7 +210,7 @@ impl Postgres {
             let (seq, platforms) = (sql::last_seq(s).await?, sql::list_platforms(s).await?);
             Ok(Loaded { seq, platforms, operations: sql::find_operations(s).await?, live: totals::live(s).await? })
         };
-        self.within(SNAPSHOT, load).await
+        self.readers.snapshot(load).await
     }
 
     pub(super) async fn visit_live_tokens(&self, visit: impl FnMut(Record) + Send + 'static) -> Result<(), Error> {
@@ -284,19 +233,19 @@ impl Postgres {
     }
 
     pub(super) async fn announce(&self, lease: Duration) -> Result<(), Error> {
-        self.read(async |s| self.feed.announce(s, lease).await).await
+        self.readers.read(async |s| self.feed.announce(s, lease).await).await
     }
 
     pub(super) async fn depart(&self) -> Result<(), Error> {
-        self.read(async |s| self.feed.depart(s).await).await
+        self.readers.read(async |s| self.feed.depart(s).await).await
     }
 
     /// Waits until every other process has said that it has followed, or believes nothing any more that it did not.
     pub(super) async fn settle(&self) -> Result<(), Error> {
-        let seq = self.read(async |s| sql::last_seq(s).await).await?;
+        let seq = self.readers.read(async |s| sql::last_seq(s).await).await?;
         // What was waited for, not what has passed: asking takes time too, but then we only wait a little longer.
         let (mut waited, mut pause) = (Duration::ZERO, SETTLING);
-        while let Some(longest) = self.read(async |s| self.feed.longest_lease_behind(s, seq).await).await? {
+        while let Some(longest) = self.readers.read(async |s| self.feed.longest_lease_behind(s, seq).await).await? {
             let left = longest.saturating_sub(waited);
             if left.is_zero() {
                 break;
@@ -314,25 +263,25 @@ impl Postgres {
     }
 
     pub(super) async fn note_uses(&self, noted: Vec<(TokenId, Use)>) -> Result<(), Error> {
-        self.within("BEGIN", async |s| uses::note(s, &noted).await).await
+        // Apart from whoever asked: if they go away, what they have handed over is written all the same.
+        let readers = self.readers.clone();
+        let write = async move { readers.change(async |s| uses::note(s, &noted).await).await };
+        tokio::spawn(write).await.map_err(|e| Error::Unavailable(e.to_string()))?
     }
 
     pub(super) async fn find_uses(&self, id: TokenId, at: Timestamp) -> Result<TokenUse, Error> {
-        self.within(SNAPSHOT, async |s| uses::find(s, id, at).await).await
+        self.readers.snapshot(async |s| uses::find(s, id, at).await).await
     }
 
     pub(super) async fn forget_uses(&self, minutes: Timestamp, days: Timestamp, most: usize) -> Result<bool, Error> {
-        self.within("BEGIN", async |s| uses::forget(s, minutes, days, most).await).await
+        self.readers.change(async |s| uses::forget(s, minutes, days, most).await).await
     }
 
     pub(super) async fn expire_replays(&self, secrets: Timestamp, replays: Timestamp) -> Result<(), Error> {
-        self.within("BEGIN", async |s| sql::expire_replays(s, secrets, replays).await).await
+        self.readers.change(async |s| sql::expire_replays(s, secrets, replays).await).await
     }
 
     pub(super) async fn probe(&self) -> Result<(), Error> {
-        self.read(async |s| sql::probe(s).await).await
+        self.readers.read(async |s| sql::probe(s).await).await
     }
 }
-
-/// Begins a transaction that sees one state of the database.
-const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";

@@ -280,7 +280,7 @@ pub(super) async fn expire_replays(s: &Session, secrets: Timestamp, replays: Tim
 
 /// Whether a change could be made now.
 pub(super) async fn probe(s: &Session) -> Result<(), Error> {
-    let row = s.row("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'", &[]).await?;
+    let row = s.row("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' FROM feed", &[]).await?;
     match row.map(|row| value(&row, 0)).transpose()? {
         Some(false) => Ok(()),
         _ => Err(Error::Unavailable("the database takes no changes".to_owned())),

@@ -1,0 +1,90 @@
+//! The sessions that reads share.
+
+use std::{sync::Arc, time::Duration};
+
+use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult};
+
+use super::{Error, connect::Connector, session::Session};
+
+/// Sessions at the most.
+const SESSIONS: usize = 8;
+/// How long a read may take, waiting for a session included.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// Begins a transaction that sees one state of the database.
+const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// The sessions.
+#[derive(Clone)]
+pub(super) struct Readers(Pool<Sessions>);
+
+/// Makes sessions.
+struct Sessions(Arc<Connector>);
+
+impl Manager for Sessions {
+    type Type = Session;
+    type Error = Error;
+
+    async fn create(&self) -> Result<Session, Error> {
+        self.0.connect(None).await
+    }
+
+    async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<Error> {
+        if session.is_over() { Err(RecycleError::message("the session has ended")) } else { Ok(()) }
+    }
+}
+
+/// A session in the middle of a transaction. Dropped there, it is ended: whoever got it next would read what was true then.
+struct Begun(Option<Object<Sessions>>);
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.0.take().map(Object::take);
+    }
+}
+
+impl Readers {
+    pub(super) fn new(connector: Arc<Connector>) -> Result<Self, Error> {
+        Pool::builder(Sessions(connector)).max_size(SESSIONS).build().map(Self).map_err(|e| Error::Unavailable(e.to_string()))
+    }
+
+    async fn session(&self) -> Result<Object<Sessions>, Error> {
+        self.0.get().await.map_err(|e| match e {
+            PoolError::Backend(error) => error,
+            other => Error::Unavailable(other.to_string()),
+        })
+    }
+
+    /// Runs statements that each stand for themselves.
+    pub(super) async fn read<R>(&self, read: impl AsyncFnOnce(&Session) -> Result<R, Error>) -> Result<R, Error> {
+        in_time(async { read(&*self.session().await?).await }).await
+    }
+
+    /// Reads several things of one state of the database.
+    pub(super) async fn snapshot<R>(&self, read: impl AsyncFnOnce(&Session) -> Result<R, Error>) -> Result<R, Error> {
+        self.within(SNAPSHOT, read).await
+    }
+
+    /// Changes what is no place of the feed, all or nothing.
+    pub(super) async fn change<R>(&self, change: impl AsyncFnOnce(&Session) -> Result<R, Error>) -> Result<R, Error> {
+        self.within("BEGIN", change).await
+    }
+
+    async fn within<R>(&self, begin: &str, run: impl AsyncFnOnce(&Session) -> Result<R, Error>) -> Result<R, Error> {
+        let transaction = async {
+            let mut begun = Begun(Some(self.session().await?));
+            let Some(session) = &begun.0 else { unreachable!("it was just put there") };
+            session.run(begin).await?;
+            let result = run(session).await?;
+            session.run("COMMIT").await?;
+            // Over: the session is for the next one.
+            drop(begun.0.take());
+            Ok(result)
+        };
+        in_time(transaction).await
+    }
+}
+
+async fn in_time<R>(work: impl Future<Output = Result<R, Error>>) -> Result<R, Error> {
+    let late = || Err(Error::Unavailable("the database did not answer in time".to_owned()));
+    tokio::time::timeout(DEADLINE, work).await.unwrap_or_else(|_| late())
+}
