@@ -1,5 +1,6 @@
 //! Which database the tests run on: SQLite in each test's directory, or, if `TEST_POSTGRES` has the URL of a PostgreSQL
-//! database, a schema there for each directory.
+//! database, a schema there for each directory. Its user must be a superuser: some tests switch checks off. Schemas stay when
+//! a test is over, so make a database for a run and drop it afterwards.
 
 use std::{
     collections::BTreeSet,
@@ -9,6 +10,7 @@ use std::{
 };
 
 use countersign::authority::Database;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 /// The URL of the PostgreSQL database, if that is what these tests run on.
 pub(crate) fn postgres() -> Option<String> {
@@ -21,42 +23,138 @@ pub(crate) fn of(directory: &Path) -> Database {
     url_of(directory).map_or_else(|| Database::Sqlite(directory.to_owned()), Database::Postgres)
 }
 
+fn schema_of(directory: &Path) -> String {
+    let mut hasher = DefaultHasher::new();
+    directory.hash(&mut hasher);
+    format!("t{:016x}", hasher.finish())
+}
+
 /// Its URL, if it is one of PostgreSQL.
 pub(crate) fn url_of(directory: &Path) -> Option<String> {
     static MADE: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let url = postgres()?;
-    let mut hasher = DefaultHasher::new();
-    directory.hash(&mut hasher);
-    let schema = format!("t{:016x}", hasher.finish());
+    let schema = schema_of(directory);
     if MADE.lock().unwrap().insert(schema.clone()) {
-        run(&url, &format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}"));
+        with(&url, async |client| {
+            client.batch_execute(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}")).await.unwrap();
+        });
     }
     let separator = if url.contains('?') { '&' } else { '?' };
     Some(format!("{url}{separator}options=-csearch_path%3D{schema}"))
 }
 
-/// Statements of somebody who edits the database by hand. Those of SQLite and PostgreSQL differ where values of bytes are
-/// written down: `x'00'` is made what PostgreSQL reads.
-pub(crate) fn edit(directory: &Path, statements: &str) {
+/// What PostgreSQL writes in another way than SQLite.
+const TRANSLATIONS: [(&str, &str); 4] =
+    [(" x'", r" '\x"), ("(x'", r"('\x"), ("AS BLOB", "AS bytea"), ("zeroblob(68)", "decode(repeat('00', 68), 'hex')")];
+
+fn translated(statements: &str) -> String {
+    TRANSLATIONS.iter().fold(statements.to_owned(), |text, (sqlite, postgres)| text.replace(sqlite, postgres))
+}
+
+/// Statements of somebody who edits the database by hand, as SQLite writes them; how many rows the last one changed.
+pub(crate) fn edit(directory: &Path, statements: &str) -> u64 {
+    try_edit(directory, statements).unwrap_or_else(|refused| panic!("{statements}: {refused}"))
+}
+
+/// The same where they may be refused: by SQLite in words, by PostgreSQL with a code.
+pub(crate) fn try_edit(directory: &Path, statements: &str) -> Result<u64, String> {
     match url_of(directory) {
-        None => rusqlite::Connection::open(directory.join("countersign.db")).unwrap().execute_batch(statements).unwrap(),
-        Some(url) => run(&url, &statements.replace("x'", "'\\x")),
+        None => in_sqlite(directory, statements).map_err(|e| e.to_string()),
+        Some(url) => in_postgres(&url, &translated(statements)),
     }
+}
+
+/// The same with checks and references off while they run, and only then.
+pub(crate) fn edit_unchecked(directory: &Path, statements: &str) {
+    let Some(url) = url_of(directory) else {
+        edit(directory, &format!("PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON; {statements}"));
+        return;
+    };
+    // References are triggers, which are off in this mode. The checks hold again for whatever is written afterwards.
+    let of_each_check = |change: &str| {
+        format!(
+            "DO $$ DECLARE c record; BEGIN FOR c IN TABLE checks LOOP \
+             EXECUTE format('ALTER TABLE %s {change}', c.of, c.name, c.what); END LOOP; END $$"
+        )
+    };
+    let checks = "CREATE TEMPORARY TABLE checks AS \
+                  SELECT conrelid::regclass AS of, conname AS name, replace(pg_get_constraintdef(oid), ' NOT VALID', '') AS what \
+                  FROM pg_constraint WHERE contype = 'c' AND connamespace = current_schema()::regnamespace";
+    let (off, on) = (of_each_check("DROP CONSTRAINT %I"), of_each_check("ADD CONSTRAINT %I %s NOT VALID"));
+    let statements = translated(statements);
+    in_postgres(&url, &format!("SET session_replication_role = replica; {checks}; {off}; {statements}; {on}")).unwrap();
+}
+
+fn in_sqlite(directory: &Path, statements: &str) -> rusqlite::Result<u64> {
+    let database = rusqlite::Connection::open(directory.join("countersign.db"))?;
+    database.execute_batch(statements)?;
+    Ok(database.changes())
+}
+
+fn in_postgres(url: &str, statements: &str) -> Result<u64, String> {
+    let run = async |client: &Client| {
+        let refused = |e: tokio_postgres::Error| e.as_db_error().map_or(e.to_string(), |e| format!("{} {e}", e.code().code()));
+        match client.simple_query(statements).await.map_err(refused)?.last() {
+            Some(SimpleQueryMessage::CommandComplete(rows)) => Ok(*rows),
+            _ => Ok(0),
+        }
+    };
+    with(url, run)
 }
 
 /// A number that somebody asks of the database.
 pub(crate) fn number(directory: &Path, query: &str) -> i64 {
     match url_of(directory) {
         None => rusqlite::Connection::open(directory.join("countersign.db")).unwrap().query_row(query, [], |row| row.get(0)).unwrap(),
-        Some(url) => with(&url, async |client| client.query_one(&query.replace("x'", "'\\x"), &[]).await.unwrap().get(0)),
+        // Sums are numbers of another kind there.
+        Some(url) => with(&url, async |client| client.query_one(&format!("SELECT ({query})::bigint"), &[]).await.unwrap().get(0)),
     }
 }
 
-fn run(url: &str, statements: &str) {
-    with(url, async |client| client.batch_execute(statements).await.unwrap());
+/// From now on nothing can be inserted into a table.
+pub(crate) fn refuse_inserts(directory: &Path, table: &str) {
+    let statements = match postgres() {
+        None => format!("CREATE TRIGGER refuse_{table} BEFORE INSERT ON {table} BEGIN SELECT raise(ABORT, 'told to fail'); END"),
+        Some(_) => format!(
+            "CREATE FUNCTION refuse_{table}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'told to fail'; END $$; \
+             CREATE TRIGGER refuse_{table} BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION refuse_{table}()"
+        ),
+    };
+    edit(directory, &statements);
 }
 
-fn with<R: Send>(url: &str, work: impl AsyncFnOnce(&tokio_postgres::Client) -> R + Send) -> R {
+/// It can be again.
+pub(crate) fn allow_inserts(directory: &Path, table: &str) {
+    match postgres() {
+        None => edit(directory, &format!("DROP TRIGGER refuse_{table}")),
+        Some(_) => edit(directory, &format!("DROP FUNCTION refuse_{table} CASCADE")),
+    };
+}
+
+/// Takes all tables of a PostgreSQL database away, or puts them back.
+pub(crate) fn set_gone(directory: &Path, gone: bool) {
+    let schema = schema_of(directory);
+    let (there, elsewhere) = (schema.clone(), format!("{schema}_gone"));
+    let (from, to) = if gone { (there, elsewhere) } else { (elsewhere, there) };
+    edit(directory, &format!("ALTER SCHEMA {from} RENAME TO {to}"));
+}
+
+/// All that the tables of a PostgreSQL database hold. Bytes that are letters stand there as letters.
+pub(crate) fn contents(directory: &Path) -> String {
+    let read = async |client: &Client| {
+        client.batch_execute("SET bytea_output = escape").await.unwrap();
+        let mut contents = String::new();
+        let tables = "SELECT table_name::text FROM information_schema.tables WHERE table_schema = current_schema()";
+        for table in client.query(tables, &[]).await.unwrap() {
+            let rows = format!("SELECT coalesce(string_agg(r::text, ' '), '') FROM {} r", table.get::<_, &str>(0));
+            contents += client.query_one(&rows, &[]).await.unwrap().get(0);
+        }
+        contents
+    };
+    with(&url_of(directory).unwrap(), read)
+}
+
+fn with<R: Send>(url: &str, work: impl AsyncFnOnce(&Client) -> R + Send) -> R {
     let connect = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
