@@ -8,7 +8,7 @@ use std::sync::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    BLIPS, GRID, Pair,
+    BLIPS, GRID, Pair, database,
     program::{Server, create_platform, run, run_json},
 };
 
@@ -102,8 +102,7 @@ fn z_11_what_one_finds_edited_all_refuse() {
     let server = Server::start(data.path());
     let (_, created) = server.send("POST", GRID, &root, &json!({ "name": "target", "permissions": ["VIEW"] }));
     let token = pair(&created);
-    let database = rusqlite::Connection::open(data.path().join("countersign.db")).unwrap();
-    database.execute("UPDATE token SET proof = zeroblob(68) WHERE name = 'target'", []).unwrap();
+    database::edit(data.path(), "UPDATE token SET proof = zeroblob(68) WHERE name = 'target'");
     assert_eq!(server.get(GRID, &token).0, 200, "it was not looked at yet");
     let output = run(data.path(), &["token", "revoke", &token.id]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -157,14 +156,21 @@ fn r_06_a_kill_forgets_nothing() {
     }
 }
 
-/// A tidy hand that removes lock files must not make others believe that nobody is there.
+/// A tidy hand that removes lock files, or rows of processes, must not make others believe that nobody is there.
 #[test]
 fn a_removed_lock_file_is_made_again() {
     let data = tempfile::tempdir().unwrap();
     let (_, [root, _]) = create_platform(data.path(), "Acme");
     let server = Server::start(data.path());
-    std::fs::remove_dir_all(data.path().join("running")).unwrap();
-    let there = || std::fs::read_dir(data.path().join("running")).is_ok_and(|files| files.count() == 1);
+    let there = || match database::postgres() {
+        None => std::fs::read_dir(data.path().join("running")).is_ok_and(|files| files.count() == 1),
+        Some(_) => database::number(data.path(), "SELECT count(*) FROM node") == 1,
+    };
+    assert!(there());
+    match database::postgres() {
+        None => std::fs::remove_dir_all(data.path().join("running")).unwrap(),
+        Some(_) => assert_eq!(database::edit(data.path(), "DELETE FROM node"), 1),
+    }
     while !there() {
         assert_eq!(server.get(GRID, &root).0, 200);
     }

@@ -9,7 +9,7 @@ use rand_chacha::{
     rand_core::{Rng as _, SeedableRng as _},
 };
 
-use crate::support::{Answer, GRID, Pair, TestApp, open_cold, operator};
+use crate::support::{Answer, GRID, Pair, TestApp, database, open_cold, operator};
 
 pub(crate) const IDENTITY: [&str; 5] =
     ["x-auth-token-id", "x-auth-client-id", "x-auth-platform", "x-auth-environment", "x-auth-permissions"];
@@ -169,13 +169,12 @@ async fn a_31_what_cannot_be_known_is_503() {
     // The lease is over, and the database is gone.
     app.clock.advance(Duration::from_secs(2));
     app.get("/verify").auth(&token).send().await.expect(200);
-    let database = rusqlite::Connection::open(app.directory.path().join("countersign.db")).unwrap();
-    database.execute_batch("PRAGMA foreign_keys = OFF; ALTER TABLE token RENAME TO hidden").unwrap();
+    database::edit(app.directory.path(), "ALTER TABLE token RENAME TO hidden");
     let answer = app.get("/verify").auth(&token).expecting_5xx().send().await.refused(503, "SERVICE_UNAVAILABLE");
     assert_eq!(identity(&answer), [None; 5]);
     // Who would be refused in any case is.
     app.get("/verify").anonymous().send().await.refused(401, "UNAUTHORIZED");
-    database.execute_batch("ALTER TABLE hidden RENAME TO token").unwrap();
+    database::edit(app.directory.path(), "ALTER TABLE hidden RENAME TO token");
     app.get("/verify").auth(&token).send().await.expect(200);
     // A defect is no pass.
     let fresh = app.token("fresh", &["VIEW"]).await;
@@ -330,9 +329,7 @@ async fn operations_are_replaced_whole_and_survive_a_restart() {
 async fn z_11_edited_operations_let_nobody_pass() {
     let app = TestApp::new().await;
     app.authority.load_operations(&operator(), &payments()).await.unwrap();
-    let database = rusqlite::Connection::open(app.directory.path().join("countersign.db")).unwrap();
-    database.execute("UPDATE operations SET document = replace(document, 'nobody', 'any')", []).unwrap();
-    drop(database);
+    database::edit(app.directory.path(), "UPDATE operations SET document = replace(document, 'nobody', 'any')");
     let app = app.restart().await;
     app.get("/verify/envoy/v1/reports").expecting_5xx().send().await.refused(503, "SERVICE_UNAVAILABLE");
     assert_eq!(app.authority.figures().tampered, 1);

@@ -198,14 +198,13 @@ async fn a_31_what_cannot_be_known_is_no_pass() {
     // The lease is over: the database is asked, and then it is gone.
     app.clock.advance(Duration::from_secs(2));
     assert!(connection.check(&check).await.passes());
-    let database = rusqlite::Connection::open(app.directory.path().join("countersign.db")).unwrap();
-    database.execute_batch("PRAGMA foreign_keys = OFF; ALTER TABLE token RENAME TO hidden").unwrap();
+    database::edit(app.directory.path(), "ALTER TABLE token RENAME TO hidden");
     let message = connection.check(&check).await.message();
     let denied = message.denied.unwrap();
     assert_eq!((message.status.unwrap().code, denied.status.unwrap().code), (14, 503));
     assert_eq!(headers(&denied.headers)["retry-after"], "1");
     assert_eq!(connection.check(&check.clone().authorization(&[])).await.message().status.unwrap().code, 16);
-    database.execute_batch("ALTER TABLE hidden RENAME TO token").unwrap();
+    database::edit(app.directory.path(), "ALTER TABLE hidden RENAME TO token");
     assert!(connection.check(&check).await.passes());
 }
 
