@@ -3,7 +3,7 @@
 use countersign::domain::{Action, AuditQuery, PageLimit, RecordedEntry, TokenId};
 use serde_json::{Value, json};
 
-use crate::support::{BLIPS, GRID, TestApp, operator};
+use crate::support::{BLIPS, GRID, TestApp, database, operator};
 
 async fn entries(app: &TestApp, query: AuditQuery) -> Vec<RecordedEntry> {
     app.authority.list_audit(&operator(), query).await.unwrap().0
@@ -121,11 +121,10 @@ async fn l_03_a_name_forges_nothing() {
 async fn l_01_without_its_entry_nothing_is_changed() {
     let app = TestApp::new().await;
     let token = app.token("a", &["VIEW"]).await;
-    let database = rusqlite::Connection::open(app.directory.path().join("countersign.db")).unwrap();
-    database.execute_batch("CREATE TRIGGER no_audit BEFORE INSERT ON audit BEGIN SELECT raise(ABORT, 'told to fail'); END").unwrap();
+    database::refuse_inserts(app.directory.path(), "audit");
     app.post(GRID).json(&json!({ "name": "b", "permissions": ["VIEW"] })).expecting_5xx().send().await.refused(503, "SERVICE_UNAVAILABLE");
     app.delete(&format!("{GRID}/{}", token.id)).expecting_5xx().send().await.refused(503, "SERVICE_UNAVAILABLE");
-    database.execute_batch("DROP TRIGGER no_audit").unwrap();
+    database::allow_inserts(app.directory.path(), "audit");
     let list = app.get(GRID).send().await.expect(200).json();
     assert_eq!(list["totalCount"], 2);
     app.get(GRID).auth(&token).send().await.expect(200);

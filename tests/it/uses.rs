@@ -10,7 +10,7 @@ use countersign::{
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::support::{GRID, Pair, TestApp, open, operator};
+use crate::support::{GRID, Pair, TestApp, database, open, operator};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -43,13 +43,11 @@ async fn use_by(authority: &Authority, token: &Pair, times: usize) {
 }
 
 fn sql(app: &TestApp, sql: &str) {
-    let database = rusqlite::Connection::open(app.directory.path().join("countersign.db")).unwrap();
-    database.execute_batch(&format!("PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON; {sql}")).unwrap();
+    database::edit_unchecked(app.directory.path(), sql);
 }
 
-fn number(app: &TestApp, sql: &str) -> u64 {
-    let database = rusqlite::Connection::open(app.directory.path().join("countersign.db")).unwrap();
-    database.query_row(sql, [], |row| row.get(0)).unwrap()
+fn number(app: &TestApp, sql: &str) -> i64 {
+    database::number(app.directory.path(), sql)
 }
 
 #[tokio::test]
@@ -219,14 +217,14 @@ async fn what_could_not_be_written_is_written_later_and_once() {
     let token = app.token("a", &["VIEW"]).await;
     use_by(&app.authority, &token, 2).await;
     // The last of the three tables: the first two must not keep what they got.
-    sql(&app, "CREATE TRIGGER no_use BEFORE INSERT ON use_day BEGIN SELECT raise(ABORT, 'told to fail'); END");
+    database::refuse_inserts(app.directory.path(), "use_day");
     for round in 0..3 {
         assert!(app.authority.flush().await.is_err());
         assert_eq!(told(&app, &token).await.last_hour(), 2 + round);
         use_by(&app.authority, &token, 1).await;
     }
     assert_eq!(number(&app, "SELECT (SELECT count(*) FROM use_quarter) + (SELECT count(*) FROM token_use)"), 0);
-    sql(&app, "DROP TRIGGER no_use");
+    database::allow_inserts(app.directory.path(), "use_day");
     for _ in 0..2 {
         app.authority.flush().await.unwrap();
         let told = told(&app, &token).await;
@@ -240,7 +238,7 @@ async fn hours_without_a_write_are_kept_more_coarsely() {
     let app = TestApp::new().await;
     let token = app.token("a", &["VIEW"]).await;
     app.clock.set_wall(BEFORE_MIDNIGHT - 3 * 3_600_000);
-    sql(&app, "CREATE TRIGGER no_use BEFORE INSERT ON use_day BEGIN SELECT raise(ABORT, 'told to fail'); END");
+    database::refuse_inserts(app.directory.path(), "use_day");
     for _ in 0..300 {
         use_by(&app.authority, &token, 2).await;
         assert!(app.authority.flush().await.is_err());
@@ -250,7 +248,7 @@ async fn hours_without_a_write_are_kept_more_coarsely() {
     let by_day = |told: &TokenUse| told.days.iter().map(|(at, uses)| (at.to_string()[..10].to_owned(), *uses)).collect::<Vec<_>>();
     let before = told(&app, &token).await;
     assert_eq!((before.minutes.len(), by_day(&before)), (120, expected.into()));
-    sql(&app, "DROP TRIGGER no_use");
+    database::allow_inserts(app.directory.path(), "use_day");
     let app = app.restart().await;
     let after = told(&app, &token).await;
     assert_eq!((&after.minutes, by_day(&after)), (&before.minutes, by_day(&before)));
@@ -289,11 +287,12 @@ async fn z_11_edited_counts_block_nothing() {
     let token = app.token("a", &["VIEW"]).await;
     use_by(&app.authority, &token, 1).await;
     app.authority.flush().await.unwrap();
+    let full = format!("UPDATE use_quarter SET minutes = x'{}'", "7f".repeat(60));
     for edit in [
         "UPDATE use_day SET uses = 9223372036854775807",
         "UPDATE use_day SET uses = -5",
         "UPDATE use_quarter SET minutes = x'ffffffffff'",
-        "UPDATE use_quarter SET minutes = CAST(replace(hex(zeroblob(60)), '00', char(127)) AS BLOB)",
+        &full,
         "UPDATE use_quarter SET minutes = x''",
         "UPDATE token_use SET last_used_at = -1",
         "UPDATE token_use SET last_used_at = 9223372036854775807",
@@ -356,6 +355,6 @@ async fn operators_are_told_of_tokens_that_are_there_and_only_told() {
     }
     // Not where the customers are.
     app.get(&path).send().await.refused(404, "REFERENCE_NOT_FOUND");
-    sql(&app, "DROP TABLE use_day");
+    database::edit(app.directory.path(), "DROP TABLE use_day");
     app.get(&path).expecting_5xx().send_admin().await.refused(503, "SERVICE_UNAVAILABLE");
 }
