@@ -25,12 +25,16 @@ use serde_json::Value;
 use tower::{Layer as _, ServiceExt as _};
 
 use crate::support::{
-    Pair, TestApp,
+    Pair, TestApp, database,
     program::{Server, exchange, run},
 };
 
+fn options(data: &Path) -> VerifierOptions {
+    VerifierOptions { database: database::url_of(data), ..VerifierOptions::new(data) }
+}
+
 async fn open(data: &Path) -> Verifier {
-    let options = VerifierOptions { lease: Duration::from_millis(200), ..VerifierOptions::new(data) };
+    let options = VerifierOptions { lease: Duration::from_millis(200), ..options(data) };
     Verifier::open(options).await.unwrap()
 }
 
@@ -130,7 +134,7 @@ async fn the_layer_lets_through_and_refuses_as_verify_does() {
 async fn axum_takes_the_layer_as_any_other() {
     let app = TestApp::new().await;
     // It reads the feed once a second; the token is asked for before that, so the layer has to wait for the database.
-    let options = VerifierOptions { lease: Duration::from_secs(4), ..VerifierOptions::new(app.directory.path()) };
+    let options = VerifierOptions { lease: Duration::from_secs(4), ..options(app.directory.path()) };
     let verifier = Verifier::open(options).await.unwrap();
     let view = app.token("view", &["VIEW"]).await;
     let who = |Extension(proven): Extension<Proven>| async move { proven.client_id.to_string() };
@@ -215,8 +219,7 @@ async fn where_it_cannot_be_known_nobody_passes() {
     let verifier = open(app.directory.path()).await;
     let layer = RequirePermission::new(verifier, Permission::View);
     assert_eq!(answer(&layer, &[&app.sandbox.basic()]).await.status(), 200);
-    let database = rusqlite::Connection::open(app.directory.path().join("countersign.db")).unwrap();
-    database.execute_batch("ALTER TABLE token RENAME TO gone; ALTER TABLE audit RENAME TO gone_too").unwrap();
+    database::edit(app.directory.path(), "ALTER TABLE token RENAME TO gone; ALTER TABLE audit RENAME TO gone_too");
     // Believed to the end of the lease; then the database is asked, and can't say.
     let at_last_refused = async {
         loop {
@@ -237,19 +240,25 @@ async fn where_it_cannot_be_known_nobody_passes() {
 async fn a_missing_database_is_an_error_and_stays_missing() {
     let data = tempfile::tempdir().unwrap();
     let refused = async |options: VerifierOptions| Verifier::open(options).await.unwrap_err();
-    let error = refused(VerifierOptions::new(data.path())).await;
-    assert!(error.starts_with(&format!("there is no database in {};", data.path().display())), "{error}");
-    assert_eq!(std::fs::read_dir(data.path()).unwrap().count(), 0);
-    // Nor does an empty file count as one.
-    let file = data.path().join("countersign.db");
-    std::fs::write(&file, "").unwrap();
-    let error = refused(VerifierOptions::new(data.path())).await;
-    assert!(error.starts_with("there is no database in"), "{error}");
-    assert_eq!(std::fs::metadata(file).unwrap().len(), 0);
+    let error = refused(options(data.path())).await;
+    if database::postgres().is_some() {
+        assert!(error.starts_with("there are no tables of countersign in that database;"), "{error}");
+        let tables = "SELECT count(*) FROM information_schema.tables WHERE table_schema = current_schema()";
+        assert_eq!(database::number(data.path(), tables), 0);
+    } else {
+        assert!(error.starts_with(&format!("there is no database in {};", data.path().display())), "{error}");
+        assert_eq!(std::fs::read_dir(data.path()).unwrap().count(), 0);
+        // Nor does an empty file count as one.
+        let file = data.path().join("countersign.db");
+        std::fs::write(&file, "").unwrap();
+        let error = refused(options(data.path())).await;
+        assert!(error.starts_with("there is no database in"), "{error}");
+        assert_eq!(std::fs::metadata(file).unwrap().len(), 0);
+    }
     assert!(!data.path().join("keys.json").exists());
 
     let app = TestApp::new().await;
-    let elsewhere = VerifierOptions { key_file: Some(data.path().join("other.json")), ..VerifierOptions::new(app.directory.path()) };
+    let elsewhere = VerifierOptions { key_file: Some(data.path().join("other.json")), ..options(app.directory.path()) };
     let error = refused(elsewhere).await;
     assert!(error.contains("other.json is missing"), "{error}");
 }
@@ -257,7 +266,7 @@ async fn a_missing_database_is_an_error_and_stays_missing() {
 #[tokio::test]
 async fn a_verifier_has_the_servers_defaults_and_nobody_waits_for_it_long() {
     let app = TestApp::new().await;
-    let options = VerifierOptions::new(app.directory.path());
+    let options = options(app.directory.path());
     let config = Config::layered(&BTreeMap::new(), [], None).unwrap();
     assert_eq!((options.lease, options.flush_interval), (config.lease, config.flush_interval));
     for (lease, flush_interval) in [(0, 1), (4001, 1), (1000, 0)] {
@@ -267,6 +276,11 @@ async fn a_verifier_has_the_servers_defaults_and_nobody_waits_for_it_long() {
     }
     // What others wait for is never less than what is believed here.
     let _verifier = Verifier::open(VerifierOptions { lease: Duration::from_micros(900_100), ..options }).await.unwrap();
+    if database::postgres().is_some() {
+        let leases = |which: &str| database::number(app.directory.path(), &format!("SELECT {which} FROM node"));
+        assert_eq!((leases("count(*)"), leases("min(lease)"), leases("max(lease)")), (2, 901, 1000));
+        return;
+    }
     let running = std::fs::read_dir(app.directory.path().join("running")).unwrap();
     let mut leases: Vec<_> = running.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
     leases.sort();
@@ -276,7 +290,7 @@ async fn a_verifier_has_the_servers_defaults_and_nobody_waits_for_it_long() {
 #[tokio::test(flavor = "multi_thread")]
 async fn closing_writes_the_last_uses() {
     let app = TestApp::new().await;
-    let options = VerifierOptions { flush_interval: Duration::from_secs(3600), ..VerifierOptions::new(app.directory.path()) };
+    let options = VerifierOptions { flush_interval: Duration::from_secs(3600), ..options(app.directory.path()) };
     let verifier = Verifier::open(options).await.unwrap();
     let pair = app.token("a", &["VIEW"]).await;
     let root = Presented::parse_basic(app.sandbox.basic().as_bytes());
