@@ -1,6 +1,6 @@
 //! Pages, cursors and totals, against a filter over a plain list.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, task::Poll, time::Duration};
 
 use countersign::{
     authority::ListTokens,
@@ -140,6 +140,26 @@ async fn c_02_what_was_there_throughout_is_seen_once_whatever_happens_meanwhile(
     let seen: Vec<_> = tokens.iter().map(|token| token.id).filter(|id| there.contains(id)).collect();
     assert_eq!(seen.len(), there.len());
     assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), there);
+}
+
+/// Whoever asks may go away in the middle of it: whoever asks next sees what is so.
+#[tokio::test]
+async fn a_list_that_is_dropped_leaves_nothing_behind() {
+    let app = TestApp::new().await;
+    let reads = reader(&app, &app.sandbox).await;
+    let ask = || app.authority.list_tokens(&reads, list(TokenFilter::default(), None, 1));
+    for waits in 0..20 {
+        let mut asking = Box::pin(ask());
+        let mut waited = 0;
+        let for_a_while = std::future::poll_fn(|context| {
+            waited += 1;
+            if asking.as_mut().poll(context).is_ready() || waited > waits { Poll::Ready(()) } else { Poll::Pending }
+        });
+        for_a_while.await;
+        drop(asking);
+        app.token("a", &["VIEW"]).await;
+        assert_eq!(ask().await.unwrap().total, Some(waits + 2), "dropped after {waits} waits");
+    }
 }
 
 #[tokio::test]
