@@ -11,7 +11,7 @@ use super::{
     with_operations,
 };
 use crate::{
-    support::{Answer, GRID, Listening, Pair, operator},
+    support::{Answer, GRID, Listening, Pair, database, operator},
     verify::{IDENTITY, identity, payments},
 };
 
