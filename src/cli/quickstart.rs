@@ -29,6 +29,10 @@ impl Quickstart {
         }
         let config = settings.config()?;
         let data = config.data.display().to_string();
+        let (made, with) = match config.database {
+            None => (format!("in {data}: a database, a server key"), ""),
+            Some(_) => (format!("tables in the database, in {data} a server key"), " and with COUNTERSIGN_DATABASE set to its URL"),
+        };
         let server = Server::start(config).await?;
         let address = server.listeners.api.local_addr().map(|address| address.to_string()).unwrap_or_default();
         let operator = operator();
@@ -40,18 +44,20 @@ impl Quickstart {
         } else {
             None
         };
-        let text = help(secret.as_ref(), &address, &data);
+        let text = help(secret.as_ref(), &address, &data, [made, with.to_owned()]);
         output::print_once(Output::Text, || text, || serde_json::Value::Null)?;
         server.run().await
     }
 }
 
 /// What to paste next.
-fn help(root: Option<&Issued>, address: &str, data: &str) -> String {
+fn help(root: Option<&Issued>, address: &str, data: &str, [made, with]: [String; 2]) -> String {
     let program = std::env::current_exe().map_or_else(|_| "countersign".to_owned(), |path| path.display().to_string());
     let general = [
         ("@address@", address.to_owned()),
         ("@data@", data.to_owned()),
+        ("@made@", made),
+        ("@with@", with),
         ("@program@", program),
         ("@grid@", format!("http://{address}{}", http::GRID)),
         ("@blips@", format!("http://{address}{}", http::BLIPS)),

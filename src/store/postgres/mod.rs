@@ -32,6 +32,7 @@ pub(crate) struct Postgres {
     connector: Arc<Connector>,
     writer: Writer,
     feed: Feed,
+    beside: Arc<tokio::sync::Mutex<()>>,
     unreadable: Arc<Unreadable>,
 }
 
@@ -65,6 +66,7 @@ impl Postgres {
             writer: Writer::start(Arc::clone(&connector), location.node.clone())?,
             feed: Feed::new(Arc::clone(&connector), location.node.clone()),
             connector,
+            beside: Arc::default(),
             unreadable: Arc::default(),
         })
     }
@@ -262,11 +264,23 @@ impl Postgres {
         self.feed.applied(seq).await;
     }
 
+    /// Changes what is no place of the feed: one such change after the other, and apart from whoever asked. If they go
+    /// away, what they have handed over is written all the same.
+    async fn beside<R, F>(&self, change: impl FnOnce(Readers) -> F) -> Result<R, Error>
+    where
+        R: Send + 'static,
+        F: Future<Output = Result<R, Error>> + Send + 'static,
+    {
+        let (change, turn) = (change(self.readers.clone()), Arc::clone(&self.beside));
+        let in_turn = async move {
+            let _turn = turn.lock().await;
+            change.await
+        };
+        tokio::spawn(in_turn).await.map_err(|e| Error::Unavailable(e.to_string()))?
+    }
+
     pub(super) async fn note_uses(&self, noted: Vec<(TokenId, Use)>) -> Result<(), Error> {
-        // Apart from whoever asked: if they go away, what they have handed over is written all the same.
-        let readers = self.readers.clone();
-        let write = async move { readers.change(async |s| uses::note(s, &noted).await).await };
-        tokio::spawn(write).await.map_err(|e| Error::Unavailable(e.to_string()))?
+        self.beside(|readers| async move { readers.change(async |s| uses::note(s, &noted).await).await }).await
     }
 
     pub(super) async fn find_uses(&self, id: TokenId, at: Timestamp) -> Result<TokenUse, Error> {
@@ -274,11 +288,11 @@ impl Postgres {
     }
 
     pub(super) async fn forget_uses(&self, minutes: Timestamp, days: Timestamp, most: usize) -> Result<bool, Error> {
-        self.readers.change(async |s| uses::forget(s, minutes, days, most).await).await
+        self.beside(move |readers| async move { readers.change(async |s| uses::forget(s, minutes, days, most).await).await }).await
     }
 
     pub(super) async fn expire_replays(&self, secrets: Timestamp, replays: Timestamp) -> Result<(), Error> {
-        self.readers.change(async |s| sql::expire_replays(s, secrets, replays).await).await
+        self.beside(move |readers| async move { readers.change(async |s| sql::expire_replays(s, secrets, replays).await).await }).await
     }
 
     pub(super) async fn probe(&self) -> Result<(), Error> {
