@@ -62,6 +62,9 @@ pub(crate) struct Client {
     stream: Option<TcpStream>,
 }
 
+/// A request that was sent, and whose answer is to be read.
+pub(crate) struct Sent(TcpStream);
+
 impl Client {
     pub(crate) fn of(address: SocketAddr, patience: Duration) -> Self {
         Self { address, patience, stream: None }
@@ -69,31 +72,47 @@ impl Client {
 
     /// Sends a request and reads its whole answer: the status, and the body. `None` if there was none.
     pub(crate) fn ask(&mut self, method: &str, path: &str, basic: &str, body: &str) -> Option<(u16, String)> {
+        let mut sent = self.send(method, path, basic, body)?;
+        let answer = sent.answer(self.patience)?;
+        self.keep(sent);
+        Some(answer)
+    }
+
+    pub(crate) fn send(&mut self, method: &str, path: &str, basic: &str, body: &str) -> Option<Sent> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => {
                 let stream = TcpStream::connect_timeout(&self.address, self.patience).ok()?;
                 stream.set_nodelay(true).ok()?;
-                stream.set_read_timeout(Some(self.patience)).ok()?;
                 stream
             }
         };
         let more =
             if body.is_empty() { String::new() } else { format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()) };
         write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {basic}\r\n{more}\r\n{body}").ok()?;
+        Some(Sent(stream))
+    }
+
+    /// Sends the next request on the connection of one that was answered.
+    pub(crate) fn keep(&mut self, sent: Sent) {
+        self.stream = Some(sent.0);
+    }
+}
+
+impl Sent {
+    /// The status and the body, if they come.
+    pub(crate) fn answer(&mut self, patience: Duration) -> Option<(u16, String)> {
+        self.0.set_read_timeout(Some(patience)).ok()?;
         let (mut answer, mut bytes) = (Vec::new(), [0; 4096]);
         loop {
-            let count = stream.read(&mut bytes).ok().filter(|count| *count > 0)?;
+            let count = self.0.read(&mut bytes).ok().filter(|count| *count > 0)?;
             answer.extend_from_slice(&bytes[..count]);
             let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
             let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
-            let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned());
-            let length: usize = field("content-length:").and_then(|length| length.parse().ok()).unwrap_or(0);
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+            let length: usize = length.and_then(|length| length.trim().parse().ok()).unwrap_or(0);
             if answer.len() >= end + 4 + length {
                 let status = head.split(' ').nth(1)?.parse().ok()?;
-                if field("connection:").as_deref() != Some("close") {
-                    self.stream = Some(stream);
-                }
                 return Some((status, String::from_utf8_lossy(&answer[end + 4..]).into_owned()));
             }
         }
