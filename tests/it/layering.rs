@@ -1,6 +1,7 @@
 //! Facts about the source that reviewers rely on: who may use whom, and where things have their one home.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -186,5 +187,39 @@ fn b_05_no_credential_is_committed() {
                 assert!(seeded || !secret.ends_with(&crate::credential::checksum(&secret[..54])), "{file} holds a secret");
             }
         }
+    }
+}
+
+/// The tables of a migration, each with its columns in order.
+fn tables(sql: &str) -> BTreeMap<String, Vec<String>> {
+    let mut tables = BTreeMap::new();
+    for table in sql.split("CREATE TABLE ").skip(1) {
+        let (name, rest) = table.split_once(" (\n").unwrap();
+        let lines = rest.split("\n)").next().unwrap().lines().map(str::trim_start);
+        let columns = lines.filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase())).map(|line| line.split(' ').next().unwrap());
+        tables.insert(name.to_owned(), columns.map(str::to_owned).collect());
+    }
+    tables
+}
+
+/// What one database keeps, the other keeps too.
+#[test]
+fn migrations_are_the_same_in_both_trees() {
+    let folder = |database: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(database);
+    let names = |database: &str| {
+        let mut names: Vec<_> = fs::read_dir(folder(database)).unwrap().map(|file| file.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names("sqlite"), names("postgres"));
+    for name in names("sqlite") {
+        let [sqlite, mut postgres] =
+            ["sqlite", "postgres"].map(|database| tables(&fs::read_to_string(folder(database).join(&name)).unwrap()));
+        // What files and locks do elsewhere.
+        for own in ["feed", "node"] {
+            postgres.remove(own);
+        }
+        assert_eq!(sqlite, postgres, "{name:?}");
+        assert!(sqlite.len() >= 12 && sqlite["token"].len() == 10, "{name:?}: the tables were not found");
     }
 }
