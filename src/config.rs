@@ -424,10 +424,11 @@ impl Config {
                 ));
             }
         }
-        if config.request_timeout <= config.lease + config.body_timeout {
-            layers
-                .problems
-                .push("request_timeout must be longer than lease and body_timeout together, or a revoke could not be answered".to_owned());
+        if config.request_timeout <= config.lease + config.lease / 5 + config.body_timeout {
+            layers.problems.push(
+                "request_timeout must be longer than lease, a fifth of it and body_timeout together, or a revoke could not be answered"
+                    .to_owned(),
+            );
         }
         if layers.problems.is_empty() { Ok(config) } else { Err(Problems(layers.problems)) }
     }

@@ -24,6 +24,7 @@ use std::{
 use arc_swap::ArcSwap;
 use constant_time_eq::constant_time_eq_n;
 
+use super::defect::Defect;
 use crate::{
     domain::{Environment, Permissions, PlatformId, TokenId},
     store::{PlatformRecord, Record},
@@ -327,6 +328,7 @@ impl Index {
         let table = self.table.load();
         match table.find(low, digest) {
             Ok(slot) if ended => self.end_slot(slot),
+            Ok(slot) if Defect::Join.is_seeded() => drop(slot.state.fetch_and(!ENDED, Ordering::SeqCst)),
             Ok(_) => {}
             Err(empty) => {
                 let platform = self.platform_place(changing, token.scope.platform);

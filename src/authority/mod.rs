@@ -16,6 +16,7 @@ mod assertion;
 mod attempts;
 mod clock;
 mod cursor;
+mod defect;
 mod denials;
 mod digester;
 mod entropy;

@@ -263,7 +263,7 @@ fn percentile(mut all: Vec<Duration>, percent: usize) -> f64 {
     all.get((all.len() * percent / 100).min(all.len().saturating_sub(1))).map_or(0.0, |time| time.as_secs_f64() * 1e3)
 }
 
-fn prove(nodes: usize, revocations: u64, fault: Fault, more: &[String]) -> bool {
+fn prove(nodes: usize, revocations: u64, fault: Fault, more: &[String], defect: Option<&str>) -> bool {
     let cluster = Cluster::start(&[]);
     let data = tempfile::tempdir().unwrap();
     let direct = cluster.url_at(cluster.port);
@@ -279,7 +279,7 @@ fn prove(nodes: usize, revocations: u64, fault: Fault, more: &[String]) -> bool 
     let start = |_| {
         let proxy = Proxy::to(cluster.port);
         let url = cluster.url_at(proxy.port);
-        Node::start(data.path(), proxy, &url, more)
+        Node::start(data.path(), proxy, &url, more, defect)
     };
     let proof = Proof {
         began: Instant::now(),
@@ -334,6 +334,7 @@ fn prove(nodes: usize, revocations: u64, fault: Fault, more: &[String]) -> bool 
 
 fn main() -> ExitCode {
     let (mut nodes, mut revocations, mut faults, mut more) = (3, 24, vec![Fault::None, Fault::Cut, Fault::Stop], Vec::new());
+    let mut defect = None;
     // A runner that asks for the tests in it.
     if std::env::args().any(|argument| argument == "--list") {
         if !std::env::args().any(|argument| argument == "--ignored") {
@@ -352,11 +353,13 @@ fn main() -> ExitCode {
                 faults = FAULTS.iter().filter(|(known, _)| name == "all" || name == *known).map(|(_, fault)| *fault).collect();
                 assert!(!faults.is_empty(), "faults are {:?} and all", FAULTS.map(|(name, _)| name));
             }
+            // A build with the feature `defects` has this one, and the proof must fail.
+            "--defect" => defect = Some(value()),
             "--lease" => more.extend(["--lease".to_owned(), value()]),
             // What `cargo test` says to every test program.
             _ => {}
         }
     }
-    let held = faults.into_iter().map(|fault| prove(nodes, revocations, fault, &more)).filter(|held| !held).count() == 0;
+    let held = faults.into_iter().map(|fault| prove(nodes, revocations, fault, &more, defect.as_deref())).filter(|held| !held).count() == 0;
     if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

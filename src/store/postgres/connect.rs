@@ -1,6 +1,14 @@
 //! Reaching the database: its URL, TLS, and what every session is told before it does anything.
 
-use std::{net::IpAddr, str::FromStr as _, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    str::FromStr as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use rustls::{
     ClientConfig, RootCertStore,
@@ -12,14 +20,16 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{Error, session::Session};
 
-/// How long a connection may take, unless the URL says otherwise.
-const CONNECT: Duration = Duration::from_secs(2);
+/// How long reaching all hosts of the URL may take, unless it says how long one may.
+const CONNECT: Duration = Duration::from_millis(1500);
+/// How long it may take until a session is ready.
+const READY: Duration = Duration::from_secs(4);
 /// After how long without an answer a connection is given up.
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// What a session is told. The deadlines are the database's own, for statements of processes that are gone: nobody may hold
 /// the feed's row for longer.
-const SESSION: &str = "SET statement_timeout = '5s'; SET lock_timeout = '4s'; SET idle_in_transaction_session_timeout = '5s'";
+const SESSION: &str = "SET statement_timeout = '5s'; SET lock_timeout = '2500ms'; SET idle_in_transaction_session_timeout = '1500ms'";
 
 /// How to reach the database.
 pub(super) struct Connector {
@@ -45,10 +55,16 @@ impl Connector {
         let url = if rest.is_empty() { place.to_owned() } else { format!("{place}?{}", rest.join("&")) };
         // The library's own message could repeat a part of the URL.
         let mut config = Config::from_str(&url).map_err(|_| unfit("is not one of PostgreSQL".to_owned()))?;
-        let here = config.get_hosts().iter().all(|host| match host {
-            Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
-            Host::Unix(_) => true,
-        });
+        if place.matches('@').count() > 1 {
+            return Err(unfit("has more than one @; one in a password is written %40".to_owned()));
+        }
+        let addresses_here = config.get_hostaddrs().iter().all(IpAddr::is_loopback);
+        let here = addresses_here
+            && !config.get_hosts().is_empty()
+            && config.get_hosts().iter().all(|host| match host {
+                Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
+                Host::Unix(_) => true,
+            });
         let tls = match (mode, here) {
             (Some("disable"), _) | (None, true) => None,
             (Some("verify-full"), _) | (None, false) => Some(tls(roots)?),
@@ -60,7 +76,7 @@ impl Connector {
         };
         config.ssl_mode(if tls.is_some() { tokio_postgres::config::SslMode::Require } else { tokio_postgres::config::SslMode::Disable });
         if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT);
+            config.connect_timeout(CONNECT / u32::try_from(config.get_hosts().len().max(1)).unwrap_or(u32::MAX));
         }
         config.keepalives_idle(SILENCE).tcp_user_timeout(SILENCE).application_name("countersign");
         // Of several hosts, the one that takes changes: a standby may be behind, and would not know of a revoke.
@@ -70,20 +86,26 @@ impl Connector {
 
     /// A new session; `heard` is told of each notification that it gets.
     pub(super) async fn connect(&self, heard: Option<Arc<Notify>>) -> Result<Session, Error> {
+        let late = || Err(Error::Unavailable("the database did not answer in time".to_owned()));
+        tokio::time::timeout(READY, Box::pin(self.connect_at_last(heard))).await.unwrap_or_else(|_| late())
+    }
+
+    async fn connect_at_last(&self, heard: Option<Arc<Notify>>) -> Result<Session, Error> {
+        let warned = Arc::<AtomicBool>::default();
         let client = match &self.tls {
             Some(tls) => {
                 let (client, connection) = self.config.connect(tls.clone()).await?;
-                drive(connection, heard);
+                drive(connection, heard, Arc::clone(&warned));
                 client
             }
             None => {
                 let (client, connection) = self.config.connect(NoTls).await?;
-                drive(connection, heard);
+                drive(connection, heard, Arc::clone(&warned));
                 client
             }
         };
         settle(&client).await?;
-        Ok(Session::new(client))
+        Ok(Session::new(client, warned))
     }
 }
 
@@ -102,15 +124,20 @@ async fn settle(client: &Client) -> Result<(), Error> {
 }
 
 /// Moves a connection's bytes until it ends.
-fn drive<T>(mut connection: Connection<Socket, T>, heard: Option<Arc<Notify>>)
+fn drive<T>(mut connection: Connection<Socket, T>, heard: Option<Arc<Notify>>, warned: Arc<AtomicBool>)
 where
     T: TlsStream + Unpin + Send + 'static,
 {
     tokio::spawn(async move {
         // Its errors reach whoever waits for an answer.
         while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
-            if let (AsyncMessage::Notification(_), Some(heard)) = (message, &heard) {
-                heard.notify_one();
+            match (message, &heard) {
+                (AsyncMessage::Notification(_), Some(heard)) => heard.notify_one(),
+                (AsyncMessage::Notice(notice), _) if notice.severity() == "WARNING" => {
+                    tracing::warn!(notice = notice.message(), "the database warns");
+                    warned.store(true, Ordering::SeqCst);
+                }
+                _ => {}
             }
         }
     });
@@ -158,14 +185,18 @@ mod tests {
             ("postgres://me@db.internal/db?sslmode=require", None),
             ("postgres://me@db.internal/db?sslmode=prefer", None),
             ("postgres://me:secret@[oops/db", None),
+            ("postgres://me:pa@ss@localhost/db", None),
         ] {
             let parsed = Connector::parse(url);
             assert_eq!(parsed.as_ref().ok().map(|connector| connector.tls.is_some()), by_tls, "{url}");
             assert!(!parsed.err().map(|e| e.to_string()).unwrap_or_default().contains("secret"));
         }
-        for url in
-            ["postgres://me@db.internal/db", "postgres://me@localhost,db.internal/db", "postgres://me@localhost/db?sslmode=verify-full"]
-        {
+        for url in [
+            "postgres://me@db.internal/db",
+            "postgres://me@localhost,db.internal/db",
+            "postgres://me@localhost/db?hostaddr=10.0.0.5",
+            "postgres://me@localhost/db?sslmode=verify-full",
+        ] {
             let url = format!("{url}{}{roots}", if url.contains('?') { '&' } else { '?' });
             assert!(Connector::parse(&url).err().unwrap().to_string().contains("/nowhere.pem"), "{url}");
         }

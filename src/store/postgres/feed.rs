@@ -10,6 +10,7 @@
 //! gone, stopped or cut off, believes nothing either when its lease is over.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,7 +20,7 @@ use uuid::Uuid;
 
 use super::{Error, connect::Connector, session::Session, sql};
 use crate::{
-    domain::{Action, PlatformId},
+    domain::Action,
     store::{Changes, Unreadable, is_creation},
 };
 
@@ -77,8 +78,9 @@ impl Feed {
             "INSERT INTO node (id, lease, followed, seen_at) VALUES ($1, $2, 0, {NOW}) \
              ON CONFLICT (id) DO UPDATE SET lease = excluded.lease, seen_at = excluded.seen_at, suspect = NULL"
         );
-        // Rounded up: whoever waits for us must not wait too short a time.
-        let millis = i64::try_from(lease.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
+        // A fifth more than is believed: clocks that are being corrected go at different speeds, by less than that.
+        let waited_for = lease + lease / 5 + Duration::from_millis(10);
+        let millis = i64::try_from(waited_for.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
         s.execute(&sql, &[&self.node, &millis]).await?;
         let before = self.presence().take();
         let (seen, suspecting) = before.map_or((Duration::ZERO, None), |before| (before.seen, before.suspecting));
@@ -87,9 +89,12 @@ impl Feed {
     }
 
     /// Takes this process's row away. It must not believe its index any more.
-    pub(super) async fn depart(&self, s: &Session) -> Result<(), Error> {
+    pub(super) async fn depart(&self) -> Result<(), Error> {
         *self.presence() = None;
-        s.execute("DELETE FROM node WHERE id = $1", &[&self.node]).await.map(drop)
+        let held = self.session.lock().await;
+        let Some(session) = held.as_ref() else { return Ok(()) };
+        let gone = tokio::time::timeout(DEADLINE, session.execute("DELETE FROM node WHERE id = $1", &[&self.node])).await;
+        gone.unwrap_or_else(|_| Err(late())).map(drop)
     }
 
     /// The longest lease of any other process that has not followed the feed up to `seq`.
@@ -102,15 +107,18 @@ impl Feed {
 
     /// Says that everything up to `seq` is applied.
     pub(super) async fn applied(&self, seq: u64) {
-        let held = self.session.lock().await;
+        let mut held = self.session.lock().await;
         if let (Some(session), Ok(seq)) = (held.as_ref(), i64::try_from(seq)) {
-            // Not to the disk: after a crash it is as if it had not been said, and somebody waits a little longer.
-            let sql = "UPDATE node SET followed = greatest(followed, $2) WHERE id = $1";
-            let said = async {
-                session.run("SET synchronous_commit = off").await?;
-                session.execute(sql, &[&self.node, &seq]).await
-            };
-            let _ = tokio::time::timeout(DEADLINE, said).await;
+            // This alone not to the disk: after a crash it is as if it had not been said, and somebody waits a little longer.
+            let sql = format!(
+                "BEGIN; SET LOCAL synchronous_commit = off; \
+                 UPDATE node SET followed = greatest(followed, {seq}) WHERE id = '{}'; COMMIT",
+                self.node
+            );
+            let said = tokio::time::timeout(DEADLINE, session.run(&sql)).await;
+            if !matches!(said, Ok(Ok(()))) {
+                *held = None;
+            }
         }
     }
 
@@ -127,7 +135,6 @@ impl Feed {
             let changes = self.read(&session, seq, now, unreadable).await?;
             Ok((session, changes))
         };
-        let late = || Error::Unavailable("the database did not answer in time".to_owned());
         let (session, changes) = tokio::time::timeout(DEADLINE, read).await.unwrap_or_else(|_| Err(late()))?;
         *held = Some(session);
         Ok(changes)
@@ -143,7 +150,10 @@ impl Feed {
     }
 
     async fn read(&self, s: &Session, seq: u64, now: Duration, unreadable: &Unreadable) -> Result<Changes, Error> {
-        self.tend(s, now).await?;
+        // Nothing that is proven rests on it.
+        if let Err(e) = self.tend(s, now).await {
+            tracing::warn!(cause = %e, "cannot see to the rows of nodes");
+        }
         let after = i64::try_from(seq).unwrap_or(i64::MAX);
         let mut rows = s.rows(READ, &[&after, &self.node, &PAGE]).await?;
         let presence = self.presence().clone();
@@ -174,7 +184,7 @@ impl Feed {
             if let Some(id) = row.try_get::<_, Option<Uuid>>(4)? {
                 tokens.push(id);
             } else if let Some(id) = row.try_get::<_, Option<Uuid>>(5)? {
-                platforms.push((changes.through, PlatformId(id)));
+                platforms.push((id, changes.through));
             } else if row.try_get::<_, &str>(6)? == Action::OperationsLoad.name() {
                 changes.operations = sql::find_operations(s).await?.map(|operations| (changes.through, operations));
             }
@@ -183,8 +193,12 @@ impl Feed {
         if !tokens.is_empty() {
             changes.tokens = sql::find_tokens(s, &tokens, unreadable).await?;
         }
-        for (place, id) in platforms {
-            changes.platforms.extend(sql::find_platform(s, id).await?.map(|record| (place, record)));
+        if !platforms.is_empty() {
+            // Where a platform was changed twice, what stands there now is of the later place.
+            let latest: BTreeMap<_, _> = platforms.into_iter().collect();
+            let ids: Vec<_> = latest.keys().copied().collect();
+            let found = sql::find_platforms(s, &ids).await?;
+            changes.platforms = found.into_iter().filter_map(|record| Some((*latest.get(&record.platform.id.0)?, record))).collect();
         }
         Ok(changes)
     }
@@ -201,8 +215,10 @@ impl Feed {
             s.execute("DELETE FROM node WHERE suspect = $1", &[&self.node]).await?;
             suspecting = None;
         } else if suspecting.is_none() {
-            let suspect =
-                format!("UPDATE node SET suspect = $1 WHERE suspect IS NULL AND id <> $1 AND seen_at < {NOW} - $2 RETURNING lease");
+            let suspect = format!(
+                "UPDATE node SET suspect = $1 WHERE id <> $1 AND seen_at < {NOW} - $2 AND (suspect IS NULL OR suspect = $1 \
+                 OR NOT EXISTS (SELECT 1 FROM node other WHERE other.id = node.suspect)) RETURNING lease"
+            );
             let gone = i64::try_from(GONE.as_millis()).unwrap_or(i64::MAX);
             let leases = s.rows(&suspect, &[&self.node, &gone]).await?;
             let longest = leases.iter().map(|row| row.try_get::<_, i64>(0)).collect::<Result<Vec<_>, _>>()?.into_iter().max();
@@ -211,4 +227,8 @@ impl Feed {
         *self.presence() = Some(Presence { seen: now, suspecting, ..presence });
         Ok(())
     }
+}
+
+fn late() -> Error {
+    Error::Unavailable("the database did not answer in time".to_owned())
 }

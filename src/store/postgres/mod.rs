@@ -42,14 +42,28 @@ impl fmt::Debug for Postgres {
     }
 }
 
+/// An error in words, with what is behind it.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// Whether a transaction that ended so was surely not committed.
+fn is_undone(code: &SqlState) -> bool {
+    let (class, unknown) = (&code.code()[..2], *code == SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN);
+    (class == "40" || class == "23") && !unknown
+}
+
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
         // The message of the server, which is about the statement, or of the library; never the row or the URL.
-        let cause = error.as_db_error().map_or_else(|| error.to_string(), |e| format!("{} ({})", e.message(), e.code().code()));
+        let cause = error.as_db_error().map_or_else(|| with_causes(&error), |e| format!("{} ({})", e.message(), e.code().code()));
         match error.code() {
             Some(code) if *code == SqlState::DISK_FULL => Self::Full,
             Some(code) if *code == SqlState::DATA_CORRUPTED || *code == SqlState::INDEX_CORRUPTED => Self::Corrupt(cause),
-            Some(code) if code.code().starts_with("40") || *code == SqlState::LOCK_NOT_AVAILABLE => Self::Contended(cause),
+            Some(code) if code.code().starts_with("40") && is_undone(code) || *code == SqlState::LOCK_NOT_AVAILABLE => {
+                Self::Contended(cause)
+            }
             _ => Self::Unavailable(cause),
         }
     }
@@ -239,7 +253,7 @@ impl Postgres {
     }
 
     pub(super) async fn depart(&self) -> Result<(), Error> {
-        self.readers.read(async |s| self.feed.depart(s).await).await
+        self.feed.depart().await
     }
 
     /// Waits until every other process has said that it has followed, or believes nothing any more that it did not.

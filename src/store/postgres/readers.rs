@@ -33,7 +33,8 @@ impl Manager for Sessions {
     }
 }
 
-/// A session in the middle of a transaction. Dropped there, it is ended: whoever got it next would read what was true then.
+/// A session in the middle of something. Dropped there, it is ended: whoever got it next would wait for what nobody waits
+/// for any more, or read what was true when a transaction began.
 struct Begun(Option<Object<Sessions>>);
 
 impl Drop for Begun {
@@ -56,7 +57,14 @@ impl Readers {
 
     /// Runs statements that each stand for themselves.
     pub(super) async fn read<R>(&self, read: impl AsyncFnOnce(&Session) -> Result<R, Error>) -> Result<R, Error> {
-        in_time(async { read(&*self.session().await?).await }).await
+        let finish = async {
+            let mut begun = Begun(Some(self.session().await?));
+            let Some(session) = &begun.0 else { unreachable!("it was just put there") };
+            let result = read(session).await;
+            drop(begun.0.take());
+            result
+        };
+        in_time(finish).await
     }
 
     /// Reads several things of one state of the database.

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio_postgres::{
@@ -19,11 +22,13 @@ pub(super) type Values<'v> = &'v [&'v (dyn ToSql + Sync)];
 pub(super) struct Session {
     client: Client,
     prepared: Mutex<HashMap<String, Statement>>,
+    warned: Arc<AtomicBool>,
 }
 
 impl Session {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client, prepared: Mutex::default() }
+    /// `warned` is set when the database warns of something.
+    pub(super) fn new(client: Client, warned: Arc<AtomicBool>) -> Self {
+        Self { client, prepared: Mutex::default(), warned }
     }
 
     /// Whether it has ended.
@@ -74,11 +79,13 @@ impl Session {
 
     /// Commits. `Err(None)` where nobody knows whether it did.
     pub(super) async fn commit(&self) -> Result<(), Option<Error>> {
+        self.warned.store(false, Ordering::SeqCst);
         self.client.batch_execute("COMMIT").await.map_err(|error| {
             // Only these say that nothing was: whatever else ended it may have come behind the commit.
-            let undone = error.code().is_some_and(|code| code.code().starts_with("40") || code.code().starts_with("23"));
-            undone.then(|| error.into())
-        })
+            error.code().is_some_and(super::is_undone).then(|| error.into())
+        })?;
+        // The database's way of saying that it is committed there, but perhaps nowhere else.
+        if self.warned.load(Ordering::SeqCst) { Err(None) } else { Ok(()) }
     }
 
     /// The rows as they come.

@@ -209,6 +209,11 @@ pub(super) async fn find_platform(s: &Session, id: PlatformId) -> Result<Option<
     row.map(|row| platform(&row)).transpose()
 }
 
+/// Those of these platforms that there are.
+pub(super) async fn find_platforms(s: &Session, ids: &[Uuid]) -> Result<Vec<PlatformRecord>, Error> {
+    s.rows(&format!("SELECT {PLATFORM} FROM platform p WHERE p.id = ANY($1)"), &[&ids]).await?.iter().map(platform).collect()
+}
+
 pub(super) async fn list_platforms(s: &Session) -> Result<Vec<PlatformRecord>, Error> {
     s.rows(&format!("SELECT {PLATFORM} FROM platform p ORDER BY p.id"), &[]).await?.iter().map(platform).collect()
 }

@@ -131,7 +131,7 @@ impl Writer {
         // Made where it runs: what its jobs do need not travel between threads.
         let write = move || {
             runtime.block_on(async {
-                let mut writing = Writing { connector, node, session: None };
+                let mut writing = Writing { connector, node, session: None, noted: false };
                 loop {
                     let jobs = theirs.next().await;
                     if jobs.is_empty() {
@@ -206,6 +206,8 @@ impl Drop for Writer {
 
 /// What became of a transaction that was not committed.
 enum Failed {
+    /// It was not even begun: the database can't be reached, or somebody else holds the feed.
+    NotBegun(Error),
     /// Nothing of it was.
     RolledBack(Error),
     /// Perhaps it was after all.
@@ -217,6 +219,8 @@ struct Writing {
     connector: Arc<Connector>,
     node: String,
     session: Option<Session>,
+    /// Whether there is something that others have not been told of.
+    noted: bool,
 }
 
 impl Writing {
@@ -224,19 +228,35 @@ impl Writing {
         match self.transaction(&mut jobs).await {
             Ok(inserted) => answer(jobs, inserted),
             Err(Failed::RolledBack(_)) if jobs.len() > 1 => {
-                for job in jobs {
-                    self.commit_alone(job).await;
+                let mut jobs = jobs.into_iter();
+                while let Some(job) = jobs.next() {
+                    let mut alone = vec![job];
+                    match self.transaction(&mut alone).await {
+                        Ok(inserted) => answer(alone, inserted),
+                        Err(Failed::RolledBack(error)) => fail(alone, &error),
+                        // The others would wait for the same, one after the other.
+                        Err(Failed::NotBegun(error) | Failed::Unknown(error)) => {
+                            fail(alone.into_iter().chain(jobs.by_ref()), &error);
+                        }
+                    }
                 }
             }
-            Err(Failed::RolledBack(error) | Failed::Unknown(error)) => jobs.into_iter().for_each(|job| job.fail(error.copy())),
+            Err(Failed::NotBegun(error) | Failed::RolledBack(error) | Failed::Unknown(error)) => fail(jobs, &error),
         }
+        self.hurry_others().await;
     }
 
-    async fn commit_alone(&mut self, job: Job) {
-        let mut alone = vec![job];
-        match self.transaction(&mut alone).await {
-            Ok(inserted) => answer(alone, inserted),
-            Err(Failed::RolledBack(error) | Failed::Unknown(error)) => alone.into_iter().for_each(|job| job.fail(error.copy())),
+    /// Tells other processes that there is something new, if there is. Nobody waits for it: they find it in any case.
+    async fn hurry_others(&mut self) {
+        if !std::mem::take(&mut self.noted) {
+            return;
+        }
+        if let Some(session) = &self.session {
+            // A database that has no notifications says so, and that is all.
+            let told = tokio::time::timeout(DEADLINE, session.run("NOTIFY countersign")).await;
+            if told.is_err() {
+                self.session = None;
+            }
         }
     }
 
@@ -246,7 +266,7 @@ impl Writing {
         loop {
             tries += 1;
             match self.try_transaction(jobs).await {
-                Err(Failed::RolledBack(Error::Contended(_))) if tries < TRIES => {}
+                Err(Failed::NotBegun(Error::Contended(_)) | Failed::RolledBack(Error::Contended(_))) if tries < TRIES => {}
                 result => return result,
             }
         }
@@ -255,10 +275,7 @@ impl Writing {
     async fn try_transaction(&mut self, jobs: &mut [Job]) -> Result<Vec<Inserted>, Failed> {
         let session = match self.session.take().filter(|session| !session.is_over()) {
             Some(session) => session,
-            None => {
-                let connected = tokio::time::timeout(DEADLINE, self.connector.connect(None)).await;
-                connected.unwrap_or_else(|_| Err(late())).map_err(Failed::RolledBack)?
-            }
+            None => self.connector.connect(None).await.map_err(Failed::NotBegun)?,
         };
         let run = AssertUnwindSafe(run(&session, &self.node, jobs)).catch_unwind();
         let result = match tokio::time::timeout(DEADLINE, run).await {
@@ -269,20 +286,18 @@ impl Writing {
         };
         match result {
             Ok((inserted, noted)) => {
-                // Only hurries the others, and nobody waits for it.
-                if !noted || session.run("NOTIFY countersign").await.is_ok() {
-                    self.session = Some(session);
-                }
+                self.noted |= noted;
+                self.session = Some(session);
                 Ok(inserted)
             }
-            Err(Failed::RolledBack(error)) => {
+            Err(Failed::Unknown(error)) => Err(Failed::Unknown(error)),
+            Err(failed) => {
                 // What can't be rolled back ends with its session.
                 if tokio::time::timeout(DEADLINE, session.run("ROLLBACK")).await.is_ok_and(|done| done.is_ok()) {
                     self.session = Some(session);
                 }
-                Err(Failed::RolledBack(error))
+                Err(failed)
             }
-            unknown => unknown.map(|(inserted, _)| inserted),
         }
     }
 }
@@ -292,7 +307,7 @@ fn late() -> Error {
 }
 
 async fn run(session: &Session, node: &str, jobs: &mut [Job]) -> Result<(Vec<Inserted>, bool), Failed> {
-    let mut batch = Batch::begin(session, node).await.map_err(Failed::RolledBack)?;
+    let mut batch = Batch::begin(session, node).await.map_err(Failed::NotBegun)?;
     let mut inserts = Vec::new();
     for job in jobs {
         match job {
@@ -310,6 +325,10 @@ async fn run(session: &Session, node: &str, jobs: &mut [Job]) -> Result<(Vec<Ins
         None => Failed::Unknown(Error::Unavailable("the connection broke at a commit".to_owned())),
     })?;
     Ok((inserted, noted))
+}
+
+fn fail(jobs: impl IntoIterator<Item = Job>, error: &Error) {
+    jobs.into_iter().for_each(|job| job.fail(error.copy()));
 }
 
 fn answer(jobs: Vec<Job>, inserted: Vec<Inserted>) {

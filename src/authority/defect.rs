@@ -1,0 +1,36 @@
+//! Defects on purpose, so that the proof can be seen to fail. Only in builds with the feature `defects`, which no release
+//! has: elsewhere none is ever there, and the compiler knows it.
+
+/// What can be wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Defect {
+    /// The clock of leases stands still, as one does that does not count suspend.
+    Clock,
+    /// The feed is read, and what it says is not applied.
+    Feed,
+    /// A late reader of the database brings an ended token back.
+    Join,
+}
+
+impl Defect {
+    /// Whether this process has it.
+    #[cfg(feature = "defects")]
+    pub(crate) fn is_seeded(self) -> bool {
+        static SEEDED: std::sync::LazyLock<Option<String>> = std::sync::LazyLock::new(|| {
+            #[expect(clippy::disallowed_methods, reason = "not a setting: no release reads it")]
+            std::env::var("DEFECT").ok()
+        });
+        let name = match self {
+            Self::Clock => "clock",
+            Self::Feed => "feed",
+            Self::Join => "join",
+        };
+        SEEDED.as_deref() == Some(name)
+    }
+
+    #[cfg(not(feature = "defects"))]
+    #[inline(always)]
+    pub(crate) const fn is_seeded(self) -> bool {
+        false
+    }
+}
