@@ -151,3 +151,43 @@ async fn an_end_in_the_same_batch_is_seen() {
     });
     assert_eq!(answers.await.unwrap(), ((true, true), false));
 }
+
+/// A process knows what it creates, but its feed must not be ahead of its index: what it ends it follows like everybody.
+#[tokio::test]
+async fn a_process_follows_its_own_ends() {
+    use crate::domain::{Actor, Environment, RequestInfo};
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).unwrap();
+    let (id, platform) = (TokenId(uuid::Uuid::from_u128(7)), PlatformId(uuid::Uuid::nil()));
+    let scope = Scope { platform, environment: Environment::Sandbox };
+    let entry = move |action| AuditEntry {
+        at: Timestamp::MIN,
+        action,
+        actor: Actor::System,
+        platform: Some(platform),
+        scope: Some(scope),
+        token: Some(id),
+        request: RequestInfo::default(),
+        detail: "{}".to_owned(),
+    };
+    let made = store.write(|batch| {
+        batch.connection.execute_batch(
+            "INSERT INTO canary VALUES (1, zeroblob(32)); INSERT INTO platform VALUES (zeroblob(16), 'p', 0, NULL, 1, zeroblob(32));
+             INSERT INTO token VALUES (x'00000000000000000000000000000007', zeroblob(16), 'sandbox', 'a', 'VIEW', 'operator_issued', 1, NULL, 1, zeroblob(68))",
+        )?;
+        Ok(())
+    });
+    made.await.unwrap();
+    store.insert_audit_entry(entry(Action::TokenCreate)).await.unwrap();
+    let created = store.changes_after(0).unwrap();
+    assert_eq!((created.through, created.tokens.len()), (1, 0), "it made that itself");
+    let end = move |before: &Record| {
+        let mut after = before.clone();
+        after.token.revoked_at = Some(Timestamp::MIN);
+        Decision::Write(after, entry(Action::TokenRevoke))
+    };
+    store.change_token(scope, id, end).await.unwrap();
+    let ended = store.changes_after(1).unwrap();
+    assert_eq!(ended.through, 2);
+    assert!(ended.tokens.iter().map(|record| record.token.id).eq([id]) && ended.tokens[0].token.revoked_at.is_some());
+}
