@@ -28,12 +28,13 @@ pub(super) fn note(pending: &mut Pending, counted: &CountedNames, scope: Scope, 
 pub(super) async fn counted_names(s: &Session, platforms: &[Uuid], names: &[&str]) -> Result<CountedNames, Error> {
     let sql = "SELECT platform_id, environment, name, id FROM counted_name WHERE platform_id = ANY($1) AND name = ANY($2)";
     let rows = s.rows(sql, &[&platforms, &names]).await?;
-    Ok(rows.iter().map(|row| ((row.get(0), row.get(1), row.get(2)), row.get(3))).collect())
+    rows.iter().map(|row| Ok(((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?), row.try_get(3)?))).collect()
 }
 
 async fn counted_name(s: &Session, scope: Scope, name: &TokenName) -> Result<Option<i64>, Error> {
     let sql = "SELECT id FROM counted_name WHERE platform_id = $1 AND environment = $2 AND name = $3";
-    Ok(s.row(sql, &[&scope.platform.0, &scope.environment.name(), &name.as_str()]).await?.map(|row| row.get(0)))
+    let row = s.row(sql, &[&scope.platform.0, &scope.environment.name(), &name.as_str()]).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
 /// Whether a name should get buckets: it has none, and too many rows.
@@ -43,7 +44,7 @@ pub(super) async fn wants_buckets(s: &Session, scope: Scope, name: &TokenName) -
                AND NOT EXISTS (SELECT 1 FROM counted_name WHERE platform_id = $1 AND environment = $2 AND name = $3)";
     let most = i64::try_from(ROWS).unwrap_or(i64::MAX);
     let row = s.row(sql, &[&scope.platform.0, &scope.environment.name(), &name.as_str(), &most]).await?;
-    Ok(row.is_some_and(|row| row.get(0)))
+    Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or(false))
 }
 
 /// Gives a name buckets, if it still wants them. Under the lock of the feed: nobody adds a token meanwhile.
@@ -57,7 +58,7 @@ pub(super) async fn give_buckets(s: &Session, pending: &mut Pending, scope: Scop
     let Some(row) = s.row(insert, &[&platform, &environment, &name]).await? else { return Ok(()) };
     let select = "SELECT id FROM token WHERE platform_id = $1 AND environment = $2 AND name = $3 AND revoked_at IS NULL";
     for token in s.rows(select, &[&platform, &environment, &name]).await? {
-        pending.note(scope, row.get(0), TokenId(token.get(0)).created_at(), 1);
+        pending.note(scope, row.try_get(0)?, TokenId(token.try_get(0)?).created_at(), 1);
     }
     Ok(())
 }
@@ -120,7 +121,7 @@ async fn rows(s: &Session, scope: Scope, name: Option<&TokenName>, low: i64, hig
         None => s.row(sql, &[&platform, &environment, &low.0, &high.0]).await?,
         Some(name) => s.row(&format!("{sql} AND name = $5"), &[&platform, &environment, &low.0, &high.0, &name.as_str()]).await?,
     };
-    Ok(row.map_or(0, |row| row.get(0)))
+    Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or(0))
 }
 
 /// Adds up the buckets `low..high` of a width.
@@ -129,12 +130,12 @@ async fn buckets(s: &Session, scope: Scope, name_id: i64, shift: u32, low: i64, 
                AND shift = $4 AND bucket >= $5 AND bucket < $6";
     let (platform, environment) = (scope.platform.0, scope.environment.name());
     let row = s.row(sql, &[&platform, &environment, &name_id, &i64::from(shift), &low, &high]).await?;
-    Ok(row.map_or(0, |row| row.get(0)))
+    Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or(0))
 }
 
 /// About how many live tokens all platforms have; no more than the table could hold, whatever somebody wrote.
 pub(super) async fn live(s: &Session) -> Result<u64, Error> {
     let sql = "SELECT least(greatest(coalesce(sum(live), 0), 0), 1000000000)::bigint FROM live_count WHERE name_id = $1 AND shift = $2";
     let row = s.row(sql, &[&ALL_NAMES, &i64::from(EVERYTHING)]).await?;
-    Ok(row.map_or(0, |row| row.get::<_, i64>(0)).unsigned_abs())
+    Ok(row.map(|row| row.try_get::<_, i64>(0)).transpose()?.unwrap_or(0).unsigned_abs())
 }

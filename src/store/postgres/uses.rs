@@ -4,7 +4,7 @@
 //! (removed by hand) are passed over, not an error of the batch. Rows are locked in the order of their keys, so that no two
 //! flushes wait for each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
@@ -23,7 +23,7 @@ pub(super) async fn note(s: &Session, noted: &[(TokenId, Use)]) -> Result<(), Er
     let ids: Vec<_> = noted.iter().map(|(id, _)| id.0).collect();
     let lasts: Vec<_> = noted.iter().map(|(_, uses)| uses.last.map_or(0, Timestamp::millis)).collect();
     let rows = s.rows(last, &[&ids, &lasts]).await?;
-    let known: std::collections::BTreeSet<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+    let known = rows.iter().map(|row| row.try_get(0)).collect::<Result<BTreeSet<Uuid>, _>>()?;
     let known = || noted.iter().filter(|(id, _)| known.contains(&id.0));
 
     let mut quarters: BTreeMap<(i64, Uuid), Quarter> = BTreeMap::new();
@@ -54,7 +54,7 @@ async fn add_quarters(s: &Session, added: BTreeMap<(i64, Uuid), Quarter>) -> Res
                 ORDER BY q.quarter, q.token_id FOR UPDATE OF q";
     let mut sums = Vec::with_capacity(added.len());
     for row in s.rows(lock, &[&quarters, &ids]).await? {
-        let (mut sum, key) = (Quarter::stored(row.get(2)), (row.get(0), row.get(1)));
+        let (mut sum, key) = (Quarter::stored(row.try_get(2)?), (row.try_get(0)?, row.try_get(1)?));
         if let Some(more) = added.get(&key) {
             sum.add_all(more);
         }
@@ -71,17 +71,17 @@ async fn add_quarters(s: &Session, added: BTreeMap<(i64, Uuid), Quarter>) -> Res
 pub(super) async fn find(s: &Session, id: TokenId, at: Timestamp) -> Result<TokenUse, Error> {
     let mut told = TokenUse::as_of(at);
     let last = s.row("SELECT last_used_at FROM token_use WHERE token_id = $1", &[&id.0]).await?;
-    told.last_used_at = last.map(|row| Timestamp::from_millis(row.get(0)));
+    told.last_used_at = last.map(|row| row.try_get(0)).transpose()?.map(Timestamp::from_millis);
     // By looking up every quarter or day of a span: the keys begin with the time, which is better for all else.
     let quarters = "SELECT q.quarter, q.minutes FROM generate_series($2::bigint, $3::bigint) AS span (at) \
                     JOIN use_quarter q ON q.quarter = span.at AND q.token_id = $1";
     for row in s.rows(quarters, &[&id.0, &uses::quarter(told.first_minute()), &uses::quarter(at)]).await? {
-        Quarter::stored(row.get(1)).tell(row.get(0), &mut told);
+        Quarter::stored(row.try_get(1)?).tell(row.try_get(0)?, &mut told);
     }
     let days = "SELECT d.day, d.uses FROM generate_series($2::bigint, $3::bigint) AS span (at) \
                 JOIN use_day d ON d.day = span.at AND d.token_id = $1";
     for row in s.rows(days, &[&id.0, &uses::day(told.first_day()), &uses::day(at)]).await? {
-        uses::tell_day(row.get(0), row.get(1), &mut told);
+        uses::tell_day(row.try_get(0)?, row.try_get(1)?, &mut told);
     }
     Ok(told)
 }
