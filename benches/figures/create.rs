@@ -100,9 +100,9 @@ fn open_limit(directory: &Path) -> Outcome<Connection> {
 fn insert_rows(connection: &mut Connection) -> Outcome<f64> {
     let token = "INSERT INTO token (id, platform_id, environment, name, permissions, issuer, revocable, key_id, proof) \
                  VALUES (?1, ?2, 'sandbox', 'token', 'VIEW,TRANSACT,MANAGE', 'platform_self_service', 1, 1, ?3)";
-    let audit = "INSERT INTO audit (at, action, actor, platform_id, environment, token_id, request_id, source, node, detail) \
+    let audit = "INSERT INTO audit (at, action, actor, platform_id, environment, token_id, request_id, source, node, detail, key_id, seal) \
                  VALUES (?1, 'token.create', 'Token:019542f5-b3e7-7d02-8000-000000000001', ?2, 'sandbox', ?3, '0123abcd-00000001', \
-                 '127.0.0.1', '0123456789abcdef', '{\"name\":\"token\",\"permissions\":[\"VIEW\",\"TRANSACT\",\"MANAGE\"]}')";
+                 '127.0.0.1', '0123456789abcdef', '{\"name\":\"token\",\"permissions\":[\"VIEW\",\"TRANSACT\",\"MANAGE\"]}', 1, ?4)";
     let before: i64 = connection.query_row("SELECT count(*) FROM token", [], |row| row.get(0))?;
     let mut rows = Vec::with_capacity(ROWS);
     for at in 0..ROWS {
@@ -117,7 +117,7 @@ fn insert_rows(connection: &mut Connection) -> Outcome<f64> {
         let transaction = connection.transaction()?;
         for (id, proof, created) in batch {
             transaction.prepare_cached(token)?.execute(params![id, [0u8; 16], proof])?;
-            transaction.prepare_cached(audit)?.execute(params![created, [0u8; 16], id])?;
+            transaction.prepare_cached(audit)?.execute(params![created, [0u8; 16], id, &proof[..32]])?;
         }
         transaction.commit()?;
     }

@@ -95,11 +95,19 @@ CREATE TABLE audit (
     request_id  text   NOT NULL,
     source      text   NOT NULL,
     node        text   NOT NULL,
-    detail      text   NOT NULL
+    detail      text   NOT NULL,
+    key_id      bigint NOT NULL REFERENCES canary (key_id),
+    seal        bytea  NOT NULL CHECK (octet_length(seal) = 32)
 );
 
 CREATE INDEX audit_of_platform ON audit (platform_id, seq) WHERE platform_id IS NOT NULL;
 CREATE INDEX audit_of_token    ON audit (token_id, seq)    WHERE token_id IS NOT NULL;
+
+CREATE TABLE lost_mark (
+    seal        bytea  PRIMARY KEY CHECK (octet_length(seal) = 32),
+    seq         bigint NOT NULL,
+    taken_in_at bigint NOT NULL
+);
 
 CREATE TABLE replay (
     id         bytea  PRIMARY KEY CHECK (octet_length(id) = 32),
@@ -111,13 +119,14 @@ CREATE TABLE replay (
 
 CREATE INDEX replay_by_age ON replay (created_at);
 
--- The last place of the feed. Whoever changes anything locks this row first and keeps it to the commit, so the order of
+-- The last place of the feed, with its seal. Whoever changes anything locks this row first and keeps it to the commit, so the order of
 -- places is the order in which they become visible.
 CREATE TABLE feed (
-    one bigint PRIMARY KEY CHECK (one = 1),
-    seq bigint NOT NULL
+    one  bigint PRIMARY KEY CHECK (one = 1),
+    seq  bigint NOT NULL,
+    seal bytea  NOT NULL CHECK (octet_length(seal) = 32)
 );
-INSERT INTO feed (one, seq) VALUES (1, 0);
+INSERT INTO feed (one, seq, seal) VALUES (1, 0, decode(repeat('00', 32), 'hex'));
 
 -- The processes that may answer from memory: for how many milliseconds each believes it, and up to which place of the feed
 -- it has followed. suspect names whoever is about to remove a row whose process seems to be gone; a process that finds it

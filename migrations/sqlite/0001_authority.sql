@@ -99,9 +99,10 @@ CREATE TABLE use_day (
     PRIMARY KEY (day, token_id)
 ) STRICT, WITHOUT ROWID;
 
--- The audit log is the change feed: seq never repeats, and one writer at a time makes it the order of commits.
+-- The audit log is the change feed: one writer at a time gives the numbers, without a gap, in the order of commits. The
+-- seal of an entry covers its values and the seal of the entry before: no two histories have the same one anywhere.
 CREATE TABLE audit (
-    seq         INTEGER PRIMARY KEY AUTOINCREMENT,
+    seq         INTEGER PRIMARY KEY,
     at          INTEGER NOT NULL,
     action      TEXT    NOT NULL,
     actor       TEXT    NOT NULL,
@@ -111,11 +112,21 @@ CREATE TABLE audit (
     request_id  TEXT    NOT NULL,
     source      TEXT    NOT NULL,
     node        TEXT    NOT NULL,
-    detail      TEXT    NOT NULL
+    detail      TEXT    NOT NULL,
+    key_id      INTEGER NOT NULL REFERENCES canary (key_id),
+    seal        BLOB    NOT NULL CHECK (length(seal) = 32)
 ) STRICT;
 
 CREATE INDEX audit_of_platform ON audit (platform_id, seq) WHERE platform_id IS NOT NULL;
 CREATE INDEX audit_of_token    ON audit (token_id, seq)    WHERE token_id IS NOT NULL;
+
+-- The last places of histories that were lost, because an older state of the database was put in place of theirs, and that
+-- an operator has taken in: a server that had followed such a place may go on.
+CREATE TABLE lost_mark (
+    seal        BLOB    PRIMARY KEY CHECK (length(seal) = 32),
+    seq         INTEGER NOT NULL,
+    taken_in_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- Creates that may be repeated. id and request are keyed digests; the secret opens only with the Idempotency-Key,
 -- which is not stored.

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::{Authority, Error, defect::Defect};
 use crate::{
     domain::{Action, PlatformId, TokenId},
-    store::{self, PlatformRecord, Record},
+    store::{self, Mark, PlatformRecord, Record},
 };
 
 /// Feed reads in a lease: a few, so that a single failed one costs nothing.
@@ -29,7 +29,7 @@ impl Authority {
         self.index.reserve(usize::try_from(loaded.live).unwrap_or(usize::MAX));
         loaded.platforms.iter().for_each(|record| self.put_platform(record, 0));
         loaded.operations.iter().for_each(|record| self.put_operations(record, 0));
-        self.followed.store(loaded.seq, Ordering::SeqCst);
+        *self.followed_place() = loaded.mark;
         // Only a read of the feed says that others know of this process: the index is believed from there.
         self.follow_feed().await
     }
@@ -51,29 +51,88 @@ impl Authority {
 
     /// Reads what others have changed and applies it. Called a few times a lease by a [`Follower`].
     ///
+    /// If the database has gone back to an earlier state, nothing is believed and nobody proven any more, until an operator
+    /// has taken in what was lost: then everything is loaded anew.
+    ///
     /// # Errors
-    /// The database could not be read; the lease is not renewed then.
-    pub async fn follow(&self) -> Result<(), Error> {
-        Ok(self.follow_feed().await?)
+    /// The database could not be read, or is not believed; the lease is not renewed then.
+    pub async fn follow(self: &Arc<Self>) -> Result<(), Error> {
+        let followed = self.follow_feed().await;
+        match &followed {
+            Ok(()) => self.rewound.store(false, Ordering::SeqCst),
+            Err(store::Error::Rewound { taken_in }) => {
+                self.refuse_all();
+                if *taken_in {
+                    return Ok(self.begin_anew().await?);
+                }
+            }
+            Err(_) => {}
+        }
+        Ok(followed?)
+    }
+
+    /// Believes nothing any more, and proves nobody.
+    pub(super) fn refuse_all(&self) {
+        if !self.rewound.swap(true, Ordering::SeqCst) {
+            let followed = self.followed();
+            tracing::error!(
+                followed,
+                "the database went back to an earlier state; everything is refused until countersign restore has taken in what was lost"
+            );
+        }
+        if let Some(lease) = &self.lease {
+            lease.end();
+        }
+    }
+
+    async fn begin_anew(self: &Arc<Self>) -> Result<(), store::Error> {
+        self.index.forget();
+        self.operations.store(None);
+        self.load().await?;
+        self.rewound.store(false, Ordering::SeqCst);
+        tracing::info!("what was lost is taken in; going on from the database as it is");
+        let authority = Arc::clone(self);
+        // Beside following: it takes seconds for millions, and what is not in memory yet is read as it is asked for.
+        tokio::spawn(async move {
+            if let Err(e) = authority.load_tokens().await {
+                tracing::error!(cause = %e, "not all tokens are in memory; the others are read as they are asked for");
+            }
+        });
+        Ok(())
+    }
+
+    fn followed_place(&self) -> MutexGuard<'_, Mark> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last place of the feed that was followed. What is read from the database must be of a history that has it.
+    pub(super) fn mark(&self) -> Mark {
+        *self.followed_place()
+    }
+
+    /// The place of the feed up to which the index has followed.
+    pub(super) fn followed(&self) -> u64 {
+        self.mark().seq
     }
 
     async fn follow_feed(&self) -> Result<(), store::Error> {
         let Some(lease) = &self.lease else { return Ok(()) };
         loop {
             let began = self.clock.boot();
-            let changes = self.store.changes_after(self.followed.load(Ordering::SeqCst), began).await?;
+            let mark = self.mark();
+            let changes = self.store.changes_after(mark, began).await?;
             changes.platforms.iter().for_each(|(seq, record)| self.put_platform(record, *seq));
             if !Defect::Feed.is_seeded() {
                 changes.tokens.iter().for_each(|record| self.put_token(record));
             }
             changes.operations.iter().for_each(|(seq, record)| self.put_operations(record, *seq));
             self.refuse_unreadable();
-            let before = self.followed.swap(changes.through, Ordering::SeqCst);
+            *self.followed_place() = changes.through;
             if !changes.more {
                 lease.renew(began);
             }
-            if changes.through > before {
-                self.store.applied(changes.through).await;
+            if changes.through != mark {
+                self.store.applied(changes.through.seq).await;
             }
             if !changes.more {
                 self.uses.collect_sometimes(&self.index, self.clock.wall(), began);
@@ -185,7 +244,7 @@ impl Follower {
 
 impl Authority {
     /// Follows a few times a lease, and when somebody says that there is something new, until `stopped`.
-    async fn keep_following(&self, mut stopped: oneshot::Receiver<()>) {
+    async fn keep_following(self: Arc<Self>, mut stopped: oneshot::Receiver<()>) {
         let pause = self.lease.as_ref().map_or(Duration::MAX, super::Lease::length) / READS_A_LEASE;
         let mut failing = false;
         loop {

@@ -224,6 +224,16 @@ impl Index {
         }
     }
 
+    /// Empties it: nothing that was known holds any more.
+    pub(crate) fn forget(&self) {
+        let mut changing = self.change();
+        let mut outgrown = self.outgrown();
+        outgrown.push(self.replace(Table::with_room_for(0)));
+        changing.taken = 0;
+        self.live.store(0, Ordering::Relaxed);
+        self.platforms.iter().for_each(|(_, platform)| platform.state.store(0, Ordering::SeqCst));
+    }
+
     /// How many live tokens it holds.
     pub(crate) fn len(&self) -> usize {
         self.live.load(Ordering::Relaxed)

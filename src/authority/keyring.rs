@@ -17,10 +17,10 @@ use super::{
 };
 use crate::{
     domain::{
-        ClientId, ClientSecret, ClientTag, Environment, Issuer, Permissions, Platform, SecretBody, SecretDigest, Timestamp, Token, TokenId,
-        TokenName,
+        AuditEntry, ClientId, ClientSecret, ClientTag, Environment, Issuer, Permissions, Platform, SecretBody, SecretDigest, Timestamp,
+        Token, TokenId, TokenName,
     },
-    store::{OperationsRecord, PlatformRecord, Record, Seal},
+    store::{Mark, OperationsRecord, PlatformRecord, Record, Seal, SealEntries},
 };
 
 type HmacSha256 = Hmac<Sha256>;
@@ -36,6 +36,7 @@ struct Key {
     id: u32,
     digest: Digester,
     seal: HmacSha256,
+    entry: HmacSha256,
     tag: HmacSha256,
     cursor: HmacSha256,
     canary: HmacSha256,
@@ -59,6 +60,7 @@ impl Key {
             id,
             digest: Digester::new(&*derive_bytes("digest")?),
             seal: derive("seal")?,
+            entry: derive("entry")?,
             tag: derive("tag")?,
             cursor: derive("cursor")?,
             canary: derive("canary")?,
@@ -261,6 +263,36 @@ impl Keyring {
     pub(crate) fn assertion_seeds(&self, day: i64) -> impl Iterator<Item = Zeroizing<[u8; 32]>> {
         self.keys.iter().map(move |key| assertion_seed(key, day))
     }
+}
+
+impl SealEntries for Keyring {
+    fn seal_entry(&self, before: &Mark, node: &str, entry: &AuditEntry) -> Seal {
+        let key = self.active();
+        Seal { key: key.id, mac: entry_seal(key, before, node, entry) }
+    }
+}
+
+fn entry_seal(key: &Key, before: &Mark, node: &str, entry: &AuditEntry) -> [u8; 32] {
+    let AuditEntry { at, action, actor, platform, scope, token, request, detail } = entry;
+    let id = |id: &Option<uuid::Uuid>| id.map(uuid::Uuid::into_bytes);
+    let actor = actor.to_string();
+    let (platform, token) = (id(&platform.map(|id| id.0)), id(&token.map(|id| id.0)));
+    let values: [&[u8]; 13] = [
+        &[LAYOUT, b'A'],
+        &(before.seq + 1).to_be_bytes(),
+        &before.mac,
+        &at.millis().to_be_bytes(),
+        action.name().as_bytes(),
+        actor.as_bytes(),
+        platform.as_ref().map_or(&[], |id| id),
+        scope.map_or("", |scope| scope.environment.name()).as_bytes(),
+        token.as_ref().map_or(&[], |id| id),
+        request.id.as_bytes(),
+        request.source.as_bytes(),
+        node.as_bytes(),
+        detail.as_bytes(),
+    ];
+    mac_of_all(&key.entry, &values)
 }
 
 fn tag(key: &Key, environment: Environment, token: TokenId) -> ClientTag {

@@ -39,7 +39,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -49,7 +49,7 @@ use arc_swap::ArcSwapOption;
 use self::{attempts::Attempts, denials::Denials, index::Index, keyring::Keyring, lease::Lease, uses::Uses};
 use crate::{
     domain::{Action, Actor, AuditEntry, RequestInfo, Timestamp, TokenId},
-    store::{self, Location, Store},
+    store::{self, Location, Mark, Store},
 };
 
 #[cfg(feature = "server")]
@@ -97,7 +97,9 @@ pub struct Authority {
     entropy: Arc<dyn Entropy>,
     index: Index,
     /// The place of the feed up to which the index has followed.
-    followed: AtomicU64,
+    followed: Mutex<Mark>,
+    /// Whether the database went back to an earlier state than was followed: nothing is believed then.
+    rewound: AtomicBool,
     lease: Option<Lease>,
     operations: ArcSwapOption<operations::InForce>,
     uses: Uses,
@@ -134,15 +136,17 @@ impl Authority {
         let store = Store::open(location).await.map_err(|e| e.to_string())?;
         let at = clock.wall();
         let installation = <[u8; 16]>::try_from(installation).unwrap_or_default();
-        let keyring = open_keyring(&store, &options, installation, at, &*entropy).await?;
+        let keyring = Arc::new(open_keyring(&store, &options, installation, at, &*entropy).await?);
+        store.seal_entries_with(Arc::clone(&keyring) as _);
 
         let authority = Self {
             store,
-            keyring: Arc::new(keyring),
+            keyring,
             clock,
             entropy,
             index: Index::new(),
-            followed: AtomicU64::new(0),
+            followed: Mutex::new(Mark::START),
+            rewound: AtomicBool::new(false),
             lease: options.lease.map(Lease::new),
             operations: ArcSwapOption::empty(),
             uses: Uses::default(),
@@ -218,6 +222,9 @@ impl Authority {
     /// # Errors
     /// A word for what is missing.
     pub async fn ready(&self) -> Result<(), &'static str> {
+        if self.rewound.load(Ordering::SeqCst) {
+            return Err("the database went back to an earlier state");
+        }
         self.store.probe().await.map_err(|_| "the database takes no changes")?;
         match &self.lease {
             Some(lease) if !lease.holds(self.clock.boot()) => Err("the index is older than its lease"),
@@ -229,7 +236,7 @@ impl Authority {
     pub fn figures(&self) -> Figures {
         Figures {
             live_tokens: self.index.len(),
-            followed: self.followed.load(Ordering::Relaxed),
+            followed: self.followed(),
             tampered: self.tampered().len(),
             denials: self.denials.totals().collect(),
         }

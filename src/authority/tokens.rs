@@ -314,7 +314,7 @@ impl Authority {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Unavailable`].
     pub async fn locate_token(&self, by: &Operator, id: TokenId) -> Result<Caller, Error> {
-        let (record, _) = self.store.find_token(id).await?.ok_or(Error::NotFound)?;
+        let (record, _) = self.store.find_token(id, self.mark()).await?.ok_or(Error::NotFound)?;
         Ok(by.within(record.token.scope))
     }
 

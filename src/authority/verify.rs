@@ -10,14 +10,17 @@
 //! nothing. Work is the same for every refusal: an unknown id costs a digest too. (Only one of a token whose key is not the
 //! active one any more costs a second.)
 
-use std::{fmt, net::IpAddr, time::Duration};
+use std::{fmt, net::IpAddr, sync::atomic::Ordering, time::Duration};
 
 use super::{
     Authority,
     denials::Reason,
     index::{Entry, Found, Missing},
 };
-use crate::domain::{Caller, ClientId, Presented, Proven, RequestInfo, Scope, SecretDigest};
+use crate::{
+    domain::{Caller, ClientId, Presented, Proven, RequestInfo, Scope, SecretDigest},
+    store,
+};
 
 /// Why somebody is not a [`Caller`]. Only [`Denied::Unknown`] is told apart on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,8 +152,15 @@ impl Authority {
 
     async fn prove_stored(&self, presented: &Presented) -> Result<Proven, Denied> {
         let client_id = presented.client_id();
-        let found = self.store.find_token(client_id.token).await.map_err(|e| {
-            tracing::error!(cause = %e, "cannot read a token to verify");
+        if self.rewound.load(Ordering::SeqCst) {
+            return Err(Denied::Unknown);
+        }
+        let found = self.store.find_token(client_id.token, self.mark()).await.map_err(|e| {
+            match e {
+                // Tokens that were ended may be live again there.
+                store::Error::Rewound { .. } => self.refuse_all(),
+                e => tracing::error!(cause = %e, "cannot read a token to verify"),
+            }
             Denied::Unknown
         })?;
         let (record, platform) = found.ok_or(Denied::Refused(Reason::UnknownClient))?;

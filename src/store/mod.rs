@@ -4,18 +4,20 @@
 //! and its audit entry are committed together or not at all, that a method which returned `Ok` is durable, and that
 //! entries are numbered in the order in which they become visible.
 
+mod log;
 mod postgres;
 mod row;
 mod sqlite;
 mod totals;
 mod uses;
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::domain::{
     Action, AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, Token, TokenId, TokenQuery, TokenUse, Use,
 };
 
+pub(crate) use log::{Mark, SealEntries};
 pub(crate) use postgres::Postgres;
 pub(crate) use row::{OperationsRecord, PlatformRecord, Record, Seal, Unreadable, split_proof};
 pub(crate) use sqlite::Sqlite;
@@ -33,6 +35,9 @@ pub(crate) enum Error {
     Corrupt(String),
     /// It is set up so that its promises would not hold, or belongs to another version.
     Unfit(String),
+    /// An older state of it is in its place: what was followed is not in it. `taken_in` once an operator has said that what
+    /// is lost was taken in.
+    Rewound { taken_in: bool },
 }
 
 impl fmt::Display for Error {
@@ -42,6 +47,7 @@ impl fmt::Display for Error {
             Self::Full => f.write_str("the database's disk is full"),
             Self::Corrupt(what) => write!(f, "the database holds something that was not written by countersign: {what}"),
             Self::Unfit(why) => f.write_str(why),
+            Self::Rewound { .. } => f.write_str("the database went back to an earlier state: changes that were followed are not in it"),
         }
     }
 }
@@ -57,6 +63,7 @@ impl Error {
             Self::Full => Self::Full,
             Self::Corrupt(what) => Self::Corrupt(what.clone()),
             Self::Unfit(why) => Self::Unfit(why.clone()),
+            Self::Rewound { taken_in } => Self::Rewound { taken_in: *taken_in },
         }
     }
 }
@@ -153,10 +160,10 @@ pub(crate) struct Records {
 }
 
 /// What others have changed, as it stands now.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Changes {
     /// Everything up to this place is in here, or was created by this process.
-    pub(crate) through: u64,
+    pub(crate) through: Mark,
     /// Whether there is more behind it.
     pub(crate) more: bool,
     /// Tokens that were created or ended.
@@ -165,6 +172,13 @@ pub(crate) struct Changes {
     pub(crate) platforms: Vec<(u64, PlatformRecord)>,
     /// The operations, if they were loaded anew, with the place of that change.
     pub(crate) operations: Option<(u64, OperationsRecord)>,
+}
+
+impl Changes {
+    /// None behind that place.
+    fn none_after(mark: Mark) -> Self {
+        Self { through: mark, more: false, tokens: Vec::new(), platforms: Vec::new(), operations: None }
+    }
 }
 
 /// Whether whoever did this need not follow it: it knows what it creates. An end is followed by everybody: between a
@@ -207,6 +221,11 @@ impl Store {
         }
     }
 
+    /// From now on entries of the audit log can be written, sealed by these.
+    pub(crate) fn seal_entries_with(&self, seals: Arc<dyn SealEntries>) {
+        on!(self, s => s.log().seal_with(seals));
+    }
+
     /// The installation's identity, made with the database.
     pub(crate) async fn installation(&self) -> Result<[u8; 16], Error> {
         on!(self, s => s.installation().await)
@@ -227,9 +246,12 @@ impl Store {
         on!(self, s => s.insert_canary(key, mac).await)
     }
 
-    /// One record by primary key, for verification: the only read without a scope.
-    pub(crate) async fn find_token(&self, id: TokenId) -> Result<Option<(Record, PlatformRecord)>, Error> {
-        on!(self, s => s.find_token(id).await)
+    /// One record by primary key, for verification: the only read without a scope. From a history that has the place `known`.
+    ///
+    /// # Errors
+    /// [`Error::Rewound`] if it is another history; else as any operation.
+    pub(crate) async fn find_token(&self, id: TokenId, known: Mark) -> Result<Option<(Record, PlatformRecord)>, Error> {
+        on!(self, s => s.find_token(id, known).await)
     }
 
     /// One record, if it is in the scope.
@@ -324,11 +346,14 @@ impl Store {
         on!(self, s => s.visit_live_tokens(visit).await)
     }
 
-    /// What other processes have changed after `seq`, in order. `now` is by the clock of leases.
-    pub(crate) async fn changes_after(&self, seq: u64, now: Duration) -> Result<Changes, Error> {
+    /// What other processes have changed behind a place, in order. `now` is by the clock of leases.
+    ///
+    /// # Errors
+    /// [`Error::Rewound`] if the place is not in this history; else as any operation.
+    pub(crate) async fn changes_after(&self, mark: Mark, now: Duration) -> Result<Changes, Error> {
         match self {
-            Self::Sqlite(s) => s.changes_after(seq),
-            Self::Postgres(s) => s.changes_after(seq, now).await,
+            Self::Sqlite(s) => s.changes_after(mark),
+            Self::Postgres(s) => s.changes_after(mark, now).await,
         }
     }
 
@@ -407,7 +432,7 @@ impl Store {
 #[derive(Debug)]
 pub(crate) struct Loaded {
     /// The place of the feed that it reaches.
-    pub(crate) seq: u64,
+    pub(crate) mark: Mark,
     /// All platforms.
     pub(crate) platforms: Vec<PlatformRecord>,
     /// The operations in force.

@@ -2,9 +2,9 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use countersign::domain::{Action, AuditQuery};
+use countersign::domain::{Action, AuditQuery, TokenName};
 
-use crate::support::{BLIPS, GRID, TestApp, database, operator};
+use crate::support::{self, BLIPS, GRID, TestApp, database, operator};
 
 fn edit(app: &TestApp, sql: &str) {
     assert_eq!(database::edit(app.directory.path(), sql), 1, "{sql}");
@@ -201,17 +201,50 @@ async fn z_11_disabling_an_edited_platform_refuses_it_at_once() {
     app.get(GRID).send().await.refused(401, "UNAUTHORIZED");
 }
 
-/// An older database in the place of a running one is no news: nothing is believed any more.
-#[tokio::test]
-async fn a_feed_that_goes_backwards_is_not_followed() {
-    let app = TestApp::new().await;
-    app.token("a", &["VIEW"]).await;
-    app.authority.follow().await.unwrap();
-    edit(&app, "DELETE FROM audit WHERE seq = (SELECT max(seq) FROM audit)");
+/// Somebody puts an older state of the database in place of it: the last change is gone.
+fn go_back(app: &TestApp) {
+    edit(app, "DELETE FROM audit WHERE seq = (SELECT max(seq) FROM audit)");
     if database::postgres().is_some() {
         // There the last place has a row of its own, which an older database would have as it was then.
-        edit(&app, "UPDATE feed SET seq = (SELECT max(seq) FROM audit)");
+        edit(app, "UPDATE feed SET (seq, seal) = (SELECT seq, seal FROM audit ORDER BY seq DESC LIMIT 1)");
     }
-    let refused = app.authority.follow().await.unwrap_err();
-    assert!(refused.to_string().contains("went backwards"), "{refused}");
+}
+
+#[tokio::test]
+async fn r_15_what_was_followed_and_is_gone_ends_everything() {
+    for overtaken in [false, true] {
+        let app = TestApp::new().await;
+        let (token, late) = (app.token("a", &["VIEW"]).await, app.token("late", &["VIEW"]).await);
+        app.authority.follow().await.unwrap();
+        let elsewhere = support::open(app.directory.path(), &app.clock, &app.entropy).await.unwrap();
+        go_back(&app);
+        if overtaken {
+            // As many changes as were lost, and more: the place that was followed is there again, with another entry.
+            elsewhere.create_platform(&operator(), TokenName::parse("name", "Other").unwrap()).await.unwrap();
+        }
+        app.get("/verify").auth(&token).send().await.expect(200);
+        let refused = app.authority.follow().await.unwrap_err();
+        assert!(refused.to_string().contains("earlier state"), "{refused}");
+        for pair in [&token, &late, &app.sandbox] {
+            app.get("/verify").auth(pair).expecting_5xx().send().await.refused(503, "SERVICE_UNAVAILABLE");
+        }
+        app.get(GRID).expecting_5xx().send().await.refused(503, "SERVICE_UNAVAILABLE");
+        assert_eq!(app.authority.ready().await, Err("the database went back to an earlier state"));
+        // However often it is asked.
+        app.authority.follow().await.unwrap_err();
+        app.get("/verify").auth(&token).expecting_5xx().send().await.refused(503, "SERVICE_UNAVAILABLE");
+    }
+}
+
+/// The index lacks a token that had ended before it was loaded. In the older state it is live, and the feed was not read yet.
+#[tokio::test]
+async fn r_15_a_read_by_primary_key_notices_too() {
+    let app = TestApp::new().await;
+    let token = app.token("a", &["VIEW"]).await;
+    database::edit(app.directory.path(), "CREATE TABLE before AS SELECT id, proof FROM token WHERE name = 'a'");
+    app.delete(&format!("{GRID}/{}", token.id)).send().await.expect(204);
+    let app = app.restart().await;
+    edit(&app, "UPDATE token SET revoked_at = NULL, proof = (SELECT proof FROM before) WHERE name = 'a'");
+    go_back(&app);
+    app.get("/verify").auth(&token).expecting_5xx().send().await.refused(503, "SERVICE_UNAVAILABLE");
 }

@@ -33,7 +33,7 @@ fn counts(told: &TokenUse) -> Vec<(String, u64)> {
     [shown(&told.minutes), shown(&told.days)].concat()
 }
 
-async fn use_by(authority: &Authority, token: &Pair, times: usize) {
+async fn use_by(authority: &Arc<Authority>, token: &Pair, times: usize) {
     // As the server does several times a second: what was counted is collected, and the index believed.
     authority.follow().await.unwrap();
     let presented = Presented::parse_basic(token.basic().as_bytes());

@@ -17,35 +17,39 @@ use super::{
 };
 use crate::{
     domain::{AuditEntry, Scope, Timestamp, Token, TokenName},
-    store::{Insert, Inserted, OperationsRecord, PlatformRecord, Record, totals::Pending},
+    store::{
+        Insert, Inserted, OperationsRecord, PlatformRecord, Record, Seal,
+        log::{Log, Mark},
+        totals::Pending,
+    },
 };
 
 /// The transaction.
 pub(super) struct Batch<'s> {
     pub(super) session: &'s Session,
-    node: &'s str,
+    log: &'s Log,
     /// The last place that was given.
-    seq: u64,
-    entries: Vec<(u64, AuditEntry)>,
+    last: Mark,
+    entries: Vec<(u64, AuditEntry, Seal)>,
     totals: Pending,
 }
 
 impl<'s> Batch<'s> {
     /// Begins.
-    pub(super) async fn begin(session: &'s Session, node: &'s str) -> Result<Self, Error> {
-        let lock = session.prepare("SELECT seq FROM feed FOR UPDATE").await?;
+    pub(super) async fn begin(session: &'s Session, log: &'s Log) -> Result<Self, Error> {
+        let lock = session.prepare("SELECT seq, seal FROM feed FOR UPDATE").await?;
         // Sent together: while the lock is held nobody else can change anything, so every wait counts.
         let (_, row) = try_join(session.run("BEGIN"), session.row_of(&lock, &[])).await?;
         let row = row.ok_or_else(|| Error::Corrupt("the feed's row is missing".to_owned()))?;
-        let seq = row.try_get::<_, i64>(0)?.unsigned_abs();
-        Ok(Self { session, node, seq, entries: Vec::new(), totals: Pending::default() })
+        let last = sql::mark(&row, 0)?;
+        Ok(Self { session, log, last, entries: Vec::new(), totals: Pending::default() })
     }
 
     /// Gives an entry its place.
-    pub(super) fn note(&mut self, entry: AuditEntry) -> u64 {
-        self.seq += 1;
-        self.entries.push((self.seq, entry));
-        self.seq
+    pub(super) fn note(&mut self, entry: AuditEntry) -> Result<u64, Error> {
+        let seal = self.log.append(&mut self.last, &entry)?;
+        self.entries.push((self.last.seq, entry, seal));
+        Ok(self.last.seq)
     }
 
     /// Writes what was gathered: nothing but the commit is left to do. Says whether there is anything for others to follow.
@@ -54,14 +58,13 @@ impl<'s> Batch<'s> {
         let noted = !self.entries.is_empty();
         if noted {
             let insert = self.session.prepare(INSERT_ENTRIES).await?;
-            let advance = self.session.prepare("UPDATE feed SET seq = $1").await?;
+            let advance = self.session.prepare("UPDATE feed SET seq = $1, seal = $2").await?;
             let columns = EntryColumns::of(&self.entries);
-            let nodes = vec![self.node; self.entries.len()];
-            let seq = self.seq.cast_signed();
-            let values = columns.values();
-            let [a, b, c, d, e, f, g, h, i, j] = values;
-            let all = [a, b, c, d, e, f, g, h, i, j, &nodes as _];
-            try_join(self.session.change(&insert, &all), self.session.change(&advance, &[&seq])).await?;
+            let nodes = vec![self.log.node.as_str(); self.entries.len()];
+            let (seq, mac) = (self.last.seq.cast_signed(), self.last.mac.as_slice());
+            let [a, b, c, d, e, f, g, h, i, j, k, l] = columns.values();
+            let all = [a, b, c, d, e, f, g, h, i, j, k, l, &nodes as _];
+            try_join(self.session.change(&insert, &all), self.session.change(&advance, &[&seq, &mac])).await?;
         }
         Ok(noted)
     }
@@ -115,7 +118,7 @@ impl<'s> Batch<'s> {
             });
         }
         for insert in &created {
-            self.note(insert.entry.clone());
+            self.note(insert.entry.clone())?;
             self.count(&counted, &insert.record.token, 1);
         }
         insert_records(s, created.iter().map(|insert| &insert.record)).await?;
@@ -127,7 +130,7 @@ impl<'s> Batch<'s> {
     pub(super) async fn insert_roots(&mut self, roots: &[(Record, AuditEntry)]) -> Result<(), Error> {
         insert_records(self.session, roots.iter().map(|(record, _)| record)).await?;
         for (record, entry) in roots {
-            self.note(entry.clone());
+            self.note(entry.clone())?;
             self.count(&CountedNames::default(), &record.token, 1);
         }
         Ok(())
@@ -224,9 +227,9 @@ async fn insert_replays(s: &Session, created: &[&Insert]) -> Result<(), Error> {
     s.execute(sql, &[&ids, &requests, &tokens, &secrets, &times]).await.map(drop)
 }
 
-const INSERT_ENTRIES: &str = "INSERT INTO audit (seq, at, action, actor, platform_id, environment, token_id, request_id, source, detail, node) \
+const INSERT_ENTRIES: &str = "INSERT INTO audit (seq, at, action, actor, platform_id, environment, token_id, request_id, source, detail, key_id, seal, node) \
      SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::uuid[], $8::text[], \
-     $9::text[], $10::text[], $11::text[])";
+     $9::text[], $10::text[], $11::bigint[], $12::bytea[], $13::text[])";
 
 /// Audit entries, column by column.
 #[derive(Default)]
@@ -241,12 +244,14 @@ struct EntryColumns<'e> {
     requests: Vec<&'e str>,
     sources: Vec<&'e str>,
     details: Vec<&'e str>,
+    keys: Vec<i64>,
+    seals: Vec<&'e [u8]>,
 }
 
 impl<'e> EntryColumns<'e> {
-    fn of(entries: &'e [(u64, AuditEntry)]) -> Self {
+    fn of(entries: &'e [(u64, AuditEntry, Seal)]) -> Self {
         let mut columns = Self::default();
-        for (seq, e) in entries {
+        for (seq, e, seal) in entries {
             columns.seqs.push(seq.cast_signed());
             columns.times.push(e.at.millis());
             columns.actions.push(e.action.name());
@@ -257,11 +262,13 @@ impl<'e> EntryColumns<'e> {
             columns.requests.push(&e.request.id);
             columns.sources.push(&e.request.source);
             columns.details.push(&e.detail);
+            columns.keys.push(seal.key.into());
+            columns.seals.push(&seal.mac);
         }
         columns
     }
 
-    fn values(&self) -> [&(dyn ToSql + Sync); 10] {
+    fn values(&self) -> [&(dyn ToSql + Sync); 12] {
         [
             &self.seqs,
             &self.times,
@@ -273,6 +280,8 @@ impl<'e> EntryColumns<'e> {
             &self.requests,
             &self.sources,
             &self.details,
+            &self.keys,
+            &self.seals,
         ]
     }
 }

@@ -21,11 +21,11 @@ use uuid::Uuid;
 use super::{Error, connect::Connector, session::Session, sql};
 use crate::{
     domain::Action,
-    store::{Changes, Unreadable, is_creation},
+    store::{Changes, Mark, Unreadable, is_creation},
 };
 
-/// Places of the feed read at once.
-const PAGE: i64 = 1000;
+/// Places of the feed read at once, and the one before.
+const PAGE: i64 = 1001;
 /// How long a read may take.
 const DEADLINE: Duration = Duration::from_secs(2);
 /// How often a process says that it is there still.
@@ -33,9 +33,10 @@ const SEEN: Duration = Duration::from_secs(15);
 /// Unseen for so long, by the database's clock, its row is suspected. Nothing but this hint goes by that clock.
 const GONE: Duration = Duration::from_secs(60);
 
-const READ: &str = "SELECT f.seq, n.id IS NOT NULL AND n.suspect IS NULL, a.seq, a.node, a.token_id, a.platform_id, a.action \
-                    FROM feed f LEFT JOIN node n ON n.id = $2 \
-                    LEFT JOIN LATERAL (SELECT seq, node, token_id, platform_id, action FROM audit WHERE seq > $1 ORDER BY seq LIMIT $3) a ON true \
+/// From the last place that was followed on, so that it is seen whether that is in this history.
+const READ: &str = "SELECT n.id IS NOT NULL AND n.suspect IS NULL, a.seq, a.seal, a.token_id, a.platform_id, a.node, a.action \
+                    FROM feed f LEFT JOIN node n ON n.id = $2 LEFT JOIN LATERAL \
+                    (SELECT seq, seal, token_id, platform_id, node, action FROM audit WHERE seq >= $1 ORDER BY seq LIMIT $3) a ON true \
                     ORDER BY a.seq";
 const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
@@ -122,8 +123,8 @@ impl Feed {
         }
     }
 
-    /// What other processes have changed after `seq`, in order.
-    pub(super) async fn changes_after(&self, seq: u64, now: Duration, unreadable: &Unreadable) -> Result<Changes, Error> {
+    /// What other processes have changed behind a place, in order.
+    pub(super) async fn changes_after(&self, mark: Mark, now: Duration, unreadable: &Unreadable) -> Result<Changes, Error> {
         let mut held = self.session.lock().await;
         // Taken out: a read that fails, is late or dropped leaves nothing half done to the next.
         let session = held.take().filter(|session| !session.is_over());
@@ -132,7 +133,7 @@ impl Feed {
                 Some(session) => session,
                 None => self.connect().await?,
             };
-            let changes = self.read(&session, seq, now, unreadable).await?;
+            let changes = self.read(&session, mark, now, unreadable).await?;
             Ok((session, changes))
         };
         let (session, changes) = tokio::time::timeout(DEADLINE, read).await.unwrap_or_else(|_| Err(late()))?;
@@ -149,44 +150,49 @@ impl Feed {
         Ok(session)
     }
 
-    async fn read(&self, s: &Session, seq: u64, now: Duration, unreadable: &Unreadable) -> Result<Changes, Error> {
+    async fn read(&self, s: &Session, mark: Mark, now: Duration, unreadable: &Unreadable) -> Result<Changes, Error> {
         // Nothing that is proven rests on it.
         if let Err(e) = self.tend(s, now).await {
             tracing::warn!(cause = %e, "cannot see to the rows of nodes");
         }
-        let after = i64::try_from(seq).unwrap_or(i64::MAX);
-        let mut rows = s.rows(READ, &[&after, &self.node, &PAGE]).await?;
+        let from = i64::try_from(mark.seq).unwrap_or(i64::MAX);
+        let mut rows = s.rows(READ, &[&from, &self.node, &PAGE]).await?;
         let presence = self.presence().clone();
         if let (Some(presence), Some(row)) = (presence, rows.first())
-            && !row.try_get::<_, bool>(1)?
+            && !row.try_get::<_, bool>(0)?
         {
             tracing::warn!("another process took this one for gone; it announces itself again");
             self.announce(s, presence.lease).await?;
             // What was read before the row was there does not count.
-            rows = s.rows(READ, &[&after, &self.node, &PAGE]).await?;
-            if !rows.first().is_some_and(|row| row.try_get(1).unwrap_or(false)) {
+            rows = s.rows(READ, &[&from, &self.node, &PAGE]).await?;
+            if !rows.first().is_some_and(|row| row.try_get(0).unwrap_or(false)) {
                 return Err(Error::Unavailable("this process could not announce itself".to_owned()));
             }
         }
-        let last: i64 = rows.first().ok_or_else(|| Error::Corrupt("the feed's row is missing".to_owned()))?.try_get(0)?;
-        if last.unsigned_abs() < seq {
-            // An older database was put in place of this one: what it says is new is not what we have missed.
-            return Err(Error::Corrupt("its feed went backwards; restart every server on it".to_owned()));
+        // The one row of the feed is there even if it has no places.
+        let first = rows.first().ok_or_else(|| Error::Corrupt("the feed's row is missing".to_owned()))?;
+        let mut places = if first.try_get::<_, Option<i64>>(1)?.is_some() { rows.as_slice() } else { &[] };
+        let mut changes = Changes { more: i64::try_from(places.len()).is_ok_and(|places| places == PAGE), ..Changes::none_after(mark) };
+        if mark != Mark::START {
+            let Some((followed, behind)) = places.split_first() else { return Err(rewound(s, &mark).await) };
+            if sql::mark(followed, 1)? != mark {
+                return Err(rewound(s, &mark).await);
+            }
+            places = behind;
         }
-        let mut changes = Changes { through: seq, more: i64::try_from(rows.len()).is_ok_and(|rows| rows == PAGE), ..Changes::default() };
         let (mut tokens, mut platforms) = (Vec::new(), Vec::new());
-        for row in &rows {
-            let Some(place) = row.try_get::<_, Option<i64>>(2)? else { break };
-            changes.through = place.unsigned_abs();
-            if row.try_get::<_, &str>(3)? == self.node && is_creation(row.try_get(6)?) {
+        for row in places {
+            changes.through = sql::mark(row, 1)?;
+            let (seq, action) = (changes.through.seq, row.try_get(6)?);
+            if row.try_get::<_, &str>(5)? == self.node && is_creation(action) {
                 continue;
             }
-            if let Some(id) = row.try_get::<_, Option<Uuid>>(4)? {
+            if let Some(id) = row.try_get::<_, Option<Uuid>>(3)? {
                 tokens.push(id);
-            } else if let Some(id) = row.try_get::<_, Option<Uuid>>(5)? {
-                platforms.push((id, changes.through));
-            } else if row.try_get::<_, &str>(6)? == Action::OperationsLoad.name() {
-                changes.operations = sql::find_operations(s).await?.map(|operations| (changes.through, operations));
+            } else if let Some(id) = row.try_get::<_, Option<Uuid>>(4)? {
+                platforms.push((id, seq));
+            } else if action == Action::OperationsLoad.name() {
+                changes.operations = sql::find_operations(s).await?.map(|operations| (seq, operations));
             }
         }
         // What stands in the rows now, not what the entries said: following twice does no harm.
@@ -227,6 +233,11 @@ impl Feed {
         *self.presence() = Some(Presence { seen: now, suspecting, ..presence });
         Ok(())
     }
+}
+
+/// An older database was put in place of this one: what it says is new is not what we have missed.
+async fn rewound(s: &Session, lost: &Mark) -> Error {
+    sql::is_taken_in(s, lost).await.map_or_else(|e| e, |taken_in| Error::Rewound { taken_in })
 }
 
 fn late() -> Error {

@@ -20,7 +20,10 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio_postgres::error::SqlState;
 
 use self::{batch::Batch, connect::Connector, feed::Feed, readers::Readers, session::Session, writer::Writer};
-use super::{Changes, Decision, Error, Insert, Inserted, Loaded, Location, OperationsRecord, PlatformRecord, Record, Records, Unreadable};
+use super::{
+    Changes, Decision, Error, Insert, Inserted, Loaded, Location, Mark, OperationsRecord, PlatformRecord, Record, Records, Unreadable,
+    log::Log,
+};
 use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenName, TokenQuery, TokenUse, Use};
 
 /// How long to wait at first, before looking again whether all have followed.
@@ -30,6 +33,7 @@ const SETTLING: Duration = Duration::from_millis(2);
 pub(crate) struct Postgres {
     readers: Readers,
     connector: Arc<Connector>,
+    log: Log,
     writer: Writer,
     feed: Feed,
     beside: Arc<tokio::sync::Mutex<()>>,
@@ -75,14 +79,20 @@ impl Postgres {
         let session = connector.connect(None).await?;
         migrate::check(&session).await?;
         migrate::migrate(&session, location.create).await?;
+        let log = Log::new(location.node.clone());
         Ok(Self {
             readers: Readers::new(Arc::clone(&connector))?,
-            writer: Writer::start(Arc::clone(&connector), location.node.clone())?,
+            writer: Writer::start(Arc::clone(&connector), log.clone())?,
             feed: Feed::new(Arc::clone(&connector), location.node.clone()),
+            log,
             connector,
             beside: Arc::default(),
             unreadable: Arc::default(),
         })
+    }
+
+    pub(super) const fn log(&self) -> &Log {
+        &self.log
     }
 
     pub(super) async fn installation(&self) -> Result<[u8; 16], Error> {
@@ -102,8 +112,8 @@ impl Postgres {
         self.readers.read(async |s| sql::insert_canary(s, key, mac).await).await
     }
 
-    pub(super) async fn find_token(&self, id: TokenId) -> Result<Option<(Record, PlatformRecord)>, Error> {
-        self.readers.read(async |s| sql::find_token(s, id, &self.unreadable).await).await
+    pub(super) async fn find_token(&self, id: TokenId, known: Mark) -> Result<Option<(Record, PlatformRecord)>, Error> {
+        self.readers.read(async |s| sql::find_token(s, id, &known, &self.unreadable).await).await
     }
 
     pub(super) async fn find_token_in(&self, scope: Scope, id: TokenId) -> Result<Option<Record>, Error> {
@@ -149,7 +159,7 @@ impl Postgres {
                 Decision::Keep => Ok(Some((before, None))),
                 Decision::Write(after, entry) => {
                     batch.update_token(&before, &after).await?;
-                    Ok(Some((after, Some(batch.note(entry)))))
+                    Ok(Some((after, Some(batch.note(entry)?))))
                 }
             }
         };
@@ -164,7 +174,7 @@ impl Postgres {
     ) -> Result<u64, Error> {
         let insert = async move |batch: &mut Batch<'_>| {
             batch.insert_platform(&platform).await?;
-            let seq = batch.note(entry.clone());
+            let seq = batch.note(entry.clone())?;
             batch.insert_roots(&roots).await?;
             Ok(seq)
         };
@@ -181,7 +191,7 @@ impl Postgres {
                 Decision::Keep => Ok(Some((before, None))),
                 Decision::Write(after, entry) => {
                     batch.update_platform(&after).await?;
-                    Ok(Some((after, Some(batch.note(entry)))))
+                    Ok(Some((after, Some(batch.note(entry)?))))
                 }
             }
         };
@@ -199,7 +209,7 @@ impl Postgres {
     pub(super) async fn replace_operations(&self, operations: OperationsRecord, entry: AuditEntry) -> Result<u64, Error> {
         let replace = async move |batch: &mut Batch<'_>| {
             batch.replace_operations(&operations).await?;
-            Ok(batch.note(entry.clone()))
+            batch.note(entry.clone())
         };
         self.writer.change(replace).await
     }
@@ -209,12 +219,7 @@ impl Postgres {
     }
 
     pub(super) async fn insert_audit_entry(&self, entry: AuditEntry) -> Result<(), Error> {
-        self.writer
-            .change(async move |batch: &mut Batch<'_>| {
-                batch.note(entry.clone());
-                Ok(())
-            })
-            .await
+        self.writer.change(async move |batch: &mut Batch<'_>| batch.note(entry.clone()).map(drop)).await
     }
 
     pub(super) async fn list_audit(&self, query: AuditQuery) -> Result<(Vec<RecordedEntry>, bool), Error> {
@@ -223,8 +228,8 @@ impl Postgres {
 
     pub(super) async fn load(&self) -> Result<Loaded, Error> {
         let load = async |s: &Session| {
-            let (seq, platforms) = (sql::last_seq(s).await?, sql::list_platforms(s).await?);
-            Ok(Loaded { seq, platforms, operations: sql::find_operations(s).await?, live: totals::live(s).await? })
+            let (mark, platforms) = (sql::last_mark(s).await?, sql::list_platforms(s).await?);
+            Ok(Loaded { mark, platforms, operations: sql::find_operations(s).await?, live: totals::live(s).await? })
         };
         self.readers.snapshot(load).await
     }
@@ -236,8 +241,8 @@ impl Postgres {
         sql::visit_live_tokens(&session, visit, &self.unreadable).await
     }
 
-    pub(super) async fn changes_after(&self, seq: u64, now: Duration) -> Result<Changes, Error> {
-        self.feed.changes_after(seq, now, &self.unreadable).await
+    pub(super) async fn changes_after(&self, mark: Mark, now: Duration) -> Result<Changes, Error> {
+        self.feed.changes_after(mark, now, &self.unreadable).await
     }
 
     pub(super) async fn changed(&self) {
@@ -258,7 +263,7 @@ impl Postgres {
 
     /// Waits until every other process has said that it has followed, or believes nothing any more that it did not.
     pub(super) async fn settle(&self) -> Result<(), Error> {
-        let seq = self.readers.read(async |s| sql::last_seq(s).await).await?;
+        let seq = self.readers.read(async |s| sql::last_mark(s).await).await?.seq;
         // What was waited for, not what has passed: asking takes time too, but then we only wait a little longer.
         let (mut waited, mut pause) = (Duration::ZERO, SETTLING);
         while let Some(longest) = self.readers.read(async |s| self.feed.longest_lease_behind(s, seq).await).await? {

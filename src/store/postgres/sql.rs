@@ -14,7 +14,7 @@ use crate::{
         Action, Actor, AuditEntry, AuditQuery, Environment, Issuer, Liveness, Order, Permissions, Platform, PlatformId, RecordedEntry,
         RequestInfo, Scope, Timestamp, Token, TokenId, TokenName, TokenQuery,
     },
-    store::{OperationsRecord, PlatformRecord, Record, Records, Replay, Seal, Unreadable, split_proof},
+    store::{Mark, OperationsRecord, PlatformRecord, Record, Records, Replay, Seal, Unreadable, split_proof},
 };
 
 /// A token's values, its scope first.
@@ -129,9 +129,21 @@ pub(super) async fn insert_canary(s: &Session, key: u32, mac: [u8; 32]) -> Resul
 
 // ---- tokens --------------------------------------------------------------------------------------------------------
 
-pub(super) async fn find_token(s: &Session, id: TokenId, unreadable: &Unreadable) -> Result<Option<(Record, PlatformRecord)>, Error> {
-    let sql = format!("SELECT {PLATFORM}, {TOKEN} FROM token t JOIN platform p ON p.id = t.platform_id WHERE t.id = $1");
-    let Some(row) = s.row(&sql, &[&id.0]).await? else { return Ok(None) };
+/// A token, with whether the place `known` is here as it was when it was followed.
+pub(super) async fn find_token(
+    s: &Session,
+    id: TokenId,
+    known: &Mark,
+    unreadable: &Unreadable,
+) -> Result<Option<(Record, PlatformRecord)>, Error> {
+    let sql = format!(
+        "SELECT {PLATFORM}, {TOKEN}, $2::bigint = 0 OR EXISTS (SELECT 1 FROM audit WHERE seq = $2 AND seal = $3) \
+         FROM token t JOIN platform p ON p.id = t.platform_id WHERE t.id = $1"
+    );
+    let Some(row) = s.row(&sql, &[&id.0, &known.seq.cast_signed(), &known.mac.as_slice()]).await? else { return Ok(None) };
+    if !value(&row, row.len() - 1)? {
+        return Err(Error::Rewound { taken_in: false });
+    }
     readable(unreadable, &row, PLATFORM_COLUMNS)?.map(|record| Ok((record, platform(&row)?))).transpose()
 }
 
@@ -248,9 +260,19 @@ pub(super) async fn list_audit(s: &Session, query: &AuditQuery) -> Result<(Vec<R
     Ok((entries, has_more))
 }
 
-pub(super) async fn last_seq(s: &Session) -> Result<u64, Error> {
-    let row = s.row("SELECT seq FROM feed", &[]).await?;
-    unsigned(&row.ok_or_else(|| Error::Corrupt("the feed's row is missing".to_owned()))?, 0)
+pub(super) async fn last_mark(s: &Session) -> Result<Mark, Error> {
+    let row = s.row("SELECT seq, seal FROM feed", &[]).await?;
+    mark(&row.ok_or_else(|| Error::Corrupt("the feed's row is missing".to_owned()))?, 0)
+}
+
+pub(super) fn mark(row: &Row, at: usize) -> Result<Mark, Error> {
+    Ok(Mark { seq: unsigned(row, at)?, mac: bytes(row, at + 1)? })
+}
+
+/// Whether an operator has said that what was lost up to there was taken in.
+pub(super) async fn is_taken_in(s: &Session, lost: &Mark) -> Result<bool, Error> {
+    let sql = "SELECT 1 FROM lost_mark WHERE seal = $1 AND seq = $2";
+    Ok(s.row(sql, &[&lost.mac.as_slice(), &lost.seq.cast_signed()]).await?.is_some())
 }
 
 // ---- operations ----------------------------------------------------------------------------------------------------

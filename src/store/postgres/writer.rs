@@ -18,7 +18,7 @@ use futures_util::FutureExt as _;
 use tokio::sync::{Notify, oneshot};
 
 use super::{Error, batch::Batch, connect::Connector, session::Session};
-use crate::store::{Insert, Inserted};
+use crate::store::{Insert, Inserted, log::Log};
 
 /// Jobs in one transaction at the most: keeps a commit short.
 const BATCH: usize = 512;
@@ -122,7 +122,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread, with a connection of its own.
-    pub(super) fn start(connector: Arc<Connector>, node: String) -> Result<Self, Error> {
+    pub(super) fn start(connector: Arc<Connector>, log: Log) -> Result<Self, Error> {
         let failed = |e: std::io::Error| Error::Unavailable(e.to_string());
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
@@ -131,7 +131,7 @@ impl Writer {
         // Made where it runs: what its jobs do need not travel between threads.
         let write = move || {
             runtime.block_on(async {
-                let mut writing = Writing { connector, node, session: None, noted: false };
+                let mut writing = Writing { connector, log, session: None, noted: false };
                 loop {
                     let jobs = theirs.next().await;
                     if jobs.is_empty() {
@@ -217,7 +217,7 @@ enum Failed {
 /// The thread's side.
 struct Writing {
     connector: Arc<Connector>,
-    node: String,
+    log: Log,
     session: Option<Session>,
     /// Whether there is something that others have not been told of.
     noted: bool,
@@ -277,7 +277,7 @@ impl Writing {
             Some(session) => session,
             None => self.connector.connect(None).await.map_err(Failed::NotBegun)?,
         };
-        let run = AssertUnwindSafe(run(&session, &self.node, jobs)).catch_unwind();
+        let run = AssertUnwindSafe(run(&session, &self.log, jobs)).catch_unwind();
         let result = match tokio::time::timeout(DEADLINE, run).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Failed::RolledBack(Error::Unavailable("a write panicked".to_owned()))),
@@ -306,8 +306,8 @@ fn late() -> Error {
     Error::Unavailable("the database did not answer in time".to_owned())
 }
 
-async fn run(session: &Session, node: &str, jobs: &mut [Job]) -> Result<(Vec<Inserted>, bool), Failed> {
-    let mut batch = Batch::begin(session, node).await.map_err(Failed::NotBegun)?;
+async fn run(session: &Session, log: &Log, jobs: &mut [Job]) -> Result<(Vec<Inserted>, bool), Failed> {
+    let mut batch = Batch::begin(session, log).await.map_err(Failed::NotBegun)?;
     let mut inserts = Vec::new();
     for job in jobs {
         match job {

@@ -28,8 +28,8 @@ use self::{
     writer::{Batch, Urgency, Writer},
 };
 use super::{
-    Changes, Decision, Error, Insert, Inserted, Loaded, Location, OperationsRecord, PlatformRecord, Record, Records, Unreadable,
-    is_creation,
+    Changes, Decision, Error, Insert, Inserted, Loaded, Location, Mark, OperationsRecord, PlatformRecord, Record, Records, Unreadable,
+    is_creation, log::Log,
 };
 use crate::domain::{
     Action, AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenName, TokenQuery, TokenUse, Use,
@@ -53,7 +53,7 @@ const MIGRATIONS: [(&str, &str); 1] = [("0001_authority", include_str!("../../..
 pub(crate) struct Sqlite {
     file: PathBuf,
     directory: PathBuf,
-    node: String,
+    log: Log,
     writer: Writer,
     readers: Readers,
     /// The feed's own connection: following must not wait for anybody's page.
@@ -174,20 +174,25 @@ impl Sqlite {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         check_settings(&connection)?;
         migrate(&mut connection)?;
-        let writer = Writer::start(connection, file.clone(), Ballast::new(data.join("ballast")))?;
+        let log = Log::new(location.node.clone());
+        let writer = Writer::start(connection, file.clone(), Ballast::new(data.join("ballast")), log.clone())?;
         let threads = std::thread::available_parallelism().map_or(READERS, |cores| cores.get().clamp(2, READERS));
         let readers = Readers::start(&file, threads)?;
         let feed = Mutex::new(connect(&file)?);
         Ok(Self {
             file,
             directory: data.join("running"),
-            node: location.node.clone(),
+            log,
             writer,
             readers,
             feed,
             presence: Mutex::default(),
             unreadable: Arc::default(),
         })
+    }
+
+    pub(super) const fn log(&self) -> &Log {
+        &self.log
     }
 
     async fn write<R: Send + 'static>(&self, run: impl FnMut(&mut Batch<'_>) -> Result<R, Error> + Send + 'static) -> Result<R, Error> {
@@ -217,9 +222,13 @@ impl Sqlite {
         self.write(move |batch| sql::insert_canary(batch.connection, key, mac)).await
     }
 
-    pub(super) async fn find_token(&self, id: TokenId) -> Result<Option<(Record, PlatformRecord)>, Error> {
+    pub(super) async fn find_token(&self, id: TokenId, known: Mark) -> Result<Option<(Record, PlatformRecord)>, Error> {
         let unreadable = Arc::clone(&self.unreadable);
-        self.read(move |c| sql::find_token(c, id, &unreadable)).await
+        let find = move |c: &Connection| match sql::is_of_this_history(c, &known)? {
+            true => sql::find_token(c, id, &unreadable),
+            false => Err(Error::Rewound { taken_in: false }),
+        };
+        self.read(find).await
     }
 
     pub(super) async fn find_token_in(&self, scope: Scope, id: TokenId) -> Result<Option<Record>, Error> {
@@ -250,7 +259,6 @@ impl Sqlite {
     }
 
     pub(super) async fn insert_token(&self, insert: Insert) -> Result<Inserted, Error> {
-        let node = self.node.clone();
         let Insert { record, entry, creator, replay, replays_since } = insert;
         self.write(move |batch| {
             let c = batch.connection;
@@ -267,7 +275,7 @@ impl Sqlite {
             if creator.is_none() && sql::find_platform(c, record.token.scope.platform)?.is_none() {
                 return Ok(Inserted::NoPlatform);
             }
-            insert_token(batch, &node, &record, &entry)?;
+            insert_token(batch, &record, &entry)?;
             if let Some(replay) = &replay {
                 sql::insert_replay(c, replay, record.token.id)?;
             }
@@ -280,7 +288,7 @@ impl Sqlite {
     where
         F: FnMut(&Record) -> Decision<Record> + Send + 'static,
     {
-        let (node, unreadable) = (self.node.clone(), Arc::clone(&self.unreadable));
+        let unreadable = Arc::clone(&self.unreadable);
         let change = move |batch: &mut Batch<'_>| {
             let c = batch.connection;
             let Some(before) = sql::find_token_in(c, scope, id, &unreadable)? else { return Ok(None) };
@@ -292,8 +300,7 @@ impl Sqlite {
                     if before.token.revoked_at.is_none() && after.token.revoked_at.is_some() {
                         batch.totals.note(c, scope, &after.token.name, after.token.id.created_at(), -1)?;
                     }
-                    let seq = sql::insert_audit_entry(c, &node, &entry)?;
-                    Ok(Some((after, Some(seq))))
+                    Ok(Some((after, Some(batch.note(&entry)?))))
                 }
             }
         };
@@ -306,12 +313,11 @@ impl Sqlite {
         entry: AuditEntry,
         roots: Vec<(Record, AuditEntry)>,
     ) -> Result<u64, Error> {
-        let node = self.node.clone();
         self.write(move |batch| {
             sql::insert_platform(batch.connection, &platform)?;
-            let seq = sql::insert_audit_entry(batch.connection, &node, &entry)?;
+            let seq = batch.note(&entry)?;
             for (record, entry) in &roots {
-                insert_token(batch, &node, record, entry)?;
+                insert_token(batch, record, entry)?;
             }
             Ok(seq)
         })
@@ -322,7 +328,6 @@ impl Sqlite {
     where
         F: FnMut(&PlatformRecord) -> Decision<PlatformRecord> + Send + 'static,
     {
-        let node = self.node.clone();
         let change = move |batch: &mut Batch<'_>| {
             let c = batch.connection;
             let Some(before) = sql::find_platform(c, id)? else { return Ok(None) };
@@ -331,8 +336,7 @@ impl Sqlite {
                 Decision::Write(after, entry) => {
                     batch.something_ends();
                     sql::update_platform(c, &after)?;
-                    let seq = sql::insert_audit_entry(c, &node, &entry)?;
-                    Ok(Some((after, Some(seq))))
+                    Ok(Some((after, Some(batch.note(&entry)?))))
                 }
             }
         };
@@ -348,10 +352,9 @@ impl Sqlite {
     }
 
     pub(super) async fn replace_operations(&self, operations: OperationsRecord, entry: AuditEntry) -> Result<u64, Error> {
-        let node = self.node.clone();
         let replace = move |batch: &mut Batch<'_>| {
             sql::replace_operations(batch.connection, &operations)?;
-            sql::insert_audit_entry(batch.connection, &node, &entry)
+            batch.note(&entry)
         };
         self.write(replace).await
     }
@@ -361,8 +364,7 @@ impl Sqlite {
     }
 
     pub(super) async fn insert_audit_entry(&self, entry: AuditEntry) -> Result<(), Error> {
-        let node = self.node.clone();
-        self.write(move |batch| sql::insert_audit_entry(batch.connection, &node, &entry).map(drop)).await
+        self.write(move |batch| batch.note(&entry).map(drop)).await
     }
 
     pub(super) async fn list_audit(&self, query: AuditQuery) -> Result<(Vec<RecordedEntry>, bool), Error> {
@@ -372,8 +374,8 @@ impl Sqlite {
     pub(super) async fn load(&self) -> Result<Loaded, Error> {
         self.read(|c| {
             snapshot(c, || {
-                let (seq, platforms) = (sql::last_seq(c)?, sql::list_platforms(c)?);
-                Ok(Loaded { seq, platforms, operations: sql::find_operations(c)?, live: totals::live(c)? })
+                let (mark, platforms) = (sql::last_mark(c)?, sql::list_platforms(c)?);
+                Ok(Loaded { mark, platforms, operations: sql::find_operations(c)?, live: totals::live(c)? })
             })
         })
         .await
@@ -386,19 +388,19 @@ impl Sqlite {
         tokio::task::spawn_blocking(read).await.map_err(|e| Error::Unavailable(e.to_string()))?
     }
 
-    pub(super) fn changes_after(&self, seq: u64) -> Result<Changes, Error> {
+    pub(super) fn changes_after(&self, mark: Mark) -> Result<Changes, Error> {
         self.stay_announced()?;
         let feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner);
         snapshot(&feed, || {
-            if sql::last_seq(&feed)? < seq {
-                // Somebody put an older database in place of this one: what it says is new is not what we have missed.
-                return Err(Error::Corrupt("its feed went backwards; restart every server on it".to_owned()));
+            let mut places = sql::places_from(&feed, mark.seq, FEED_PAGE + 1)?.into_iter();
+            let mut changes = Changes { more: places.len() > FEED_PAGE, ..Changes::none_after(mark) };
+            if mark != Mark::START && places.next().is_none_or(|place| place.mark != mark) {
+                return Err(Error::Rewound { taken_in: sql::is_taken_in(&feed, &mark)? });
             }
-            let places = sql::changed_after(&feed, seq, FEED_PAGE)?;
-            let mut changes = Changes { through: seq, more: places.len() == FEED_PAGE, ..Changes::default() };
             for place in places {
-                changes.through = place.seq;
-                if place.node == self.node && is_creation(&place.action) {
+                changes.through = place.mark;
+                let seq = place.mark.seq;
+                if place.node == self.log.node && is_creation(&place.action) {
                     continue;
                 }
                 // What stands in the row now, not what the entry said: following twice does no harm.
@@ -407,9 +409,9 @@ impl Sqlite {
                     changes.tokens.extend(found.map(|(record, _)| record));
                 } else if let Some(id) = place.platform {
                     let found = sql::find_platform(&feed, id)?;
-                    changes.platforms.extend(found.map(|record| (place.seq, record)));
+                    changes.platforms.extend(found.map(|record| (seq, record)));
                 } else if place.action == Action::OperationsLoad.name() {
-                    changes.operations = sql::find_operations(&feed)?.map(|operations| (place.seq, operations));
+                    changes.operations = sql::find_operations(&feed)?.map(|operations| (seq, operations));
                 }
             }
             Ok(changes)
@@ -421,7 +423,7 @@ impl Sqlite {
     }
 
     pub(super) fn announce(&self, lease: Duration) -> Result<(), Error> {
-        let presence = Presence::announce(&self.directory, &self.node, lease)
+        let presence = Presence::announce(&self.directory, &self.log.node, lease)
             .map_err(|e| Error::Unfit(format!("cannot write to {}: {e}", self.directory.display())))?;
         *self.presence.lock().unwrap_or_else(PoisonError::into_inner) = Some((presence, lease));
         // Looking removes what processes that were killed have left.
@@ -475,9 +477,9 @@ impl Sqlite {
     }
 }
 
-fn insert_token(batch: &mut Batch<'_>, node: &str, record: &Record, entry: &AuditEntry) -> Result<(), Error> {
+fn insert_token(batch: &mut Batch<'_>, record: &Record, entry: &AuditEntry) -> Result<(), Error> {
     sql::insert_token(batch.connection, record)?;
-    sql::insert_audit_entry(batch.connection, node, entry)?;
+    batch.note(entry)?;
     let token = &record.token;
     batch.totals.note(batch.connection, token.scope, &token.name, token.id.created_at(), 1)
 }

@@ -13,7 +13,7 @@ use crate::{
         Action, Actor, AuditEntry, AuditQuery, Environment, Issuer, Liveness, Order, Permissions, Platform, PlatformId, RecordedEntry,
         RequestInfo, Scope, Timestamp, Token, TokenId, TokenName, TokenQuery,
     },
-    store::{OperationsRecord, PlatformRecord, Record, Records, Replay, Seal, Unreadable, split_proof},
+    store::{Mark, OperationsRecord, PlatformRecord, Record, Records, Replay, Seal, Unreadable, split_proof},
 };
 
 /// A token's values, where its scope is known.
@@ -283,10 +283,11 @@ pub(super) fn list_platforms(c: &Connection) -> Result<Vec<PlatformRecord>, Erro
 
 // ---- audit and feed ------------------------------------------------------------------------------------------------
 
-pub(super) fn insert_audit_entry(c: &Connection, node: &str, e: &AuditEntry) -> Result<u64, Error> {
-    let sql = "INSERT INTO audit (at, action, actor, platform_id, environment, token_id, request_id, source, node, detail) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+pub(super) fn insert_audit_entry(c: &Connection, seq: u64, node: &str, e: &AuditEntry, seal: &Seal) -> Result<(), Error> {
+    let sql = "INSERT INTO audit (seq, at, action, actor, platform_id, environment, token_id, request_id, source, node, detail, \
+               key_id, seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
     prepare(c, sql)?.execute(params![
+        seq,
         e.at.millis(),
         e.action.name(),
         e.actor.to_string(),
@@ -297,8 +298,10 @@ pub(super) fn insert_audit_entry(c: &Connection, node: &str, e: &AuditEntry) -> 
         e.request.source,
         node,
         e.detail,
+        seal.key,
+        seal.mac,
     ])?;
-    Ok(c.last_insert_rowid().unsigned_abs())
+    Ok(())
 }
 
 pub(super) fn list_audit(c: &Connection, query: &AuditQuery) -> Result<(Vec<RecordedEntry>, bool), Error> {
@@ -327,29 +330,47 @@ pub(super) fn list_audit(c: &Connection, query: &AuditQuery) -> Result<(Vec<Reco
     Ok((entries, has_more))
 }
 
-pub(super) fn last_seq(c: &Connection) -> Result<u64, Error> {
-    Ok(prepare(c, "SELECT coalesce(max(seq), 0) FROM audit")?.query_row([], |row| row.get(0))?)
+pub(super) fn last_mark(c: &Connection) -> Result<Mark, Error> {
+    let last = prepare(c, "SELECT seq, seal FROM audit ORDER BY seq DESC LIMIT 1")?.query_row([], |row| mark(row, 0)).optional()?;
+    Ok(last.unwrap_or(Mark::START))
+}
+
+fn mark(row: &Row<'_>, at: usize) -> rusqlite::Result<Mark> {
+    Ok(Mark { seq: row.get(at)?, mac: row.get(at + 1)? })
+}
+
+/// Whether that place is here as it was when it was followed.
+pub(super) fn is_of_this_history(c: &Connection, known: &Mark) -> Result<bool, Error> {
+    let sql = "SELECT 1 FROM audit WHERE seq = ?1 AND seal = ?2";
+    Ok(*known == Mark::START || prepare(c, sql)?.exists(params![known.seq, known.mac])?)
+}
+
+/// Whether an operator has said that what was lost up to there was taken in.
+pub(super) fn is_taken_in(c: &Connection, lost: &Mark) -> Result<bool, Error> {
+    Ok(prepare(c, "SELECT 1 FROM lost_mark WHERE seal = ?1 AND seq = ?2")?.exists(params![lost.mac, lost.seq])?)
 }
 
 /// A place of the feed.
 pub(super) struct Place {
-    pub(super) seq: u64,
+    pub(super) mark: Mark,
     pub(super) node: String,
     pub(super) token: Option<TokenId>,
     pub(super) platform: Option<PlatformId>,
     pub(super) action: String,
 }
 
-pub(super) fn changed_after(c: &Connection, seq: u64, limit: usize) -> Result<Vec<Place>, Error> {
-    let mut statement = prepare(c, "SELECT seq, node, token_id, platform_id, action FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
+/// The places from `seq` on.
+pub(super) fn places_from(c: &Connection, seq: u64, limit: usize) -> Result<Vec<Place>, Error> {
+    let sql = "SELECT seq, seal, token_id, platform_id, node, action FROM audit WHERE seq >= ?1 ORDER BY seq LIMIT ?2";
+    let mut statement = prepare(c, sql)?;
     let rows = statement.query_map(params![i64::try_from(seq).unwrap_or(i64::MAX), limit], |row| {
         let (token, platform): (Option<[u8; 16]>, Option<[u8; 16]>) = (row.get(2)?, row.get(3)?);
         Ok(Place {
-            seq: row.get(0)?,
-            node: row.get(1)?,
+            mark: mark(row, 0)?,
+            node: row.get(4)?,
             token: token.map(|id| TokenId(Uuid::from_bytes(id))),
             platform: platform.map(|id| PlatformId(Uuid::from_bytes(id))),
-            action: row.get(4)?,
+            action: row.get(5)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)

@@ -18,7 +18,10 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::{Error, ballast::Ballast, sql, totals};
-use crate::domain::TokenId;
+use crate::{
+    domain::{AuditEntry, TokenId},
+    store::log::{Log, Mark},
+};
 
 /// Jobs in one transaction at the most: keeps a commit short.
 const BATCH: usize = 256;
@@ -31,6 +34,9 @@ pub(super) struct Batch<'c> {
     pub(super) totals: totals::Pending,
     /// Tokens found live in this transaction: one that creates many is looked at once.
     live: HashSet<TokenId>,
+    log: &'c Log,
+    /// The last place of the log, once it was asked for.
+    last: Option<Mark>,
 }
 
 impl Batch<'_> {
@@ -41,6 +47,15 @@ impl Batch<'_> {
             self.live.insert(id);
         }
         Ok(live)
+    }
+
+    /// Commits an entry with the rest; returns its place.
+    pub(super) fn note(&mut self, entry: &AuditEntry) -> Result<u64, Error> {
+        let mut last = self.last.map_or_else(|| sql::last_mark(self.connection), Ok)?;
+        let seal = self.log.append(&mut last, entry)?;
+        sql::insert_audit_entry(self.connection, last.seq, &self.log.node, entry, &seal)?;
+        self.last = Some(last);
+        Ok(last.seq)
     }
 
     /// Forgets who was live: something is about to end.
@@ -134,7 +149,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread on its own connection.
-    pub(super) fn start(connection: Connection, file: PathBuf, ballast: Ballast) -> Result<Self, Error> {
+    pub(super) fn start(connection: Connection, file: PathBuf, ballast: Ballast, log: Log) -> Result<Self, Error> {
         let identity = move || fs::metadata(&file).map(|file| (file.dev(), file.ino()));
         let opened = identity().map_err(|e| Error::Unavailable(e.to_string()))?;
         let shared = Arc::new(Shared::default());
@@ -149,7 +164,7 @@ impl Writer {
                     }
                     // A file that was removed or replaced still takes what is written, and loses it.
                     if identity().is_ok_and(|now| now == opened) {
-                        commit(&connection, &ballast, jobs);
+                        commit(&connection, &ballast, &log, jobs);
                     } else {
                         let gone = Error::Unavailable("its file was removed or replaced; put it back and restart".to_owned());
                         jobs.into_iter().for_each(|job| job.answer(Err(gone.copy())));
@@ -194,12 +209,12 @@ impl Drop for Writer {
     }
 }
 
-fn commit(connection: &Connection, ballast: &Ballast, mut jobs: Vec<Box<dyn Job>>) {
+fn commit(connection: &Connection, ballast: &Ballast, log: &Log, mut jobs: Vec<Box<dyn Job>>) {
     let normal = jobs.iter().any(|job| job.urgency() == Urgency::Normal);
     // While the reserve is gone the disk is as good as full: what is left is for endings.
     let reserve_missing = normal && ballast.restore().is_err();
     if !reserve_missing {
-        match transaction(connection, &mut jobs) {
+        match transaction(connection, log, &mut jobs) {
             Ok(()) => return jobs.into_iter().for_each(|job| job.answer(Ok(()))),
             // Nothing was run: another process holds the lock, and would keep each job waiting in turn.
             Err(Failed { begun: false, error }) => return jobs.into_iter().for_each(|job| job.answer(Err(error.copy()))),
@@ -211,11 +226,11 @@ fn commit(connection: &Connection, ballast: &Ballast, mut jobs: Vec<Box<dyn Job>
         let mut alone = vec![job];
         let mut result = match urgency {
             Urgency::Normal if reserve_missing => Err(Error::Full),
-            _ => transaction(connection, &mut alone).map_err(|failed| failed.error),
+            _ => transaction(connection, log, &mut alone).map_err(|failed| failed.error),
         };
         if urgency == Urgency::Ending && matches!(result, Err(Error::Full)) {
             ballast.release();
-            result = transaction(connection, &mut alone).map_err(|failed| failed.error);
+            result = transaction(connection, log, &mut alone).map_err(|failed| failed.error);
         }
         for job in alone {
             job.answer(result.as_ref().copied().map_err(Error::copy));
@@ -229,14 +244,14 @@ struct Failed {
     error: Error,
 }
 
-fn transaction(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Result<(), Failed> {
+fn transaction(connection: &Connection, log: &Log, jobs: &mut [Box<dyn Job>]) -> Result<(), Failed> {
     let begin = || -> Result<(), Error> {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         Ok(())
     };
     begin().map_err(|error| Failed { begun: false, error })?;
     let run = || -> Result<(), Error> {
-        let mut batch = Batch { connection, totals: totals::Pending::default(), live: HashSet::new() };
+        let mut batch = Batch { connection, totals: totals::Pending::default(), live: HashSet::new(), log, last: None };
         for job in jobs {
             catch_unwind(AssertUnwindSafe(|| job.run(&mut batch)))
                 .unwrap_or_else(|_| Err(Error::Unavailable("a write panicked".to_owned())))?;
