@@ -102,6 +102,7 @@ pub struct Config {
     pub data: PathBuf,
     pub database: Option<String>,
     pub key_file: PathBuf,
+    pub journal: PathBuf,
     pub listen: SocketAddr,
     pub admin_listen: SocketAddr,
     pub ext_authz_listen: Option<SocketAddr>,
@@ -322,6 +323,8 @@ impl Config {
         let some = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
         let data = layers.take("data", "a directory", some, PathBuf::new());
         let key_file = layers.take("key_file", "a file", |text| Some(some(text).unwrap_or_else(|| data.join("keys.json"))), PathBuf::new());
+        let journal =
+            layers.take("journal", "a file", |text| Some(some(text).unwrap_or_else(|| data.join("revocations.jsonl"))), PathBuf::new());
         let database = layers.take("database", "empty, or a URL such as postgres://user@host/database", parse_database, None);
         if let Some((url, Origin::Flag(flag))) = layers.values.get("database")
             && without_password(url) != *url
@@ -333,6 +336,7 @@ impl Config {
             data,
             database,
             key_file,
+            journal,
             listen: layers.address("listen"),
             admin_listen: layers.address("admin_listen"),
             ext_authz_listen: layers.take(

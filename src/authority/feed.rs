@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Authority, Error, defect::Defect};
+use super::{Authority, Error, defect::Defect, journal};
 use crate::{
     domain::{Action, PlatformId, TokenId},
     store::{self, Mark, PlatformRecord, Record},
@@ -22,16 +22,24 @@ const TAMPER_ENTRIES: usize = 100;
 impl Authority {
     /// Begins to answer from memory, if this process does: with everything but the tokens, and following the feed from
     /// there. Right from here on, because what the index lacks is read from the database.
-    pub(super) async fn load(&self) -> Result<(), store::Error> {
+    ///
+    /// With a journal, it follows from the last place that the journal has: what ended since is entered there too.
+    pub(super) async fn load(&self, journaled: Option<Mark>) -> Result<(), store::Error> {
         let Some(lease) = &self.lease else { return Ok(()) };
         self.store.announce(lease.length()).await?;
         let loaded = self.store.load().await?;
         self.index.reserve(usize::try_from(loaded.live).unwrap_or(usize::MAX));
         loaded.platforms.iter().for_each(|record| self.put_platform(record, 0));
         loaded.operations.iter().for_each(|record| self.put_operations(record, 0));
-        *self.followed_place() = loaded.mark;
+        *self.followed_place() = journaled.unwrap_or(loaded.mark);
         // Only a read of the feed says that others know of this process: the index is believed from there.
-        self.follow_feed().await
+        match self.follow_feed().await {
+            Err(store::Error::Rewound { taken_in: true }) => {
+                *self.followed_place() = loaded.mark;
+                self.follow_feed().await
+            }
+            followed => followed,
+        }
     }
 
     /// Reads all live tokens into the index, which takes seconds for millions; to be called once, beside serving.
@@ -83,12 +91,14 @@ impl Authority {
         if let Some(lease) = &self.lease {
             lease.end();
         }
+        // So that whoever takes in what was lost knows how far this one had followed.
+        self.journal.iter().for_each(journal::Writer::note_mark);
     }
 
     async fn begin_anew(self: &Arc<Self>) -> Result<(), store::Error> {
         self.index.forget();
         self.operations.store(None);
-        self.load().await?;
+        self.load(None).await?;
         self.rewound.store(false, Ordering::SeqCst);
         tracing::info!("what was lost is taken in; going on from the database as it is");
         let authority = Arc::clone(self);
@@ -128,6 +138,7 @@ impl Authority {
             changes.operations.iter().for_each(|(seq, record)| self.put_operations(record, *seq));
             self.refuse_unreadable();
             *self.followed_place() = changes.through;
+            self.journal.iter().for_each(|journal| journal.note(&changes, began));
             if !changes.more {
                 lease.renew(began);
             }
@@ -212,10 +223,20 @@ impl Authority {
         Ok(())
     }
 
+    /// Returns when what ended at that place of the feed is believed by no process any more, and is in the journal.
+    pub(super) async fn settle(&self, seq: Option<u64>) -> Result<(), Error> {
+        self.ended.notify_one();
+        let settled = self.store.settle().await;
+        if let (Some(journal), Some(seq)) = (&self.journal, seq) {
+            journal.reached(seq).await;
+        }
+        Ok(settled?)
+    }
+
     /// Makes sure that an edited row that was just noted is refused everywhere when this returns.
     pub(super) async fn refuse_tampered(&self) -> Result<(), Error> {
         self.record_tampering().await?;
-        Ok(self.store.settle().await?)
+        self.settle(None).await
     }
 }
 
@@ -252,6 +273,7 @@ impl Authority {
                 _ = &mut stopped => break,
                 () = tokio::time::sleep(pause) => {}
                 () = self.store.changed() => {}
+                () = self.ended.notified() => {}
             }
             match self.follow().await {
                 Ok(()) if failing => {

@@ -7,6 +7,7 @@
 //! | `operations.rs` | what each operation of the platform's API needs |
 //! | `verify.rs` | proving a credential: the hot path |
 //! | `index.rs`, `lease.rs`, `feed.rs` | the resident index, and for how long it may be believed |
+//! | `journal.rs`, `restore.rs` | what ended, kept beside the database; taking it in behind a restore |
 //! | `assertion.rs` | what was proven, signed for upstreams |
 //! | `uses.rs` | how tokens were used |
 //! | `keyring.rs`, `key_file.rs` | what the server key makes, and where it is kept |
@@ -23,11 +24,13 @@ mod entropy;
 mod error;
 mod feed;
 mod index;
+mod journal;
 mod key_file;
 mod keyring;
 mod lease;
 mod operations;
 mod platforms;
+mod restore;
 mod tokens;
 mod upkeep;
 mod uses;
@@ -45,6 +48,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use tokio::sync::Notify;
 
 use self::{attempts::Attempts, denials::Denials, index::Index, keyring::Keyring, lease::Lease, uses::Uses};
 use crate::{
@@ -62,7 +66,9 @@ pub use denials::Reason;
 pub use entropy::{Entropy, NoEntropy, SystemEntropy};
 pub use error::Error;
 pub use feed::Follower;
+pub use journal::Journal;
 pub use operations::Difference;
+pub use restore::TakenIn;
 pub use tokens::{Ended, IdempotencyKey, Issued, ListTokens, TokenPage};
 pub use upkeep::Upkeep;
 pub use verify::Denied;
@@ -85,6 +91,8 @@ pub struct Options {
     pub create: bool,
     /// Whether to answer from memory, and for how long to believe it: `None` for a command, which reads what it needs.
     pub lease: Option<Duration>,
+    /// Where to keep the journal of what ended, if this process answers from memory and shall keep one.
+    pub journal: Option<PathBuf>,
     /// How many attempts may fail.
     pub attempts: AttemptLimits,
 }
@@ -101,6 +109,9 @@ pub struct Authority {
     /// Whether the database went back to an earlier state than was followed: nothing is believed then.
     rewound: AtomicBool,
     lease: Option<Lease>,
+    journal: Option<journal::Writer>,
+    /// Something was ended here, which the feed has now.
+    ended: Notify,
     operations: ArcSwapOption<operations::InForce>,
     uses: Uses,
     attempts: Attempts,
@@ -139,6 +150,12 @@ impl Authority {
         let keyring = Arc::new(open_keyring(&store, &options, installation, at, &*entropy).await?);
         store.seal_entries_with(Arc::clone(&keyring) as _);
 
+        let journal = match &options.journal {
+            Some(path) => journal::Writer::open(path, store.installation().await.map_err(|e| e.to_string())?)?,
+            None => None,
+        };
+        let journaled = journal.as_ref().and_then(journal::Writer::found);
+
         let authority = Self {
             store,
             keyring,
@@ -148,6 +165,8 @@ impl Authority {
             followed: Mutex::new(Mark::START),
             rewound: AtomicBool::new(false),
             lease: options.lease.map(Lease::new),
+            journal,
+            ended: Notify::new(),
             operations: ArcSwapOption::empty(),
             uses: Uses::default(),
             attempts: Attempts::new(options.attempts),
@@ -157,12 +176,29 @@ impl Authority {
             creating: Mutex::default(),
             latest: AtomicI64::new(at.millis()),
         };
-        authority.load().await.map_err(|e| e.to_string())?;
+        authority.load(journaled).await.map_err(|e| authority.cannot_load(&e))?;
+        if let Some(journal) = &authority.journal {
+            journal.reached(authority.followed()).await;
+        }
         if let Err(e) = authority.record_tampering().await {
             // On a full disk, say: the rows are refused all the same, and the next flush tries again.
             tracing::error!(cause = %e, "edited rows could not be entered in the audit log");
         }
         Ok(authority)
+    }
+
+    /// Why it does not start, and what to do.
+    fn cannot_load(&self, error: &store::Error) -> String {
+        match (error, &self.journal) {
+            (store::Error::Rewound { .. }, Some(journal)) => {
+                let path = journal.path().display();
+                format!(
+                    "{error}, which the journal {path} knows; tokens that were ended may be live in it. Take in what was lost: \
+                     countersign restore --journal {path}, with the journal of every other server behind it"
+                )
+            }
+            _ => error.to_string(),
+        }
     }
 
     /// The moment of a change: the wall clock, but never earlier than the change before it.

@@ -152,7 +152,7 @@ impl Authority {
             AuditEntry { actor: by.actor(), request: by.request.clone(), ..self.system_entry(Action::OperationsLoad, None, detail) };
         let seq = self.store.replace_operations(record.clone(), entry).await?;
         self.put_operations(&record, seq);
-        self.store.settle().await?;
+        self.settle(None).await?;
         Ok(difference)
     }
 }

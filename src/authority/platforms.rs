@@ -95,7 +95,7 @@ impl Authority {
         if let Some(seq) = seq {
             self.index.put_platform(&record, seq);
         }
-        self.store.settle().await?;
+        self.settle(seq).await?;
         Ok(record.platform)
     }
 

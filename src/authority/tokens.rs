@@ -274,6 +274,14 @@ impl Authority {
     }
 
     async fn revoke(self: &Arc<Self>, caller: Caller, id: TokenId) -> Result<Ended, Error> {
+        let (record, seq) = self.end(&caller, id).await?;
+        self.settle(seq).await?;
+        Ok(Ended { token: record.token, already: seq.is_none() })
+    }
+
+    /// Ends a token in the database and here. Returns it, and the place of its end if it was live.
+    pub(super) async fn end(self: &Arc<Self>, caller: &Caller, id: TokenId) -> Result<(Record, Option<u64>), Error> {
+        let caller = caller.clone();
         let (keyring, scope, now) = (Arc::clone(&self.keyring), caller.scope, self.now());
         let operator = matches!(caller.actor, Actor::Operator(_));
         let decide = move |before: &Record| {
@@ -305,8 +313,7 @@ impl Authority {
             return Err(Error::NotRevocable);
         }
         self.index.end(&record);
-        self.store.settle().await?;
-        Ok(Ended { token: record.token, already: seq.is_none() })
+        Ok((record, seq))
     }
 
     /// The operator as a caller in the scope of a token, wherever that is.

@@ -10,6 +10,7 @@ mod operations;
 mod output;
 mod platform;
 mod quickstart;
+mod restore;
 mod serve;
 mod settings;
 mod token;
@@ -53,6 +54,8 @@ enum Command {
     /// The audit log: who changed what
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Ends again what had ended, behind a database that was put back to an earlier state
+    Restore(restore::Restore),
     /// The configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -100,6 +103,7 @@ pub fn run() -> ExitCode {
             Command::Check(command) => command.run().await,
             Command::Operations(command) => command.run().await,
             Command::Audit(command) => command.run().await,
+            Command::Restore(command) => command.run().await,
             Command::Config(command) => command.run(),
         }
     });
@@ -150,7 +154,14 @@ async fn open_or_create(settings: &StoreSettings) -> Result<(Arc<Authority>, Ope
 
 async fn open_with(settings: &StoreSettings, create: bool) -> Result<(Arc<Authority>, Operator), Failure> {
     let config = settings.config()?;
-    let options = Options { database: database(&config), key_file: config.key_file, create, lease: None, attempts: AttemptLimits::NONE };
+    let options = Options {
+        database: database(&config),
+        key_file: config.key_file,
+        create,
+        lease: None,
+        journal: None,
+        attempts: AttemptLimits::NONE,
+    };
     let authority = Authority::open(options, Arc::new(SystemClock), Arc::new(SystemEntropy)).await.map_err(Failure::CouldNotRun)?;
     Ok((Arc::new(authority), operator()))
 }

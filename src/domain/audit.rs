@@ -23,11 +23,13 @@ pub enum Action {
     Denied,
     /// A row was found not to be as it was sealed.
     Tampered,
+    /// The database was put back to an earlier state, and what had ended since has ended again.
+    Restore,
 }
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::PlatformCreate,
         Self::PlatformDisable,
         Self::PlatformEnable,
@@ -36,6 +38,7 @@ impl Action {
         Self::OperationsLoad,
         Self::Denied,
         Self::Tampered,
+        Self::Restore,
     ];
 
     /// The name, as the log writes it.
@@ -49,6 +52,7 @@ impl Action {
             Self::OperationsLoad => "operations.load",
             Self::Denied => "denied",
             Self::Tampered => "tampered",
+            Self::Restore => "restore",
         }
     }
 

@@ -331,6 +331,11 @@ impl Store {
         on!(self, s => s.insert_audit_entry(entry).await)
     }
 
+    /// Commits that what was lost up to these places was taken in, with the audit entry.
+    pub(crate) async fn insert_lost_marks(&self, marks: Vec<Mark>, entry: AuditEntry) -> Result<(), Error> {
+        on!(self, s => s.insert_lost_marks(marks, entry).await)
+    }
+
     /// A page of the audit log, newest first, and whether there is more.
     pub(crate) async fn list_audit(&self, query: AuditQuery) -> Result<(Vec<RecordedEntry>, bool), Error> {
         on!(self, s => s.list_audit(query).await)

@@ -201,23 +201,16 @@ async fn z_11_disabling_an_edited_platform_refuses_it_at_once() {
     app.get(GRID).send().await.refused(401, "UNAUTHORIZED");
 }
 
-/// Somebody puts an older state of the database in place of it: the last change is gone.
-fn go_back(app: &TestApp) {
-    edit(app, "DELETE FROM audit WHERE seq = (SELECT max(seq) FROM audit)");
-    if database::postgres().is_some() {
-        // There the last place has a row of its own, which an older database would have as it was then.
-        edit(app, "UPDATE feed SET (seq, seal) = (SELECT seq, seal FROM audit ORDER BY seq DESC LIMIT 1)");
-    }
-}
-
 #[tokio::test]
 async fn r_15_what_was_followed_and_is_gone_ends_everything() {
     for overtaken in [false, true] {
         let app = TestApp::new().await;
         let (token, late) = (app.token("a", &["VIEW"]).await, app.token("late", &["VIEW"]).await);
+        database::remember(app.directory.path());
+        app.token("lost", &["VIEW"]).await;
         app.authority.follow().await.unwrap();
         let elsewhere = support::open(app.directory.path(), &app.clock, &app.entropy).await.unwrap();
-        go_back(&app);
+        database::go_back(app.directory.path());
         if overtaken {
             // As many changes as were lost, and more: the place that was followed is there again, with another entry.
             elsewhere.create_platform(&operator(), TokenName::parse("name", "Other").unwrap()).await.unwrap();
@@ -241,10 +234,9 @@ async fn r_15_what_was_followed_and_is_gone_ends_everything() {
 async fn r_15_a_read_by_primary_key_notices_too() {
     let app = TestApp::new().await;
     let token = app.token("a", &["VIEW"]).await;
-    database::edit(app.directory.path(), "CREATE TABLE before AS SELECT id, proof FROM token WHERE name = 'a'");
+    database::remember(app.directory.path());
     app.delete(&format!("{GRID}/{}", token.id)).send().await.expect(204);
     let app = app.restart().await;
-    edit(&app, "UPDATE token SET revoked_at = NULL, proof = (SELECT proof FROM before) WHERE name = 'a'");
-    go_back(&app);
+    database::go_back(app.directory.path());
     app.get("/verify").auth(&token).expecting_5xx().send().await.refused(503, "SERVICE_UNAVAILABLE");
 }

@@ -27,6 +27,7 @@ mod permission;
 mod plain; // the matrix
 mod processes; // several on one data directory
 mod published; // documents, reference page, routes
+mod restore;
 mod revocation; // an end is an end
 mod secrets; // nowhere but in the 201
 mod uses; // counted in memory, added up in the database

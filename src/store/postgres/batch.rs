@@ -174,6 +174,12 @@ impl<'s> Batch<'s> {
         self.session.execute(sql, &[&r.platform.id.0, &disabled_at, &key, &r.seal.mac.as_slice()]).await.map(drop)
     }
 
+    pub(super) async fn insert_lost_mark(&mut self, lost: &Mark, at: Timestamp) -> Result<(), Error> {
+        let sql = "INSERT INTO lost_mark (seal, seq, taken_in_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+        let values: [&(dyn ToSql + Sync); 3] = [&lost.mac.as_slice(), &lost.seq.cast_signed(), &at.millis()];
+        self.session.execute(sql, &values).await.map(drop)
+    }
+
     pub(super) async fn replace_operations(&mut self, r: &OperationsRecord) -> Result<(), Error> {
         let sql = "INSERT INTO operations (one, document, loaded_at, key_id, seal) VALUES (1, $1, $2, $3, $4) ON CONFLICT (one) DO UPDATE \
                    SET document = excluded.document, loaded_at = excluded.loaded_at, key_id = excluded.key_id, seal = excluded.seal";

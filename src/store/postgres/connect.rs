@@ -4,7 +4,7 @@ use std::{
     net::IpAddr,
     str::FromStr as _,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -35,6 +35,8 @@ const SESSION: &str = "SET statement_timeout = '5s'; SET lock_timeout = '2500ms'
 pub(super) struct Connector {
     config: Config,
     tls: Option<MakeRustlsConnect>,
+    /// Once it is known.
+    installation: OnceLock<[u8; 16]>,
 }
 
 impl Connector {
@@ -81,7 +83,12 @@ impl Connector {
         config.keepalives_idle(SILENCE).tcp_user_timeout(SILENCE).application_name("countersign");
         // Of several hosts, the one that takes changes: a standby may be behind, and would not know of a revoke.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        Ok(Self { config, tls })
+        Ok(Self { config, tls, installation: OnceLock::new() })
+    }
+
+    /// From now on a session of another installation's database is refused: another host of the URL may have one.
+    pub(super) fn expect(&self, installation: [u8; 16]) {
+        let _ = self.installation.set(installation);
     }
 
     /// A new session; `heard` is told of each notification that it gets.
@@ -104,17 +111,33 @@ impl Connector {
                 client
             }
         };
-        settle(&client).await?;
+        settle(&client, self.installation.get()).await?;
         Ok(Session::new(client, warned))
     }
 }
 
 /// What must be so in every session, whichever server of a cluster it has reached.
-async fn settle(client: &Client) -> Result<(), Error> {
+async fn settle(client: &Client, installation: Option<&[u8; 16]>) -> Result<(), Error> {
     client.batch_execute(SESSION).await?;
-    let row = client.query_one("SELECT pg_is_in_recovery(), current_setting('synchronous_commit')", &[]).await?;
+    // A database that speaks PostgreSQL's protocol but has no such setting keeps its promises in its own way.
+    let sql = "SELECT pg_is_in_recovery(), current_setting('synchronous_commit'), \
+               coalesce(current_setting('fsync', true), 'on'), coalesce(current_setting('full_page_writes', true), 'on')";
+    let row = client.query_one(sql, &[]).await?;
     if row.try_get(0)? {
         return Err(Error::Unavailable("the database is a standby: it may be behind, and would not know of a revoke".to_owned()));
+    }
+    for (name, setting) in [("fsync", row.try_get::<_, &str>(2)?), ("full_page_writes", row.try_get(3)?)] {
+        if setting != "on" {
+            return Err(Error::Unfit(format!(
+                "refusing to use the database: it runs with {name} = {setting}; a power cut would lose acknowledged changes"
+            )));
+        }
+    }
+    if let Some(installation) = installation {
+        let found = client.query_opt("SELECT id FROM installation", &[]).await?;
+        if found.map(|row| row.try_get::<_, Vec<u8>>(0)).transpose()?.as_deref() != Some(installation) {
+            return Err(Error::Unavailable("the database is another installation's".to_owned()));
+        }
     }
     // Never weaker than our word, and not weaker than the database's own setting either.
     if !matches!(row.try_get(1)?, "on" | "remote_apply") {

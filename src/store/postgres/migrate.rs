@@ -8,18 +8,13 @@ pub(super) const MIGRATIONS: [(&str, &str); 1] = [("0001_authority", include_str
 /// The oldest PostgreSQL that this is tested with.
 const LEAST_VERSION: i64 = 140_000;
 
-/// Refuses settings under which an acknowledged change could be lost.
+/// Refuses what it cannot work with. (What could be changed while it runs is looked at in every session.)
 pub(super) async fn check(s: &Session) -> Result<(), Error> {
     let unfit = |what: String| Err(Error::Unfit(format!("refusing to start: {what}")));
-    // A database that speaks PostgreSQL's protocol but has no such setting keeps its promises in its own way.
-    let sql = "SELECT name, setting FROM pg_settings \
-               WHERE name IN ('fsync', 'full_page_writes', 'server_version_num', 'server_encoding')";
+    let sql = "SELECT name, setting FROM pg_settings WHERE name IN ('server_version_num', 'server_encoding')";
     for row in s.rows(sql, &[]).await? {
         let (name, setting): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
         match name {
-            "fsync" | "full_page_writes" if setting != "on" => {
-                return unfit(format!("the database runs with {name} = {setting}; a power cut would lose acknowledged changes"));
-            }
             "server_version_num" if setting.parse::<i64>().is_ok_and(|version| version < LEAST_VERSION) => {
                 return unfit(format!("the database is PostgreSQL {setting}; 14 or newer is needed"));
             }

@@ -97,7 +97,9 @@ impl Postgres {
 
     pub(super) async fn installation(&self) -> Result<[u8; 16], Error> {
         let found = self.readers.read(async |s| sql::installation(s).await).await?;
-        found.ok_or_else(|| Error::Corrupt("the installation's row is missing".to_owned()))
+        let found = found.ok_or_else(|| Error::Corrupt("the installation's row is missing".to_owned()))?;
+        self.connector.expect(found);
+        Ok(found)
     }
 
     pub(super) async fn insert_installation(&self, id: [u8; 16], at: Timestamp) -> Result<(), Error> {
@@ -220,6 +222,16 @@ impl Postgres {
 
     pub(super) async fn insert_audit_entry(&self, entry: AuditEntry) -> Result<(), Error> {
         self.writer.change(async move |batch: &mut Batch<'_>| batch.note(entry.clone()).map(drop)).await
+    }
+
+    pub(super) async fn insert_lost_marks(&self, marks: Vec<Mark>, entry: AuditEntry) -> Result<(), Error> {
+        let insert = async move |batch: &mut Batch<'_>| {
+            for mark in &marks {
+                batch.insert_lost_mark(mark, entry.at).await?;
+            }
+            batch.note(entry.clone()).map(drop)
+        };
+        self.writer.change(insert).await
     }
 
     pub(super) async fn list_audit(&self, query: AuditQuery) -> Result<(Vec<RecordedEntry>, bool), Error> {

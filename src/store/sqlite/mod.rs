@@ -367,6 +367,14 @@ impl Sqlite {
         self.write(move |batch| batch.note(&entry).map(drop)).await
     }
 
+    pub(super) async fn insert_lost_marks(&self, marks: Vec<Mark>, entry: AuditEntry) -> Result<(), Error> {
+        self.write(move |batch| {
+            marks.iter().try_for_each(|mark| sql::insert_lost_mark(batch.connection, mark, entry.at))?;
+            batch.note(&entry).map(drop)
+        })
+        .await
+    }
+
     pub(super) async fn list_audit(&self, query: AuditQuery) -> Result<(Vec<RecordedEntry>, bool), Error> {
         self.read(move |c| sql::list_audit(c, &query)).await
     }

@@ -111,6 +111,33 @@ pub(crate) fn number(directory: &Path, query: &str) -> i64 {
     }
 }
 
+/// Remembers the state of the database, for [`go_back`].
+pub(crate) fn remember(directory: &Path) {
+    let copies = ["token", "platform", "audit"].map(|table| format!("CREATE TABLE before_{table} AS SELECT * FROM {table};"));
+    edit(directory, &copies.concat());
+}
+
+/// Puts what was remembered in place of what has changed since, as somebody does who restores a backup.
+pub(crate) fn go_back(directory: &Path) {
+    let feed = match postgres() {
+        None => "",
+        Some(_) => "UPDATE feed SET (seq, seal) = (SELECT seq, seal FROM audit ORDER BY seq DESC LIMIT 1);",
+    };
+    let made_since = "NOT IN (SELECT id FROM before_token)";
+    edit(
+        directory,
+        &format!(
+            "BEGIN; DELETE FROM token_use WHERE token_id {made_since}; DELETE FROM use_quarter WHERE token_id {made_since}; \
+             DELETE FROM use_day WHERE token_id {made_since}; DELETE FROM token WHERE id {made_since}; \
+             UPDATE token SET revoked_at = (SELECT b.revoked_at FROM before_token b WHERE b.id = token.id), \
+             proof = (SELECT b.proof FROM before_token b WHERE b.id = token.id); \
+             UPDATE platform SET disabled_at = (SELECT b.disabled_at FROM before_platform b WHERE b.id = platform.id), \
+             seal = (SELECT b.seal FROM before_platform b WHERE b.id = platform.id); \
+             DELETE FROM audit WHERE seq > (SELECT max(seq) FROM before_audit); {feed} COMMIT"
+        ),
+    );
+}
+
 /// From now on nothing can be inserted into a table.
 pub(crate) fn refuse_inserts(directory: &Path, table: &str) {
     let statements = match postgres() {

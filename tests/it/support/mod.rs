@@ -252,6 +252,7 @@ pub(crate) async fn open_cold(directory: &Path, clock: &Arc<ManualClock>, entrop
         key_file: directory.join("keys.json"),
         create: true,
         lease: Some(Duration::from_secs(1)),
+        journal: None,
         attempts: AttemptLimits { per_source: 1000, per_client: 300 },
     };
     Authority::open(options, Arc::clone(clock) as _, Arc::clone(entropy) as _).await.map(Arc::new)

@@ -1,0 +1,100 @@
+//! Going on behind a database that was put back to an earlier state: what ended since then ends again.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use futures_util::{StreamExt as _, stream};
+
+use super::{Authority, Error, journal::Journal};
+use crate::{
+    domain::{Action, AuditEntry, Operator, PlatformId, TokenId},
+    store::{self, Mark},
+};
+
+/// Tokens that are being ended at once: they share commits.
+const AT_ONCE: usize = 256;
+
+/// What was taken in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TakenIn {
+    /// Tokens that ended again.
+    pub tokens: u64,
+    /// Platforms that were disabled again.
+    pub platforms: u64,
+    /// Servers whose last place is not in the database: they go on now.
+    pub servers: u64,
+}
+
+impl Authority {
+    /// Ends what these journals say has ended, each with its audit entry, and lets the servers that wrote them go on with the
+    /// database as it is. Tokens and platforms that the database lacks are passed over. Interrupted, it can be done again.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: a journal is of another database, or the database cannot be written.
+    pub async fn take_in(self: &Arc<Self>, by: &Operator, journals: &[Journal]) -> Result<TakenIn, Error> {
+        let installation = self.store.installation().await?;
+        if journals.iter().any(|journal| journal.installation != installation) {
+            return Err(Error::Unavailable("a journal is of another database".to_owned()));
+        }
+        let ended: BTreeSet<TokenId> = journals.iter().flat_map(|journal| &journal.ended).copied().collect();
+        // Whoever followed furthest knows best which platforms were disabled at the end.
+        let furthest = journals.iter().max_by_key(|journal| journal.mark.seq);
+        let disabled: Vec<PlatformId> = furthest.iter().flat_map(|journal| &journal.disabled).copied().collect();
+
+        let mut taken_in = TakenIn::default();
+        for id in disabled {
+            taken_in.platforms += u64::from(self.disable_again(by, id).await?);
+        }
+        let mut ending = stream::iter(ended).map(|id| self.end_again(by, id)).buffer_unordered(AT_ONCE);
+        while let Some(ended) = ending.next().await {
+            taken_in.tokens += u64::from(ended?);
+        }
+        let mut lost = Vec::new();
+        for mark in journals.iter().map(|journal| journal.mark) {
+            if !self.is_of_this_history(mark).await? {
+                lost.push(mark);
+            }
+        }
+        taken_in.servers = lost.len() as u64;
+        let counts = [("tokens", taken_in.tokens), ("platforms", taken_in.platforms), ("servers", taken_in.servers)];
+        let detail = counts.into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect();
+        let entry = AuditEntry { actor: by.actor(), request: by.request.clone(), ..self.system_entry(Action::Restore, None, detail) };
+        // Last: only now nothing is missing any more.
+        self.store.insert_lost_marks(lost, entry).await?;
+        self.settle(None).await?;
+        Ok(taken_in)
+    }
+
+    /// Says whether it had not ended.
+    async fn end_again(self: &Arc<Self>, by: &Operator, id: TokenId) -> Result<bool, Error> {
+        match self.locate_token(by, id).await {
+            // Created since, or edited: either way nobody accepts it.
+            Err(Error::NotFound) => Ok(false),
+            Err(e) => Err(e),
+            Ok(caller) => match self.end(&caller, id).await {
+                Ok((_, seq)) => Ok(seq.is_some()),
+                Err(Error::NotFound | Error::Tampered) => Ok(false),
+                Err(e) => Err(e),
+            },
+        }
+    }
+
+    async fn disable_again(self: &Arc<Self>, by: &Operator, id: PlatformId) -> Result<bool, Error> {
+        match self.get_platform(by, id).await {
+            Ok(platform) if platform.disabled_at.is_none() => match self.set_platform_disabled(by, id, true).await {
+                Ok(_) => Ok(true),
+                Err(Error::Tampered) => Ok(false),
+                Err(e) => Err(e),
+            },
+            Ok(_) | Err(Error::NotFound) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn is_of_this_history(&self, mark: Mark) -> Result<bool, Error> {
+        match self.store.changes_after(mark, self.clock.boot()).await {
+            Ok(_) => Ok(true),
+            Err(store::Error::Rewound { taken_in }) => Ok(taken_in),
+            Err(e) => Err(e.into()),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! A database that was put back to an earlier state: the journal knows what had ended.
+
+use std::{fs, path::Path};
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    GRID, Pair, database,
+    program::{Server, create_platform, program_on, run, run_json},
+};
+
+fn pair(json: &Value) -> Pair {
+    let text = |name: &str| json[name].as_str().unwrap_or_else(|| panic!("{json}")).to_owned();
+    Pair { id: text("id"), client_id: text("clientId"), secret: text("clientSecret") }
+}
+
+fn create(server: &Server, root: &Pair, name: &str) -> Pair {
+    let (status, body) = server.send("POST", GRID, root, &json!({ "name": name, "permissions": ["VIEW"] }));
+    assert_eq!(status, 201, "{body}");
+    pair(&body)
+}
+
+fn revoke(server: &Server, root: &Pair, token: &Pair) {
+    assert_eq!(server.send("DELETE", &format!("{GRID}/{}", token.id), root, &Value::Null).0, 204);
+}
+
+fn verify(server: &Server, token: &Pair) -> u16 {
+    server.get("/verify", token).0
+}
+
+fn journal(data: &Path) -> String {
+    fs::read_to_string(data.join("revocations.jsonl")).unwrap()
+}
+
+fn restore(data: &Path) -> Value {
+    run_json(data, &["restore", "--journal", data.join("revocations.jsonl").to_str().unwrap()])
+}
+
+/// Why a server does not start.
+fn refusal(data: &Path) -> String {
+    let output = program_on(data).args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data"]).arg(data).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn r_20_what_ended_since_a_backup_stays_ended() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let (platform, [root, _]) = create_platform(data, "Acme");
+    let (other, [other_root, _]) = create_platform(data, "Other");
+    let server = Server::start(data);
+    let (kept, first, second) = (create(&server, &root, "kept"), create(&server, &root, "first"), create(&server, &root, "second"));
+    for n in 0..20 {
+        let token = create(&server, &root, "quick");
+        revoke(&server, &root, &token);
+        assert!(journal(data).contains(&token.id), "it was not there with the answer ({n})");
+    }
+    let created = database::number(data, "SELECT max(seq) FROM audit");
+    database::remember(data);
+    revoke(&server, &root, &first);
+    let late = create(&server, &root, "late");
+    drop(server);
+
+    // Nobody writes a journal while no server runs; the next one catches up.
+    assert!(run(data, &["token", "revoke", &second.id]).status.success());
+    assert!(run(data, &["platform", "disable", &other]).status.success());
+    assert!(!journal(data).contains(&second.id));
+    let server = Server::start(data);
+    assert!(journal(data).contains(&second.id) && journal(data).contains(&other));
+    assert_eq!((verify(&server, &kept), verify(&server, &late), verify(&server, &other_root)), (200, 200, 401));
+    assert!(!journal(data).contains(&kept.id));
+    drop(server);
+
+    database::go_back(data);
+    assert_eq!(database::number(data, "SELECT max(seq) FROM audit"), created);
+    let refused = refusal(data);
+    assert!(refused.contains("earlier state") && refused.contains("countersign restore --journal"), "{refused}");
+    assert_eq!(restore(data), json!({ "tokens": 2, "platforms": 1, "servers": 1 }));
+    assert_eq!(restore(data), json!({ "tokens": 0, "platforms": 0, "servers": 0 }), "once more changes nothing");
+    let server = Server::start(data);
+    let verified = [&kept, &first, &second, &late, &root, &other_root].map(|token| verify(&server, token));
+    assert_eq!(verified, [200, 401, 401, 401, 200, 401]);
+    let audit = run_json(data, &["audit", "list", "--action", "restore"]);
+    assert_eq!(audit["entries"].as_array().unwrap().len(), 2, "{audit}");
+    // The journal goes on in the history as it is now.
+    revoke(&server, &root, &kept);
+    assert!(journal(data).contains(&kept.id));
+    drop(server);
+    drop(Server::start(data));
+    assert!(run(data, &["platform", "enable", &platform]).status.success());
+}
+
+/// A server that runs refuses everything, and goes on by itself once what was lost is taken in.
+#[test]
+fn r_15_a_running_server_waits_for_the_operator() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let (_, [root, _]) = create_platform(data, "Acme");
+    let server = Server::start(data);
+    let (kept, ended) = (create(&server, &root, "kept"), create(&server, &root, "ended"));
+    database::remember(data);
+    revoke(&server, &root, &ended);
+    let late = create(&server, &root, "late");
+    let tokens = [&kept, &ended, &late];
+    assert_eq!(tokens.map(|token| verify(&server, token)), [200, 401, 200]);
+    database::go_back(data);
+    while verify(&server, &kept) != 503 {}
+    for _ in 0..20 {
+        // What is known to have ended is refused as ever; nothing else is known.
+        let statuses = tokens.map(|token| verify(&server, token));
+        assert_eq!((statuses[0], statuses[2]), (503, 503));
+        assert_ne!(statuses[1], 200);
+    }
+    assert_eq!(server.send("POST", GRID, &root, &json!({ "name": "a", "permissions": ["VIEW"] })).0, 503);
+    assert_eq!(server.admin("/readyz").1["reason"], "the database went back to an earlier state");
+    assert_eq!(restore(data), json!({ "tokens": 1, "platforms": 0, "servers": 1 }));
+    while verify(&server, &kept) == 503 {}
+    assert_eq!(tokens.map(|token| verify(&server, token)), [200, 401, 401]);
+    create(&server, &root, "after");
+    assert_eq!(server.admin("/readyz").0, 200);
+}
+
+#[test]
+fn a_journal_of_another_database_or_with_a_broken_line_is_refused() {
+    let (data, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (data, other) = (data.path(), other.path());
+    create_platform(data, "Acme");
+    create_platform(other, "Other");
+    drop(Server::start(data));
+    let path = data.join("revocations.jsonl");
+    let foreign = run(other, &["restore", "--journal", path.to_str().unwrap()]);
+    assert!(!foreign.status.success() && String::from_utf8_lossy(&foreign.stderr).contains("of another database"), "{foreign:?}");
+    fs::copy(&path, other.join("revocations.jsonl")).unwrap();
+    assert!(refusal(other).contains("of another database"));
+
+    let whole = journal(data);
+    // Cut off in the middle of a line, as a power cut does: nobody was told that the line is there.
+    fs::write(&path, format!("{whole}{{\"installation\":")).unwrap();
+    drop(Server::start(data));
+    assert!(journal(data).starts_with(&whole));
+    fs::write(&path, format!("{whole}nonsense\n{whole}")).unwrap();
+    let refused = refusal(data);
+    assert!(refused.contains(&format!("line {} of the journal", whole.lines().count() + 1)), "{refused}");
+}
