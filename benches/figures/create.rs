@@ -22,9 +22,9 @@ use crate::{
 /// Callers that wait at the same time.
 const WAITING: usize = 64;
 /// Rows of a turn.
-const ROWS: usize = 500 * WAITING;
+pub(crate) const ROWS: usize = 500 * WAITING;
 /// What a server's lease is by default.
-const LEASE: Duration = Duration::from_secs(1);
+pub(crate) const LEASE: Duration = Duration::from_secs(1);
 
 /// C1: durable creates by 64 clients, against the peer's. Both hold 100,000 tokens at first.
 pub(crate) fn over_http(args: &Args) -> Outcome {
@@ -63,7 +63,7 @@ pub(crate) fn in_process(args: &Args) -> Outcome {
     Ok(())
 }
 
-async fn create_rows(authority: &Arc<Authority>, manager: &MayManage) -> Outcome<f64> {
+pub(crate) async fn create_rows(authority: &Arc<Authority>, manager: &MayManage) -> Outcome<f64> {
     let began = now();
     let mut tasks = JoinSet::new();
     for _ in 0..WAITING {

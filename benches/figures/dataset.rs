@@ -16,7 +16,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use countersign::{
-    authority::{AttemptLimits, Authority, Clock, Error, Issued, Options, SystemClock, SystemEntropy},
+    authority::{AttemptLimits, Authority, Clock, Database, Error, Issued, Options, SystemClock, SystemEntropy},
     domain::{Caller, Environment, NewToken, Operator, Permissions, Presented, RequestInfo, Timestamp, TokenName},
 };
 use tokio::task::JoinSet;
@@ -71,14 +71,18 @@ pub(crate) fn named(text: &str) -> Outcome<TokenName> {
 
 /// An authority on a data directory; with a lease if it is to answer as a server does.
 pub(crate) async fn open(directory: &Path, clock: Arc<dyn Clock>, lease: Option<Duration>) -> Outcome<Arc<Authority>> {
-    let options = Options {
-        database: countersign::authority::Database::Sqlite(directory.to_owned()),
-        key_file: directory.join("keys.json"),
-        create: true,
-        lease,
-        journal: None,
-        attempts: AttemptLimits::NONE,
-    };
+    open_in(Database::Sqlite(directory.to_owned()), directory, clock, lease).await
+}
+
+/// The same on that database, with its key file in the directory.
+pub(crate) async fn open_in(
+    database: Database,
+    directory: &Path,
+    clock: Arc<dyn Clock>,
+    lease: Option<Duration>,
+) -> Outcome<Arc<Authority>> {
+    let options =
+        Options { database, key_file: directory.join("keys.json"), create: true, lease, journal: None, attempts: AttemptLimits::NONE };
     Ok(Arc::new(Authority::open(options, clock, Arc::new(SystemEntropy)).await?))
 }
 
@@ -99,7 +103,12 @@ pub(crate) async fn caller(authority: &Authority, credential: &str) -> Outcome<C
 
 fn authorization(issued: &Issued) -> String {
     let secret = issued.secret.as_ref().map(|secret| secret.expose()).unwrap_or_default();
-    format!("Basic {}", STANDARD.encode(format!("{}:{secret}", issued.token.client_id())))
+    basic(&issued.token.client_id().to_string(), secret)
+}
+
+/// The value of the header with a credential.
+pub(crate) fn basic(client_id: &str, secret: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{client_id}:{secret}")))
 }
 
 /// The name of the token that is created as the `at`th.

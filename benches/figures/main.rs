@@ -5,6 +5,7 @@
 //! | file | what |
 //! |---|---|
 //! | `create.rs` | C1, C2 |
+//! | `postgres.rs` | C3, and what nodes ask of the database |
 //! | `list.rs` | L1, L2, L3 |
 //! | `verify.rs` | V1 to V4, V6 to V8, and the table of all that verify |
 //! | `prove.rs` | V5 |
@@ -18,12 +19,16 @@
 //! | `chart.rs` | a table as a picture |
 
 mod chart;
+#[path = "../../tests/prove/cluster.rs"]
+#[expect(dead_code, clippy::unwrap_used, reason = "the proof's, which does more with it")]
+mod cluster;
 mod create;
 mod dataset;
 mod list;
 mod load;
 mod memory;
 mod peers;
+mod postgres;
 mod prove;
 mod release;
 mod report;
@@ -72,6 +77,10 @@ enum Row {
     C1,
     /// Create inside the process, against batched transactions of the same rows
     C2,
+    /// Create on PostgreSQL, against inserts one by one
+    C3,
+    /// What each node asks of PostgreSQL, and how long a revoke takes
+    Nodes,
     /// List of 100 over HTTP, against the peer
     L1,
     /// The last page against the first, and many tokens against a tenth of them
@@ -127,12 +136,14 @@ fn main() -> Outcome {
         return server::be_bare();
     }
     if args.rows.is_empty() {
-        report::note("name the rows to measure: c1, c2, l1, l2, l3, v1 to v8, verify, m1, m2, m3, b1; or --help");
+        report::note("name the rows to measure: c1, c2, c3, nodes, l1, l2, l3, v1 to v8, verify, m1, m2, m3, b1; or --help");
     }
     for row in &args.rows {
         match row {
             Row::C1 => create::over_http(&args)?,
             Row::C2 => create::in_process(&args)?,
+            Row::C3 => postgres::create(&args)?,
+            Row::Nodes => postgres::nodes(&args)?,
             Row::L1 => list::against_peer(&args)?,
             Row::L2 => list::deep_pages(&args)?,
             Row::L3 => list::filters(&args)?,

@@ -77,7 +77,7 @@ impl Server {
     }
 
     /// Processor time of the process and its children so far, in microseconds.
-    fn cpu(&self) -> Outcome<f64> {
+    pub(crate) fn cpu(&self) -> Outcome<f64> {
         cpu_of_tree(self.child.id())
     }
 
@@ -143,7 +143,7 @@ impl Drop for Server {
     }
 }
 
-fn cpu_of_tree(pid: u32) -> Outcome<f64> {
+pub(crate) fn cpu_of_tree(pid: u32) -> Outcome<f64> {
     let process = PathBuf::from(format!("/proc/{pid}"));
     let stat = fs::read_to_string(process.join("stat"))?;
     // Behind the name, which may hold anything: utime, stime, and those of children that have ended.

@@ -77,14 +77,21 @@ impl Cluster {
         self.run("pg_ctl", &["-D", &self.data(), "-m", "immediate", "-l", &self.log(), "-w", "restart"]);
     }
 
+    /// Its first process.
+    pub(crate) fn pid(&self) -> u32 {
+        let postmaster = std::fs::read_to_string(Path::new(&self.data()).join("postmaster.pid")).unwrap_or_default();
+        postmaster.lines().next().and_then(|first| first.parse().ok()).unwrap_or_default()
+    }
+
     /// Stops all its processes where they are, or lets them go on.
     pub(crate) fn signal(&self, signal: &str) {
-        let data = self.data();
-        let postmaster = std::fs::read_to_string(Path::new(&data).join("postmaster.pid")).unwrap_or_default();
-        let Some(first) = postmaster.lines().next() else { return };
+        let first = self.pid().to_string();
+        if first == "0" {
+            return;
+        }
         // Its children first: a process that is there cannot be told to have more.
-        let children = Command::new("pkill").args([signal, "-P", first]).status();
-        assert!(children.is_ok() && Command::new("kill").args([signal, first]).status().unwrap().success());
+        let children = Command::new("pkill").args([signal, "-P", &first]).status();
+        assert!(children.is_ok() && Command::new("kill").args([signal, &first]).status().unwrap().success());
     }
 }
 
