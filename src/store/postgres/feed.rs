@@ -11,7 +11,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -46,6 +49,8 @@ pub(super) struct Feed {
     session: tokio::sync::Mutex<Option<Session>>,
     heard: Arc<Notify>,
     presence: Mutex<Option<Presence>>,
+    /// Whether the rows of nodes could not be seen to, and somebody was told.
+    untended: AtomicBool,
 }
 
 /// What this process has said of itself.
@@ -60,7 +65,14 @@ struct Presence {
 
 impl Feed {
     pub(super) fn new(connector: Arc<Connector>, node: String) -> Self {
-        Self { connector, node, session: tokio::sync::Mutex::default(), heard: Arc::default(), presence: Mutex::default() }
+        Self {
+            connector,
+            node,
+            session: tokio::sync::Mutex::default(),
+            heard: Arc::default(),
+            presence: Mutex::default(),
+            untended: AtomicBool::default(),
+        }
     }
 
     /// When another process may have changed something.
@@ -150,9 +162,13 @@ impl Feed {
     }
 
     async fn read(&self, s: &Session, seq: u64, now: Duration, unreadable: &Unreadable) -> Result<Changes, Error> {
-        // Nothing that is proven rests on it.
-        if let Err(e) = self.tend(s, now).await {
-            tracing::warn!(cause = %e, "cannot see to the rows of nodes");
+        // Nothing that is proven rests on it; so it is told once, not with each read.
+        let tended = self.tend(s, now).await;
+        if self.untended.swap(tended.is_err(), Ordering::Relaxed) != tended.is_err() {
+            match tended {
+                Err(e) => tracing::warn!(cause = %e, "cannot see to the rows of nodes; trying again with each read"),
+                Ok(()) => tracing::info!("the rows of nodes are seen to again"),
+            }
         }
         let after = i64::try_from(seq).unwrap_or(i64::MAX);
         let mut rows = s.rows(READ, &[&after, &self.node, &PAGE]).await?;
