@@ -31,7 +31,10 @@ impl Authority {
         loaded.operations.iter().for_each(|record| self.put_operations(record, 0));
         self.followed.store(loaded.seq, Ordering::SeqCst);
         // Only a read of the feed says that others know of this process: the index is believed from there.
-        self.follow_feed().await
+        self.follow_feed().await?;
+        // Whatever is read from here on is at least as new as what was loaded, so nobody need wait for this process.
+        self.store.applied(self.followed.load(Ordering::SeqCst)).await;
+        Ok(())
     }
 
     /// Reads all live tokens into the index, which takes seconds for millions; to be called once, beside serving.
@@ -156,7 +159,8 @@ impl Authority {
     /// Makes sure that an edited row that was just noted is refused everywhere when this returns.
     pub(super) async fn refuse_tampered(&self) -> Result<(), Error> {
         self.record_tampering().await?;
-        Ok(self.store.settle().await?)
+        self.store.settle(None, true).await?;
+        Ok(())
     }
 }
 

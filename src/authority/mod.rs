@@ -7,6 +7,7 @@
 //! | `operations.rs` | what each operation of the platform's API needs |
 //! | `verify.rs` | proving a credential: the hot path |
 //! | `index.rs`, `lease.rs`, `feed.rs` | the resident index, and for how long it may be believed |
+//! | `receipt.rs` | when a change is true everywhere |
 //! | `assertion.rs` | what was proven, signed for upstreams |
 //! | `uses.rs` | how tokens were used |
 //! | `keyring.rs`, `key_file.rs` | what the server key makes, and where it is kept |
@@ -28,6 +29,7 @@ mod keyring;
 mod lease;
 mod operations;
 mod platforms;
+mod receipt;
 mod tokens;
 mod upkeep;
 mod uses;
@@ -63,6 +65,7 @@ pub use entropy::{Entropy, NoEntropy, SystemEntropy};
 pub use error::Error;
 pub use feed::Follower;
 pub use operations::Difference;
+pub use receipt::Receipt;
 pub use tokens::{Ended, IdempotencyKey, Issued, ListTokens, TokenPage};
 pub use upkeep::Upkeep;
 pub use verify::Denied;

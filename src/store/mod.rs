@@ -359,12 +359,16 @@ impl Store {
         }
     }
 
-    /// Returns once no other process can still act on what was true before a change that is committed now.
+    /// Returns once no other process can still act on what was true before the change at `seq`, or before whatever is
+    /// committed now; or, where that is not waited for, says by when none can.
     ///
     /// Whoever answers from memory began its last feed read either after the commit, and then knows; or before it, and
     /// then believes its index for less than its lease from now. A process that started since has loaded the change.
-    pub(crate) async fn settle(&self) -> Result<(), Error> {
-        on!(self, s => s.settle().await)
+    pub(crate) async fn settle(&self, seq: Option<u64>, wait: bool) -> Result<Settled, Error> {
+        match self {
+            Self::Sqlite(s) => s.settle(wait).await,
+            Self::Postgres(s) => s.settle(seq, wait).await,
+        }
     }
 
     /// Tells other processes that this one has applied everything up to there, so that they need not wait for it.
@@ -401,6 +405,15 @@ impl Store {
     pub(crate) async fn probe(&self) -> Result<(), Error> {
         on!(self, s => s.probe().await)
     }
+}
+
+/// What [`Store::settle`] finds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Settled {
+    /// The other processes that have not said that they know of it.
+    pub(crate) unheard: Vec<String>,
+    /// For how long from now any of them may still act on what was before; zero where none can.
+    pub(crate) bound: Duration,
 }
 
 /// What [`Store::load`] finds.

@@ -53,6 +53,13 @@ pub(super) struct Feed {
     untended: AtomicBool,
 }
 
+/// Another process that has not said that it has followed.
+pub(super) struct Behind {
+    pub(super) id: String,
+    /// For how long from a change on it may believe what was before.
+    pub(super) lease: Duration,
+}
+
 /// What this process has said of itself.
 #[derive(Clone)]
 struct Presence {
@@ -84,10 +91,11 @@ impl Feed {
         self.presence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that this process will answer from memory.
-    pub(super) async fn announce(&self, s: &Session, lease: Duration) -> Result<(), Error> {
+    /// Says that this process will answer from memory, in which it has everything up to `followed`.
+    pub(super) async fn announce(&self, s: &Session, lease: Duration, followed: u64) -> Result<(), Error> {
+        let followed = i64::try_from(followed).unwrap_or(i64::MAX);
         let sql = format!(
-            "INSERT INTO node (id, lease, followed, seen_at) VALUES ($1, $2, 0, {NOW}) \
+            "INSERT INTO node (id, lease, followed, seen_at) VALUES ($1, $2, {followed}, {NOW}) \
              ON CONFLICT (id) DO UPDATE SET lease = excluded.lease, seen_at = excluded.seen_at, suspect = NULL"
         );
         // A fifth more than is believed: clocks that are being corrected go at different speeds, by less than that.
@@ -109,12 +117,11 @@ impl Feed {
         gone.unwrap_or_else(|_| Err(late())).map(drop)
     }
 
-    /// The longest lease of any other process that has not followed the feed up to `seq`.
-    pub(super) async fn longest_lease_behind(&self, s: &Session, seq: u64) -> Result<Option<Duration>, Error> {
+    /// The other processes that have not said that they have followed the feed up to `seq`.
+    pub(super) async fn behind(&self, s: &Session, seq: u64) -> Result<Vec<Behind>, Error> {
         let seq = i64::try_from(seq).unwrap_or(i64::MAX);
-        let row = s.row("SELECT max(lease) FROM node WHERE id <> $1 AND followed < $2", &[&self.node, &seq]).await?;
-        let longest: Option<i64> = row.map(|row| row.try_get(0)).transpose()?.flatten();
-        Ok(longest.map(|millis| Duration::from_millis(millis.unsigned_abs())))
+        let rows = s.rows("SELECT id, lease FROM node WHERE id <> $1 AND followed < $2 ORDER BY id", &[&self.node, &seq]).await?;
+        rows.iter().map(|row| Ok(Behind { id: row.try_get(0)?, lease: millis(row.try_get(1)?) })).collect()
     }
 
     /// Says that everything up to `seq` is applied.
@@ -177,7 +184,7 @@ impl Feed {
             && !row.try_get::<_, bool>(1)?
         {
             tracing::warn!("another process took this one for gone; it announces itself again");
-            self.announce(s, presence.lease).await?;
+            self.announce(s, presence.lease, seq).await?;
             // What was read before the row was there does not count.
             rows = s.rows(READ, &[&after, &self.node, &PAGE]).await?;
             if !rows.first().is_some_and(|row| row.try_get(1).unwrap_or(false)) {
@@ -243,6 +250,10 @@ impl Feed {
         *self.presence() = Some(Presence { seen: now, suspecting, ..presence });
         Ok(())
     }
+}
+
+fn millis(stored: i64) -> Duration {
+    Duration::from_millis(stored.unsigned_abs())
 }
 
 fn late() -> Error {

@@ -19,8 +19,17 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio_postgres::error::SqlState;
 
-use self::{batch::Batch, connect::Connector, feed::Feed, readers::Readers, session::Session, writer::Writer};
-use super::{Changes, Decision, Error, Insert, Inserted, Loaded, Location, OperationsRecord, PlatformRecord, Record, Records, Unreadable};
+use self::{
+    batch::Batch,
+    connect::Connector,
+    feed::{Behind, Feed},
+    readers::Readers,
+    session::Session,
+    writer::Writer,
+};
+use super::{
+    Changes, Decision, Error, Insert, Inserted, Loaded, Location, OperationsRecord, PlatformRecord, Record, Records, Settled, Unreadable,
+};
 use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenName, TokenQuery, TokenUse, Use};
 
 /// How long to wait at first, before looking again whether all have followed.
@@ -249,7 +258,7 @@ impl Postgres {
     }
 
     pub(super) async fn announce(&self, lease: Duration) -> Result<(), Error> {
-        self.readers.read(async |s| self.feed.announce(s, lease).await).await
+        self.readers.read(async |s| self.feed.announce(s, lease, 0).await).await
     }
 
     pub(super) async fn depart(&self) -> Result<(), Error> {
@@ -257,21 +266,25 @@ impl Postgres {
     }
 
     /// Waits until every other process has said that it has followed, or believes nothing any more that it did not.
-    pub(super) async fn settle(&self) -> Result<(), Error> {
-        let seq = self.readers.read(async |s| sql::last_seq(s).await).await?;
+    pub(super) async fn settle(&self, seq: Option<u64>, wait: bool) -> Result<Settled, Error> {
+        let seq = match seq {
+            Some(seq) => seq,
+            None => self.readers.read(async |s| sql::last_seq(s).await).await?,
+        };
         // What was waited for, not what has passed: asking takes time too, but then we only wait a little longer.
         let (mut waited, mut pause) = (Duration::ZERO, SETTLING);
-        while let Some(longest) = self.readers.read(async |s| self.feed.longest_lease_behind(s, seq).await).await? {
-            let left = longest.saturating_sub(waited);
-            if left.is_zero() {
-                break;
+        loop {
+            let behind = self.readers.read(async |s| self.feed.behind(s, seq).await).await?;
+            let left = |node: &Behind| node.lease.saturating_sub(waited);
+            let longest = behind.iter().map(left).max().unwrap_or_default();
+            if !wait || longest.is_zero() {
+                return Ok(Settled { bound: longest, unheard: behind.into_iter().map(|node| node.id).collect() });
             }
-            pause = pause.min(left);
+            pause = pause.min(longest);
             tokio::time::sleep(pause).await;
             waited += pause;
             pause = (pause * 2).min(SETTLING * 16);
         }
-        Ok(())
     }
 
     pub(super) async fn applied(&self, seq: u64) {
