@@ -107,6 +107,7 @@ pub struct Config {
     pub ext_authz_listen: Option<SocketAddr>,
     pub tls_terminated_elsewhere: bool,
     pub lease: Duration,
+    pub revocation_wait: bool,
     pub trusted_proxies: Vec<IpNet>,
     pub failed_attempts_per_source: u32,
     pub failed_attempts_per_client: u32,
@@ -343,6 +344,7 @@ impl Config {
             ),
             tls_terminated_elsewhere: layers.take("tls_terminated_elsewhere", "true or false", |text| text.parse().ok(), false),
             lease: layers.positive("lease"),
+            revocation_wait: layers.take("revocation_wait", "true or false", |text| text.parse().ok(), true),
             trusted_proxies: layers.take(
                 "trusted_proxies",
                 "networks such as 10.0.0.0/8, ::1/128",

@@ -91,7 +91,8 @@ impl Verifier {
         }
         let key_file = key_file.unwrap_or_else(|| data.join("keys.json"));
         let database = database.map_or(Database::Sqlite(data), Database::Postgres);
-        let options = Options { database, key_file, create: false, lease: Some(lease), attempts: AttemptLimits::NONE };
+        let options =
+            Options { database, key_file, create: false, lease: Some(lease), revocation_wait: true, attempts: AttemptLimits::NONE };
         let authority = Arc::new(Authority::open(options, Arc::new(SystemClock), Arc::new(SystemEntropy)).await?);
         let follower = Follower::start(&authority).map_err(|e| format!("cannot start to follow the database: {e}"))?;
         authority.load_tokens().await.map_err(|e| e.to_string())?;

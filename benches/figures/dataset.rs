@@ -76,6 +76,7 @@ pub(crate) async fn open(directory: &Path, clock: Arc<dyn Clock>, lease: Option<
         key_file: directory.join("keys.json"),
         create: true,
         lease,
+        revocation_wait: true,
         attempts: AttemptLimits::NONE,
     };
     Ok(Arc::new(Authority::open(options, clock, Arc::new(SystemEntropy)).await?))

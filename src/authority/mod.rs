@@ -88,6 +88,8 @@ pub struct Options {
     pub create: bool,
     /// Whether to answer from memory, and for how long to believe it: `None` for a command, which reads what it needs.
     pub lease: Option<Duration>,
+    /// Whether to wait, after a change, until no other process goes by what was before.
+    pub revocation_wait: bool,
     /// How many attempts may fail.
     pub attempts: AttemptLimits,
 }
@@ -102,6 +104,7 @@ pub struct Authority {
     /// The place of the feed up to which the index has followed.
     followed: AtomicU64,
     lease: Option<Lease>,
+    revocation_wait: bool,
     operations: ArcSwapOption<operations::InForce>,
     uses: Uses,
     attempts: Attempts,
@@ -147,6 +150,7 @@ impl Authority {
             index: Index::new(),
             followed: AtomicU64::new(0),
             lease: options.lease.map(Lease::new),
+            revocation_wait: options.revocation_wait,
             operations: ArcSwapOption::empty(),
             uses: Uses::default(),
             attempts: Attempts::new(options.attempts),

@@ -21,9 +21,10 @@ pub struct Receipt {
 }
 
 impl Authority {
-    /// Sees to it that the change at `seq` is true everywhere, or says by when it is; without one, everything until now.
+    /// Sees to it that the change at `seq` is true everywhere, or says by when it is, where that is not waited for; without
+    /// a place, everything until now.
     pub(super) async fn receipt(&self, seq: Option<u64>) -> Result<Receipt, Error> {
-        let settled = self.store.settle(seq, true).await?;
+        let settled = self.store.settle(seq, self.revocation_wait).await?;
         let millis = i64::try_from(settled.bound.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
         Ok(Receipt { seq, effective_at: self.clock.wall().plus_millis(millis), bound: settled.bound, unheard: settled.unheard })
     }

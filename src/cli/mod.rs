@@ -150,7 +150,14 @@ async fn open_or_create(settings: &StoreSettings) -> Result<(Arc<Authority>, Ope
 
 async fn open_with(settings: &StoreSettings, create: bool) -> Result<(Arc<Authority>, Operator), Failure> {
     let config = settings.config()?;
-    let options = Options { database: database(&config), key_file: config.key_file, create, lease: None, attempts: AttemptLimits::NONE };
+    let options = Options {
+        database: database(&config),
+        key_file: config.key_file,
+        create,
+        lease: None,
+        revocation_wait: config.revocation_wait,
+        attempts: AttemptLimits::NONE,
+    };
     let authority = Authority::open(options, Arc::new(SystemClock), Arc::new(SystemEntropy)).await.map_err(Failure::CouldNotRun)?;
     Ok((Arc::new(authority), operator()))
 }

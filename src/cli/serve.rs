@@ -53,6 +53,7 @@ impl Server {
             key_file: config.key_file.clone(),
             create: true,
             lease: Some(config.lease),
+            revocation_wait: config.revocation_wait,
             attempts,
         };
         let authority = Authority::open(options, Arc::new(SystemClock), Arc::new(SystemEntropy)).await.map_err(Failure::CouldNotRun)?;
