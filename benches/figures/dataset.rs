@@ -76,6 +76,7 @@ pub(crate) async fn open(directory: &Path, clock: Arc<dyn Clock>, lease: Option<
         key_file: directory.join("keys.json"),
         create: true,
         lease,
+        on_database_loss: countersign::domain::OnDatabaseLoss::Deny,
         revocation_wait: true,
         attempts: AttemptLimits::NONE,
     };

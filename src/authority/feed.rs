@@ -24,7 +24,7 @@ impl Authority {
     /// there. Right from here on, because what the index lacks is read from the database.
     pub(super) async fn load(&self) -> Result<(), store::Error> {
         let Some(lease) = &self.lease else { return Ok(()) };
-        self.store.announce(lease.length()).await?;
+        self.store.announce(lease.length(), lease.stale()).await?;
         let loaded = self.store.load().await?;
         self.index.reserve(usize::try_from(loaded.live).unwrap_or(usize::MAX));
         loaded.platforms.iter().for_each(|record| self.put_platform(record, 0));
@@ -64,7 +64,9 @@ impl Authority {
         let Some(lease) = &self.lease else { return Ok(()) };
         loop {
             let began = self.clock.boot();
-            let changes = self.store.changes_after(self.followed.load(Ordering::SeqCst), began).await?;
+            let changes = self.store.changes_after(self.followed.load(Ordering::SeqCst), began).await;
+            self.note_answer(&changes);
+            let changes = changes?;
             changes.platforms.iter().for_each(|(seq, record)| self.put_platform(record, *seq));
             if !Defect::Feed.is_seeded() {
                 changes.tokens.iter().for_each(|record| self.put_token(record));
@@ -205,7 +207,7 @@ impl Authority {
                 }
                 Err(e) if !failing => {
                     failing = true;
-                    tracing::error!(cause = %e, "cannot follow the feed; every credential is read from the database meanwhile");
+                    tracing::error!(cause = %e, "cannot follow the feed; when the lease is over, memory is believed no more, but as on_database_loss says");
                 }
                 _ => {}
             }

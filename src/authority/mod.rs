@@ -50,7 +50,7 @@ use arc_swap::ArcSwapOption;
 
 use self::{attempts::Attempts, denials::Denials, index::Index, keyring::Keyring, lease::Lease, uses::Uses};
 use crate::{
-    domain::{Action, Actor, AuditEntry, RequestInfo, Timestamp, TokenId},
+    domain::{Action, Actor, AuditEntry, OnDatabaseLoss, RequestInfo, Timestamp, TokenId},
     store::{self, Location, Store},
 };
 
@@ -88,6 +88,8 @@ pub struct Options {
     pub create: bool,
     /// Whether to answer from memory, and for how long to believe it: `None` for a command, which reads what it needs.
     pub lease: Option<Duration>,
+    /// What to answer from memory when the lease is over and the database can't be reached.
+    pub on_database_loss: OnDatabaseLoss,
     /// Whether to wait, after a change, until no other process goes by what was before.
     pub revocation_wait: bool,
     /// How many attempts may fail.
@@ -149,7 +151,7 @@ impl Authority {
             entropy,
             index: Index::new(),
             followed: AtomicU64::new(0),
-            lease: options.lease.map(Lease::new),
+            lease: options.lease.map(|length| Lease::new(length, options.on_database_loss)),
             revocation_wait: options.revocation_wait,
             operations: ArcSwapOption::empty(),
             uses: Uses::default(),
@@ -220,16 +222,45 @@ impl Authority {
         }
     }
 
-    /// Whether a credential could be proven and a change committed now.
+    /// Whether a credential could be proven and a change committed now. Where the database can't be reached and credentials
+    /// are proven all the same, that alone counts: who says that this process is not ready stops what it is there for.
     ///
     /// # Errors
     /// A word for what is missing.
-    pub async fn ready(&self) -> Result<(), &'static str> {
-        self.store.probe().await.map_err(|_| "the database takes no changes")?;
-        match &self.lease {
-            Some(lease) if !lease.holds(self.clock.boot()) => Err("the index is older than its lease"),
-            _ => Ok(()),
+    pub async fn ready(&self) -> Result<Ready, &'static str> {
+        let lost = || self.lease.as_ref().is_some_and(Lease::is_lost);
+        if !lost()
+            && let Err(e) = self.store.probe().await
+        {
+            self.note_answer(&Err::<(), _>(e));
+            if !lost() {
+                return Err("the database takes no changes");
+            }
         }
+        let now = self.clock.boot();
+        match &self.lease {
+            Some(lease) if lost() => {
+                let serves = lease.holds(now) || lease.serves_stale(now);
+                serves.then_some(Ready::Stale).ok_or("the database can't be reached, and the index is too old")
+            }
+            Some(lease) if !lease.holds(now) => Err("the index is older than its lease"),
+            _ => Ok(Ready::Wholly),
+        }
+    }
+
+    /// Notes whether the database can be reached, as far as that makes a difference.
+    fn note_answer<T>(&self, answer: &Result<T, store::Error>) {
+        match (&self.lease, answer) {
+            (Some(lease), Err(e)) if e.is_unreachable() => lease.lose(),
+            (Some(lease), _) => lease.find(),
+            (None, _) => {}
+        }
+    }
+
+    /// Whether credentials are proven from an index that is older than its lease.
+    pub fn is_stale(&self) -> bool {
+        let now = self.clock.boot();
+        self.lease.as_ref().is_some_and(|lease| !lease.holds(now) && lease.serves_stale(now))
     }
 
     /// The figures of the metrics page.
@@ -238,9 +269,20 @@ impl Authority {
             live_tokens: self.index.len(),
             followed: self.followed.load(Ordering::Relaxed),
             tampered: self.tampered().len(),
+            stale: self.is_stale(),
+            stale_accepts: self.lease.as_ref().map_or(0, Lease::accepted_stale),
             denials: self.denials.totals().collect(),
         }
     }
+}
+
+/// What an [`Authority`] can do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// Everything.
+    Wholly,
+    /// Prove credentials from memory; the database can't be reached.
+    Stale,
 }
 
 /// What an [`Authority`] counts.
@@ -252,6 +294,10 @@ pub struct Figures {
     pub followed: u64,
     /// Rows that were found not to be as they were sealed.
     pub tampered: usize,
+    /// Whether credentials are accepted although the lease is over, because the database can't be reached.
+    pub stale: bool,
+    /// Credentials that were accepted so since start.
+    pub stale_accepts: u64,
     /// Refusals since start.
     pub denials: Vec<(Reason, u64)>,
 }

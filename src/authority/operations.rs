@@ -89,9 +89,9 @@ impl Authority {
     pub fn need_of(&self, method: &str, target: &Target<'_>) -> Option<Result<Need, NoOperation>> {
         let in_force = self.operations.load();
         let operations = in_force.as_ref()?.operations.as_ref()?;
-        let lease = self.lease.as_ref()?;
+        let (lease, now) = (self.lease.as_ref()?, || self.clock.boot());
         let found = operations.find(method, target).map(|operation| operation.need);
-        lease.holds(self.clock.boot()).then_some(found)
+        (lease.holds(now()) || lease.serves_stale(now())).then_some(found)
     }
 
     /// Takes over what was loaded, unless something later was.

@@ -25,6 +25,15 @@ impl Authority {
     /// a place, everything until now.
     pub(super) async fn receipt(&self, seq: Option<u64>) -> Result<Receipt, Error> {
         let settled = self.store.settle(seq, self.revocation_wait).await?;
+        if self.revocation_wait && !settled.bound.is_zero() {
+            // Whoever asked over HTTP is not told.
+            tracing::warn!(
+                seq,
+                bound = ?settled.bound,
+                unheard = settled.unheard.join(","),
+                "a change may not be known to a node that can't reach the database and serves stale"
+            );
+        }
         let millis = i64::try_from(settled.bound.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
         Ok(Receipt { seq, effective_at: self.clock.wall().plus_millis(millis), bound: settled.bound, unheard: settled.unheard })
     }

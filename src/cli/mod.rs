@@ -22,7 +22,7 @@ use self::settings::StoreSettings;
 use crate::{
     authority::{AttemptLimits, Authority, Database, Error, Options, SystemClock, SystemEntropy},
     config::Config,
-    domain::{Operator, RequestInfo},
+    domain::{OnDatabaseLoss, Operator, RequestInfo},
 };
 
 /// Countersign: the API token authority of a platform.
@@ -155,6 +155,7 @@ async fn open_with(settings: &StoreSettings, create: bool) -> Result<(Arc<Author
         key_file: config.key_file,
         create,
         lease: None,
+        on_database_loss: OnDatabaseLoss::Deny,
         revocation_wait: config.revocation_wait,
         attempts: AttemptLimits::NONE,
     };

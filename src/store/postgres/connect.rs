@@ -86,7 +86,7 @@ impl Connector {
 
     /// A new session; `heard` is told of each notification that it gets.
     pub(super) async fn connect(&self, heard: Option<Arc<Notify>>) -> Result<Session, Error> {
-        let late = || Err(Error::Unavailable("the database did not answer in time".to_owned()));
+        let late = || Err(Error::Unreachable("the database did not answer in time".to_owned()));
         tokio::time::timeout(READY, Box::pin(self.connect_at_last(heard))).await.unwrap_or_else(|_| late())
     }
 
@@ -114,7 +114,7 @@ async fn settle(client: &Client) -> Result<(), Error> {
     client.batch_execute(SESSION).await?;
     let row = client.query_one("SELECT pg_is_in_recovery(), current_setting('synchronous_commit')", &[]).await?;
     if row.try_get(0)? {
-        return Err(Error::Unavailable("the database is a standby: it may be behind, and would not know of a revoke".to_owned()));
+        return Err(Error::Unreachable("the database is a standby: it may be behind, and would not know of a revoke".to_owned()));
     }
     // Never weaker than our word, and not weaker than the database's own setting either.
     if !matches!(row.try_get(1)?, "on" | "remote_apply") {

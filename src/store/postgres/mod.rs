@@ -63,6 +63,17 @@ fn is_undone(code: &SqlState) -> bool {
     (class == "40" || class == "23") && !unknown
 }
 
+/// Whether the database says so to everybody now: broken connections, no resources, shutting down or starting, a bad disk.
+fn serves_nobody(code: &SqlState) -> bool {
+    ["08", "53", "57P", "58"].iter().any(|class| code.code().starts_with(class))
+}
+
+/// Whether it is not what was said that failed, but saying it.
+fn is_of_connection(error: &tokio_postgres::Error) -> bool {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.into_iter().any(|cause| cause.is::<std::io::Error>())
+}
+
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
         // The message of the server, which is about the statement, or of the library; never the row or the URL.
@@ -73,6 +84,8 @@ impl From<tokio_postgres::Error> for Error {
             Some(code) if code.code().starts_with("40") && is_undone(code) || *code == SqlState::LOCK_NOT_AVAILABLE => {
                 Self::Contended(cause)
             }
+            Some(code) if serves_nobody(code) => Self::Unreachable(cause),
+            None if error.is_closed() || is_of_connection(&error) => Self::Unreachable(cause),
             _ => Self::Unavailable(cause),
         }
     }
@@ -257,8 +270,8 @@ impl Postgres {
         self.unreadable.take()
     }
 
-    pub(super) async fn announce(&self, lease: Duration) -> Result<(), Error> {
-        self.readers.read(async |s| self.feed.announce(s, lease, 0).await).await
+    pub(super) async fn announce(&self, lease: Duration, stale: Duration) -> Result<(), Error> {
+        self.readers.read(async |s| self.feed.announce(s, (lease, stale), 0).await).await
     }
 
     pub(super) async fn depart(&self) -> Result<(), Error> {
@@ -278,7 +291,9 @@ impl Postgres {
             let left = |node: &Behind| node.lease.saturating_sub(waited);
             let longest = behind.iter().map(left).max().unwrap_or_default();
             if !wait || longest.is_zero() {
-                return Ok(Settled { bound: longest, unheard: behind.into_iter().map(|node| node.id).collect() });
+                // One that can't reach the database, and goes on without it, is not waited for: nobody would wait so long.
+                let bound = behind.iter().map(|node| node.stale).max().unwrap_or_default().max(longest);
+                return Ok(Settled { bound, unheard: behind.into_iter().map(|node| node.id).collect() });
             }
             pause = pause.min(longest);
             tokio::time::sleep(pause).await;

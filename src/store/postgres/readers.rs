@@ -117,7 +117,7 @@ impl Readers {
 }
 
 async fn in_time<R>(work: impl Future<Output = Result<R, Error>>) -> Result<R, Error> {
-    let late = || Err(Error::Unavailable("the database did not answer in time".to_owned()));
+    let late = || Err(Error::Unreachable("the database did not answer in time".to_owned()));
     // Boxed: whoever asks would else carry all that connecting and transactions need.
     tokio::time::timeout(DEADLINE, Box::pin(work)).await.unwrap_or_else(|_| late())
 }

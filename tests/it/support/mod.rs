@@ -4,6 +4,7 @@
 mod contract;
 pub(crate) mod database;
 mod listening;
+pub(crate) mod passage;
 pub(crate) mod program;
 
 use std::{
@@ -267,6 +268,7 @@ fn options(directory: &Path) -> Options {
         key_file: directory.join("keys.json"),
         create: true,
         lease: Some(Duration::from_secs(1)),
+        on_database_loss: countersign::domain::OnDatabaseLoss::Deny,
         revocation_wait: true,
         attempts: AttemptLimits { per_source: 1000, per_client: 300 },
     }
