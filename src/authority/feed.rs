@@ -207,7 +207,7 @@ impl Authority {
                 }
                 Err(e) if !failing => {
                     failing = true;
-                    tracing::error!(cause = %e, "cannot follow the feed; when the lease is over, memory is believed no more, but as on_database_loss says");
+                    tracing::error!(cause = %e, "cannot follow the feed; memory is believed for a lease, and then as on_database_loss says");
                 }
                 _ => {}
             }
