@@ -15,7 +15,7 @@ use std::{
 use http::HeaderName;
 use ipnet::IpNet;
 
-use crate::domain::Rule;
+use crate::domain::{OnDatabaseLoss, Rule};
 
 const DEFAULTS: &str = include_str!("../config.default.toml");
 const PREFIX: &str = "COUNTERSIGN_";
@@ -108,6 +108,8 @@ pub struct Config {
     pub ext_authz_listen: Option<SocketAddr>,
     pub tls_terminated_elsewhere: bool,
     pub lease: Duration,
+    pub on_database_loss: OnDatabaseLoss,
+    pub revocation_wait: bool,
     pub trusted_proxies: Vec<IpNet>,
     pub failed_attempts_per_source: u32,
     pub failed_attempts_per_client: u32,
@@ -231,6 +233,14 @@ fn parse_duration(text: &str) -> Option<Duration> {
     (millis <= 86_400_000).then(|| Duration::from_millis(millis))
 }
 
+fn parse_on_database_loss(text: &str) -> Option<OnDatabaseLoss> {
+    match text.split_once(' ') {
+        None if text == "deny" => Some(OnDatabaseLoss::Deny),
+        Some(("serve_stale", most)) => parse_duration(most.trim()).filter(|most| !most.is_zero()).map(OnDatabaseLoss::ServeStale),
+        _ => None,
+    }
+}
+
 /// None is SQLite.
 fn parse_database(text: &str) -> Option<Option<String>> {
     match text {
@@ -347,6 +357,13 @@ impl Config {
             ),
             tls_terminated_elsewhere: layers.take("tls_terminated_elsewhere", "true or false", |text| text.parse().ok(), false),
             lease: layers.positive("lease"),
+            on_database_loss: layers.take(
+                "on_database_loss",
+                "deny, or serve_stale and a time above zero such as serve_stale 5m",
+                parse_on_database_loss,
+                OnDatabaseLoss::Deny,
+            ),
+            revocation_wait: layers.take("revocation_wait", "true or false", |text| text.parse().ok(), true),
             trusted_proxies: layers.take(
                 "trusted_proxies",
                 "networks such as 10.0.0.0/8, ::1/128",
@@ -433,6 +450,11 @@ impl Config {
                 "request_timeout must be longer than lease, a fifth of it and body_timeout together, or a revoke could not be answered"
                     .to_owned(),
             );
+        }
+        if let OnDatabaseLoss::ServeStale(most) = config.on_database_loss
+            && most <= config.lease
+        {
+            layers.problems.push("on_database_loss: serve_stale must be longer than lease, which is believed in any case".to_owned());
         }
         if layers.problems.is_empty() { Ok(config) } else { Err(Problems(layers.problems)) }
     }
@@ -525,6 +547,16 @@ mod tests {
         }
         for audience in ["a\nb", &"a".repeat(201)] {
             layered(&[("assertion_audience", audience)], &[], None).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn what_to_do_at_a_loss() {
+        let of = |text: &str| layered(&[("on_database_loss", text)], &[], None).map(|config| config.on_database_loss);
+        assert_eq!(layered(&[], &[], None).unwrap().on_database_loss, OnDatabaseLoss::Deny);
+        assert_eq!(of("serve_stale 5m"), Ok(OnDatabaseLoss::ServeStale(Duration::from_secs(300))));
+        for text in ["", "serve_stale", "serve_stale 0s", "serve_stale 1s", "serve_stale ever", "deny 5m", "allow"] {
+            of(text).unwrap_err();
         }
     }
 

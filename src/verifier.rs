@@ -31,9 +31,13 @@ use crate::{
 };
 
 pub use crate::authority::{Denied, Reason};
+pub use crate::domain::OnDatabaseLoss;
 
 /// The longest lease: a revoke waits for it, and a server with the default timeouts has to answer one within 5 seconds.
 const LONGEST_LEASE: Duration = Duration::from_secs(4);
+
+/// What a receipt may have to say at the most, as in the servers' settings.
+const LONGEST_STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How to open a [`Verifier`].
 #[derive(Debug, Clone)]
@@ -47,6 +51,10 @@ pub struct VerifierOptions {
     /// For how long the index is believed after it was last brought up to date; a second. Every revoke, by whatever
     /// process, waits this long: above zero, at most four seconds.
     pub lease: Duration,
+    /// What becomes of credentials when the lease is over and the database can't be reached: nobody is proven, unless this
+    /// says that memory is believed for a while longer, on PostgreSQL only. Every revoke that this process has not heard of
+    /// says so in its receipt. Longer than the lease, at most a day.
+    pub on_database_loss: OnDatabaseLoss,
     /// How often uses are written; ten seconds. Above zero.
     pub flush_interval: Duration,
 }
@@ -54,7 +62,14 @@ pub struct VerifierOptions {
 impl VerifierOptions {
     /// For that data directory; the rest as a server has it.
     pub fn new(data: impl Into<PathBuf>) -> Self {
-        Self { data: data.into(), database: None, key_file: None, lease: Duration::from_secs(1), flush_interval: Duration::from_secs(10) }
+        Self {
+            data: data.into(),
+            database: None,
+            key_file: None,
+            lease: Duration::from_secs(1),
+            on_database_loss: OnDatabaseLoss::Deny,
+            flush_interval: Duration::from_secs(10),
+        }
     }
 }
 
@@ -82,16 +97,30 @@ impl Verifier {
     /// A sentence that says what to do: there is no database, its key file is missing, or not its own, or readable by
     /// others; its settings would not hold what we promise; or the options are out of bounds.
     pub async fn open(options: VerifierOptions) -> Result<Self, String> {
-        let VerifierOptions { data, database, key_file, lease, flush_interval } = options;
+        let VerifierOptions { data, database, key_file, lease, on_database_loss, flush_interval } = options;
         if lease.is_zero() || lease > LONGEST_LEASE {
             return Err(format!("the lease of a verifier must be above zero and at most {LONGEST_LEASE:?}, not {lease:?}"));
+        }
+        if let OnDatabaseLoss::ServeStale(most) = on_database_loss
+            && (most <= lease || most > LONGEST_STALE)
+        {
+            return Err(format!("a verifier can serve stale for longer than its lease and for at most a day, not for {most:?}"));
         }
         if flush_interval.is_zero() {
             return Err("the flush interval of a verifier must be above zero".to_owned());
         }
         let key_file = key_file.unwrap_or_else(|| data.join("keys.json"));
         let database = database.map_or(Database::Sqlite(data), Database::Postgres);
-        let options = Options { database, key_file, create: false, lease: Some(lease), journal: None, attempts: AttemptLimits::NONE };
+        let options = Options {
+            database,
+            key_file,
+            create: false,
+            lease: Some(lease),
+            on_database_loss,
+            revocation_wait: true,
+            journal: None,
+            attempts: AttemptLimits::NONE,
+        };
         let authority = Arc::new(Authority::open(options, Arc::new(SystemClock), Arc::new(SystemEntropy)).await?);
         let follower = Follower::start(&authority).map_err(|e| format!("cannot start to follow the database: {e}"))?;
         authority.load_tokens().await.map_err(|e| e.to_string())?;

@@ -81,8 +81,16 @@ pub(crate) async fn open_in(
     clock: Arc<dyn Clock>,
     lease: Option<Duration>,
 ) -> Outcome<Arc<Authority>> {
-    let options =
-        Options { database, key_file: directory.join("keys.json"), create: true, lease, journal: None, attempts: AttemptLimits::NONE };
+    let options = Options {
+        database,
+        key_file: directory.join("keys.json"),
+        create: true,
+        lease,
+        on_database_loss: countersign::domain::OnDatabaseLoss::Deny,
+        revocation_wait: true,
+        journal: None,
+        attempts: AttemptLimits::NONE,
+    };
     Ok(Arc::new(Authority::open(options, clock, Arc::new(SystemEntropy)).await?))
 }
 

@@ -128,12 +128,13 @@ CREATE TABLE feed (
 );
 INSERT INTO feed (one, seq, seal) VALUES (1, 0, decode(repeat('00', 32), 'hex'));
 
--- The processes that may answer from memory: for how many milliseconds each believes it, and up to which place of the feed
--- it has followed. suspect names whoever is about to remove a row whose process seems to be gone; a process that finds it
+-- The processes that may answer from memory: for how many milliseconds each believes it, for how many where it can't reach
+-- the database (0: for none longer), and up to which place of the feed it has followed. suspect names whoever is about to remove a row whose process seems to be gone; a process that finds it
 -- in its own takes it out again.
 CREATE TABLE node (
     id       text   PRIMARY KEY,
     lease    bigint NOT NULL,
+    stale    bigint NOT NULL,
     followed bigint NOT NULL,
     seen_at  bigint NOT NULL,
     suspect  text

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::{Authority, Error, defect::Defect, journal};
 use crate::{
     domain::{Action, PlatformId, TokenId},
-    store::{self, Mark, PlatformRecord, Record},
+    store::{self, Mark, PlatformRecord, Record, Settled},
 };
 
 /// Feed reads in a lease: a few, so that a single failed one costs nothing.
@@ -26,7 +26,7 @@ impl Authority {
     /// With a journal, it follows from the last place that the journal has: what ended since is entered there too.
     pub(super) async fn load(&self, journaled: Option<Mark>) -> Result<(), store::Error> {
         let Some(lease) = &self.lease else { return Ok(()) };
-        self.store.announce(lease.length()).await?;
+        self.store.announce(lease.length(), lease.stale()).await?;
         let loaded = self.store.load().await?;
         self.index.reserve(usize::try_from(loaded.live).unwrap_or(usize::MAX));
         loaded.platforms.iter().for_each(|record| self.put_platform(record, 0));
@@ -36,10 +36,13 @@ impl Authority {
         match self.follow_feed().await {
             Err(store::Error::Rewound { taken_in: true }) => {
                 *self.followed_place() = loaded.mark;
-                self.follow_feed().await
+                self.follow_feed().await?;
             }
-            followed => followed,
+            followed => followed?,
         }
+        // Whatever is read from here on is at least as new as what was loaded, so nobody need wait for this process.
+        self.store.applied(self.followed()).await;
+        Ok(())
     }
 
     /// Reads all live tokens into the index, which takes seconds for millions; to be called once, beside serving.
@@ -130,7 +133,9 @@ impl Authority {
         loop {
             let began = self.clock.boot();
             let mark = self.mark();
-            let changes = self.store.changes_after(mark, began).await?;
+            let changes = self.store.changes_after(mark, began).await;
+            self.note_answer(&changes);
+            let changes = changes?;
             changes.platforms.iter().for_each(|(seq, record)| self.put_platform(record, *seq));
             if !Defect::Feed.is_seeded() {
                 changes.tokens.iter().for_each(|record| self.put_token(record));
@@ -224,9 +229,10 @@ impl Authority {
     }
 
     /// Returns when what ended at that place of the feed is believed by no process any more, and is in the journal.
-    pub(super) async fn settle(&self, seq: Option<u64>) -> Result<(), Error> {
+    /// Without waiting for other processes, it says for how long they may still believe it.
+    pub(super) async fn settle(&self, seq: Option<u64>, wait: bool) -> Result<Settled, Error> {
         self.ended.notify_one();
-        let settled = self.store.settle().await;
+        let settled = self.store.settle(seq, wait).await;
         if let (Some(journal), Some(seq)) = (&self.journal, seq) {
             journal.reached(seq).await;
         }
@@ -236,7 +242,7 @@ impl Authority {
     /// Makes sure that an edited row that was just noted is refused everywhere when this returns.
     pub(super) async fn refuse_tampered(&self) -> Result<(), Error> {
         self.record_tampering().await?;
-        self.settle(None).await
+        self.settle(None, true).await.map(drop)
     }
 }
 
@@ -282,7 +288,7 @@ impl Authority {
                 }
                 Err(e) if !failing => {
                     failing = true;
-                    tracing::error!(cause = %e, "cannot follow the feed; every credential is read from the database meanwhile");
+                    tracing::error!(cause = %e, "cannot follow the feed; memory is believed for a lease, and then as on_database_loss says");
                 }
                 _ => {}
             }

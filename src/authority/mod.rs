@@ -8,6 +8,7 @@
 //! | `verify.rs` | proving a credential: the hot path |
 //! | `index.rs`, `lease.rs`, `feed.rs` | the resident index, and for how long it may be believed |
 //! | `journal.rs`, `restore.rs` | what ended, kept beside the database; taking it in behind a restore |
+//! | `receipt.rs` | when a change is true everywhere |
 //! | `assertion.rs` | what was proven, signed for upstreams |
 //! | `uses.rs` | how tokens were used |
 //! | `keyring.rs`, `key_file.rs` | what the server key makes, and where it is kept |
@@ -30,6 +31,7 @@ mod keyring;
 mod lease;
 mod operations;
 mod platforms;
+mod receipt;
 mod restore;
 mod tokens;
 mod upkeep;
@@ -52,7 +54,7 @@ use tokio::sync::Notify;
 
 use self::{attempts::Attempts, denials::Denials, index::Index, keyring::Keyring, lease::Lease, uses::Uses};
 use crate::{
-    domain::{Action, Actor, AuditEntry, RequestInfo, Timestamp, TokenId},
+    domain::{Action, Actor, AuditEntry, OnDatabaseLoss, RequestInfo, Timestamp, TokenId},
     store::{self, Location, Mark, Store},
 };
 
@@ -68,6 +70,7 @@ pub use error::Error;
 pub use feed::Follower;
 pub use journal::Journal;
 pub use operations::Difference;
+pub use receipt::Receipt;
 pub use restore::TakenIn;
 pub use tokens::{Ended, IdempotencyKey, Issued, ListTokens, TokenPage};
 pub use upkeep::Upkeep;
@@ -91,6 +94,10 @@ pub struct Options {
     pub create: bool,
     /// Whether to answer from memory, and for how long to believe it: `None` for a command, which reads what it needs.
     pub lease: Option<Duration>,
+    /// What to answer from memory when the lease is over and the database can't be reached.
+    pub on_database_loss: OnDatabaseLoss,
+    /// Whether to wait, after a change, until no other process goes by what was before.
+    pub revocation_wait: bool,
     /// Where to keep the journal of what ended, if this process answers from memory and shall keep one.
     pub journal: Option<PathBuf>,
     /// How many attempts may fail.
@@ -109,6 +116,7 @@ pub struct Authority {
     /// Whether the database went back to an earlier state than was followed: nothing is believed then.
     rewound: AtomicBool,
     lease: Option<Lease>,
+    revocation_wait: bool,
     journal: Option<journal::Writer>,
     /// Something was ended here, which the feed has now.
     ended: Notify,
@@ -164,7 +172,8 @@ impl Authority {
             index: Index::new(),
             followed: Mutex::new(Mark::START),
             rewound: AtomicBool::new(false),
-            lease: options.lease.map(Lease::new),
+            lease: options.lease.map(|length| Lease::new(length, options.on_database_loss)),
+            revocation_wait: options.revocation_wait,
             journal,
             ended: Notify::new(),
             operations: ArcSwapOption::empty(),
@@ -253,19 +262,48 @@ impl Authority {
         }
     }
 
-    /// Whether a credential could be proven and a change committed now.
+    /// Whether a credential could be proven and a change committed now. Where the database can't be reached and credentials
+    /// are proven all the same, that alone counts: who says that this process is not ready stops what it is there for.
     ///
     /// # Errors
     /// A word for what is missing.
-    pub async fn ready(&self) -> Result<(), &'static str> {
+    pub async fn ready(&self) -> Result<Ready, &'static str> {
         if self.rewound.load(Ordering::SeqCst) {
             return Err("the database went back to an earlier state");
         }
-        self.store.probe().await.map_err(|_| "the database takes no changes")?;
-        match &self.lease {
-            Some(lease) if !lease.holds(self.clock.boot()) => Err("the index is older than its lease"),
-            _ => Ok(()),
+        let lost = || self.lease.as_ref().is_some_and(Lease::is_lost);
+        if !lost()
+            && let Err(e) = self.store.probe().await
+        {
+            self.note_answer(&Err::<(), _>(e));
+            if !lost() {
+                return Err("the database takes no changes");
+            }
         }
+        let now = self.clock.boot();
+        match &self.lease {
+            Some(lease) if lost() => {
+                let serves = lease.holds(now) || lease.serves_stale(now);
+                serves.then_some(Ready::Stale).ok_or("the database can't be reached, and the index is too old")
+            }
+            Some(lease) if !lease.holds(now) => Err("the index is older than its lease"),
+            _ => Ok(Ready::Wholly),
+        }
+    }
+
+    /// Notes whether the database can be reached, as far as that makes a difference.
+    fn note_answer<T>(&self, answer: &Result<T, store::Error>) {
+        match (&self.lease, answer) {
+            (Some(lease), Err(e)) if e.is_unreachable() => lease.lose(),
+            (Some(lease), _) => lease.find(),
+            (None, _) => {}
+        }
+    }
+
+    /// Whether credentials are proven from an index that is older than its lease.
+    pub fn is_stale(&self) -> bool {
+        let now = self.clock.boot();
+        self.lease.as_ref().is_some_and(|lease| !lease.holds(now) && lease.serves_stale(now))
     }
 
     /// The figures of the metrics page.
@@ -274,9 +312,20 @@ impl Authority {
             live_tokens: self.index.len(),
             followed: self.followed(),
             tampered: self.tampered().len(),
+            stale: self.is_stale(),
+            stale_accepts: self.lease.as_ref().map_or(0, Lease::accepted_stale),
             denials: self.denials.totals().collect(),
         }
     }
+}
+
+/// What an [`Authority`] can do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// Everything.
+    Wholly,
+    /// Prove credentials from memory; the database can't be reached.
+    Stale,
 }
 
 /// What an [`Authority`] counts.
@@ -288,6 +337,10 @@ pub struct Figures {
     pub followed: u64,
     /// Rows that were found not to be as they were sealed.
     pub tampered: usize,
+    /// Whether credentials are accepted although the lease is over, because the database can't be reached.
+    pub stale: bool,
+    /// Credentials that were accepted so since start.
+    pub stale_accepts: u64,
     /// Refusals since start.
     pub denials: Vec<(Reason, u64)>,
 }

@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Authority, Error};
+use super::{Authority, Error, Receipt};
 use crate::{
     domain::{Action, AuditEntry, Invalid, Need, NoOperation, Operation, Operations, Operator, Target, Timestamp},
     store::OperationsRecord,
@@ -89,9 +89,9 @@ impl Authority {
     pub fn need_of(&self, method: &str, target: &Target<'_>) -> Option<Result<Need, NoOperation>> {
         let in_force = self.operations.load();
         let operations = in_force.as_ref()?.operations.as_ref()?;
-        let lease = self.lease.as_ref()?;
+        let (lease, now) = (self.lease.as_ref()?, || self.clock.boot());
         let found = operations.find(method, target).map(|operation| operation.need);
-        lease.holds(self.clock.boot()).then_some(found)
+        (lease.holds(now()) || lease.serves_stale(now())).then_some(found)
     }
 
     /// Takes over what was loaded, unless something later was.
@@ -130,11 +130,11 @@ impl Authority {
         }
     }
 
-    /// Puts operations in force: when this returns, they are so in every process.
+    /// Puts operations in force: when this returns, they are so in every process, unless the receipt says by when.
     ///
     /// # Errors
     /// [`Error::Invalid`] if there are too many, [`Error::Unavailable`].
-    pub async fn load_operations(&self, by: &Operator, operations: &Operations) -> Result<Difference, Error> {
+    pub async fn load_operations(&self, by: &Operator, operations: &Operations) -> Result<(Difference, Receipt), Error> {
         if operations.all().len() > MOST {
             return Err(Invalid::one("operations", "max_items", format!("must be at most {MOST}")).into());
         }
@@ -152,7 +152,6 @@ impl Authority {
             AuditEntry { actor: by.actor(), request: by.request.clone(), ..self.system_entry(Action::OperationsLoad, None, detail) };
         let seq = self.store.replace_operations(record.clone(), entry).await?;
         self.put_operations(&record, seq);
-        self.settle(None).await?;
-        Ok(difference)
+        Ok((difference, self.receipt(Some(seq)).await?))
     }
 }

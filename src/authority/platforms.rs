@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Authority, Error, Issued, tokens::entry_of};
+use super::{Authority, Error, Issued, Receipt, tokens::entry_of};
 use crate::{
     domain::{
         Action, AuditEntry, AuditQuery, Environment, Issuer, NewToken, Operator, Permissions, Platform, PlatformId, RecordedEntry, Scope,
@@ -63,18 +63,23 @@ impl Authority {
     }
 
     /// Disables a platform, so that none of its tokens verifies anywhere when this returns; or enables it again, and
-    /// with it all tokens that have not ended, everywhere when this returns.
+    /// with it all tokens that have not ended, everywhere when this returns; unless the receipt says by when.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Tampered`], [`Error::Unavailable`].
-    pub async fn set_platform_disabled(self: &Arc<Self>, by: &Operator, id: PlatformId, disabled: bool) -> Result<Platform, Error> {
+    pub async fn set_platform_disabled(
+        self: &Arc<Self>,
+        by: &Operator,
+        id: PlatformId,
+        disabled: bool,
+    ) -> Result<(Platform, Receipt), Error> {
         let (authority, by) = (Arc::clone(self), by.clone());
         tokio::spawn(async move { authority.change_platform(by, id, disabled).await })
             .await
             .map_err(|e| Error::Unavailable(e.to_string()))?
     }
 
-    async fn change_platform(&self, by: Operator, id: PlatformId, disabled: bool) -> Result<Platform, Error> {
+    async fn change_platform(&self, by: Operator, id: PlatformId, disabled: bool) -> Result<(Platform, Receipt), Error> {
         let (keyring, now) = (Arc::clone(&self.keyring), self.now());
         let action = if disabled { Action::PlatformDisable } else { Action::PlatformEnable };
         let decide = move |before: &PlatformRecord| {
@@ -95,8 +100,7 @@ impl Authority {
         if let Some(seq) = seq {
             self.index.put_platform(&record, seq);
         }
-        self.settle(seq).await?;
-        Ok(record.platform)
+        Ok((record.platform, self.receipt(seq).await?))
     }
 
     /// A page of the audit log, newest first, and whether there is more.

@@ -60,7 +60,7 @@ impl Authority {
         let entry = AuditEntry { actor: by.actor(), request: by.request.clone(), ..self.system_entry(Action::Restore, None, detail) };
         // Last: only now nothing is missing any more.
         self.store.insert_lost_marks(lost, entry).await?;
-        self.settle(None).await?;
+        self.settle(None, true).await?;
         Ok(taken_in)
     }
 

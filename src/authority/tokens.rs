@@ -7,11 +7,11 @@ use std::{
 
 use constant_time_eq::constant_time_eq_n;
 
-use super::{Authority, Error, REPLAY, REPLAY_SECRET, cursor::List};
+use super::{Authority, Error, REPLAY, REPLAY_SECRET, Receipt, cursor::List};
 use crate::{
     domain::{
-        Action, Actor, AuditEntry, Caller, ClientSecret, Environment, Invalid, Issuer, Liveness, MayManage, MayRead, NewToken, Operator,
-        Order, PageLimit, PlatformId, Scope, Timestamp, Token, TokenFilter, TokenId, TokenQuery,
+        Action, Actor, AuditEntry, AuditQuery, Caller, ClientSecret, Environment, Invalid, Issuer, Liveness, MayManage, MayRead, NewToken,
+        Operator, Order, PageLimit, PlatformId, Scope, Timestamp, Token, TokenFilter, TokenId, TokenQuery,
     },
     store::{Decision, Insert, Inserted, Record, Replay},
 };
@@ -34,6 +34,8 @@ pub struct Ended {
     pub token: Token,
     /// Whether it had ended before.
     pub already: bool,
+    /// Since when no process accepts it.
+    pub receipt: Receipt,
 }
 
 /// What a client names a request by, so that it can repeat it. Not stored, and never shown: it opens a sealed secret.
@@ -262,7 +264,7 @@ impl Authority {
         record.filter(|record| self.is_intact(record)).map(Token::from).ok_or(Error::NotFound)
     }
 
-    /// Ends one of the caller's tokens: when this returns, no process anywhere accepts it.
+    /// Ends one of the caller's tokens: when this returns, no process anywhere accepts it, unless its receipt says by when.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::NotRevocable`] (unless an operator asks), [`Error::Tampered`],
@@ -275,8 +277,15 @@ impl Authority {
 
     async fn revoke(self: &Arc<Self>, caller: Caller, id: TokenId) -> Result<Ended, Error> {
         let (record, seq) = self.end(&caller, id).await?;
-        self.settle(seq).await?;
-        Ok(Ended { token: record.token, already: seq.is_none() })
+        let place = match seq {
+            Some(seq) => Some(seq),
+            // Whoever repeats it, perhaps because the first answer was lost, is told of the end that it was.
+            None => {
+                let of_end = AuditQuery { token: Some(id), action: Some(Action::TokenRevoke), ..AuditQuery::default() };
+                self.store.list_audit(of_end).await?.0.first().map(|entry| entry.seq)
+            }
+        };
+        Ok(Ended { receipt: self.receipt(place).await?, token: record.token, already: seq.is_none() })
     }
 
     /// Ends a token in the database and here. Returns it, and the place of its end if it was live.

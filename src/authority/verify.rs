@@ -6,6 +6,8 @@
 //!   └── entry ── digest, constant time ── state ── lease holds ──── proven, or refused
 //!                                                    └── over ───── one read by primary key
 //! ```
+//! Where the database can't be reached, memory goes on for a while if `on_database_loss` says so; else nobody is proven.
+//!
 //! The secret comes before the state, so only its holder could learn that a token has ended; and even they are told
 //! nothing. Work is the same for every refusal: an unknown id costs a digest too. (Only one of a token whose key is not the
 //! active one any more costs a second.)
@@ -16,11 +18,15 @@ use super::{
     Authority,
     denials::Reason,
     index::{Entry, Found, Missing},
+    lease::Lease,
 };
 use crate::{
-    domain::{Caller, ClientId, Presented, Proven, RequestInfo, Scope, SecretDigest},
-    store,
+    domain::{Caller, ClientId, Presented, Proven, RequestInfo, Scope, SecretDigest, TokenId},
+    store::{self, PlatformRecord, Record},
 };
+
+/// How long a read of one token may take where memory would do instead.
+const AT_ONCE: Duration = Duration::from_millis(500);
 
 /// Why somebody is not a [`Caller`]. Only [`Denied::Unknown`] is told apart on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,12 +142,18 @@ impl Authority {
             return Resident::Refused(Reason::Revoked);
         }
         let Some((platform, disabled)) = self.index.platform(entry) else { return Resident::Ask };
+        let Some(lease) = &self.lease else { return Resident::Ask };
         // Last of all: a pause anywhere above, of the machine even, must not outlive the lease.
-        if !self.lease.as_ref().is_some_and(|lease| lease.holds(self.clock.boot())) {
+        let now = self.clock.boot();
+        let stale = !lease.holds(now);
+        if stale && !lease.serves_stale(now) {
             return Resident::Ask;
         }
         if disabled {
             return Resident::Refused(Reason::PlatformDisabled);
+        }
+        if stale {
+            lease.accept_stale();
         }
         if found.count_use() {
             self.uses.touch(client_id.token, self.clock.wall());
@@ -150,19 +162,45 @@ impl Authority {
         Resident::Proven(Proven { client_id, scope, permissions: entry.permissions })
     }
 
+    /// Reads a token; where memory would do instead, only for as long as a database in good health takes by far.
+    async fn find_in_time(&self, id: TokenId) -> Result<Option<(Record, PlatformRecord)>, store::Error> {
+        let found = self.store.find_token(id, self.mark());
+        if self.lease.as_ref().is_none_or(|lease| lease.stale().is_zero()) {
+            return found.await;
+        }
+        let late = || Err(store::Error::Unreachable("the database did not answer at once".to_owned()));
+        tokio::time::timeout(AT_ONCE, found).await.unwrap_or_else(|_| late())
+    }
+
     async fn prove_stored(&self, presented: &Presented) -> Result<Proven, Denied> {
+        // What memory does not know is not asked of a database that can't be reached: each request would wait for it.
+        if self.lease.as_ref().is_some_and(Lease::is_lost) {
+            return Err(Denied::Unknown);
+        }
         let client_id = presented.client_id();
         if self.rewound.load(Ordering::SeqCst) {
             return Err(Denied::Unknown);
         }
-        let found = self.store.find_token(client_id.token, self.mark()).await.map_err(|e| {
-            match e {
-                // Tokens that were ended may be live again there.
-                store::Error::Rewound { .. } => self.refuse_all(),
-                e => tracing::error!(cause = %e, "cannot read a token to verify"),
+        let found = match self.find_in_time(client_id.token).await {
+            Ok(found) => found,
+            // Tokens that were ended may be live again there.
+            Err(store::Error::Rewound { .. }) => {
+                self.refuse_all();
+                return Err(Denied::Unknown);
             }
-            Denied::Unknown
-        })?;
+            Err(e) => {
+                tracing::error!(cause = %e, "cannot read a token to verify");
+                if e.is_unreachable() {
+                    self.note_answer(&Err::<(), _>(e));
+                }
+                // Now that this is known, memory may be enough.
+                return match self.prove_resident(presented) {
+                    Resident::Proven(proven) => Ok(proven),
+                    Resident::Refused(reason) => Err(Denied::Refused(reason)),
+                    Resident::Ask => Err(Denied::Unknown),
+                };
+            }
+        };
         let (record, platform) = found.ok_or(Denied::Refused(Reason::UnknownClient))?;
         let digest = self.keyring.digest(record.seal.key, client_id, presented.body());
         let proven = record.digest.matches(&digest);

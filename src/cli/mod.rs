@@ -23,7 +23,7 @@ use self::settings::StoreSettings;
 use crate::{
     authority::{AttemptLimits, Authority, Database, Error, Options, SystemClock, SystemEntropy},
     config::Config,
-    domain::{Operator, RequestInfo},
+    domain::{OnDatabaseLoss, Operator, RequestInfo},
 };
 
 /// Countersign: the API token authority of a platform.
@@ -159,6 +159,8 @@ async fn open_with(settings: &StoreSettings, create: bool) -> Result<(Arc<Author
         key_file: config.key_file,
         create,
         lease: None,
+        on_database_loss: OnDatabaseLoss::Deny,
+        revocation_wait: config.revocation_wait,
         journal: None,
         attempts: AttemptLimits::NONE,
     };

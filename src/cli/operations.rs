@@ -11,7 +11,7 @@ use super::{
     settings::StoreSettings,
 };
 use crate::{
-    authority::{Difference, Error},
+    authority::{Difference, Error, Receipt},
     domain::{Need, NoOperation, Operation, Operations, Target},
 };
 
@@ -92,26 +92,28 @@ impl Load {
         let operations = described.into_iter().map(|operation| operation.derive(&config.operation_rules)).collect();
         let operations = Operations::new(operations).map_err(Error::from)?;
         let (authority, operator) = open(&self.settings).await?;
-        let difference = if self.dry_run {
-            authority.diff_operations(&operator, &operations).await?
+        let (difference, receipt) = if self.dry_run {
+            (authority.diff_operations(&operator, &operations).await?, None)
         } else {
-            authority.load_operations(&operator, &operations).await?
+            let (difference, receipt) = authority.load_operations(&operator, &operations).await?;
+            (difference, Some(receipt))
         };
         let json = || {
             json!({
                 "loaded": !self.dry_run,
+                "receipt": receipt.as_ref().map(output::receipt_json),
                 "operations": operations.all().len(),
                 "added": difference.added.iter().map(operation_json).collect::<Vec<_>>(),
                 "removed": difference.removed.iter().map(operation_json).collect::<Vec<_>>(),
                 "changed": difference.changed.iter().map(|(old, new)| json!({ "before": operation_json(old), "after": operation_json(new) })).collect::<Vec<_>>(),
             })
         };
-        output::print(self.output, || difference_text(&difference, &operations, self.dry_run), json)
+        output::print(self.output, || difference_text(&difference, &operations, receipt.as_ref()), json)
     }
 }
 
 /// The changes line by line, and what they come to.
-fn difference_text(difference: &Difference, operations: &Operations, dry_run: bool) -> String {
+fn difference_text(difference: &Difference, operations: &Operations, receipt: Option<&Receipt>) -> String {
     let named = |operation: &Operation| format!("{:<7} {}", operation.method, harmless(&operation.path));
     let mut lines = Vec::new();
     lines.extend(difference.added.iter().map(|new| format!("+ {}  needs {}  ({})", named(new), new.need, harmless(&new.because))));
@@ -130,10 +132,9 @@ fn difference_text(difference: &Difference, operations: &Operations, dry_run: bo
         ));
     }
     let count = operations.all().len();
-    lines.push(if dry_run {
-        format!("{count} operations read; nothing was put in force. Without --dry-run they are.")
-    } else {
-        format!("{count} operations are in force, in every running server.")
+    lines.push(match receipt {
+        None => format!("{count} operations read; nothing was put in force. Without --dry-run they are."),
+        Some(receipt) => format!("{count} operations loaded. {}", output::receipt_text(receipt)),
     });
     lines.join("\n")
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Failure, Outcome};
 use crate::{
-    authority::Issued,
+    authority::{Issued, Receipt},
     domain::{Platform, Token},
 };
 
@@ -119,6 +119,25 @@ pub(super) fn token_json(token: &Token) -> Value {
         "updatedAt": token.updated_at().to_string(),
         "revokedAt": token.revoked_at.map(|at| at.to_string()),
     })
+}
+
+pub(super) fn receipt_json(receipt: &Receipt) -> Value {
+    json!({
+        "seq": receipt.seq,
+        "effectiveAt": receipt.effective_at.to_string(),
+        "boundMillis": u64::try_from(receipt.bound.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX),
+        "unheard": receipt.unheard,
+    })
+}
+
+/// Where a change is in force: one line. Which nodes were not heard of matters only while one of them may not go by it.
+pub(super) fn receipt_text(receipt: &Receipt) -> String {
+    let change = receipt.seq.map_or_else(|| "It".to_owned(), |seq| format!("Change {seq}"));
+    if receipt.bound.is_zero() {
+        return format!("{change} is in force on every server.");
+    }
+    let unheard: Vec<_> = receipt.unheard.iter().map(|node| harmless(node)).collect();
+    format!("{change} is in force on every server by {}; not heard of yet: {}.", receipt.effective_at, unheard.join(", "))
 }
 
 pub(super) const fn status(token: &Token) -> &'static str {

@@ -18,7 +18,7 @@ pub(super) enum PlatformCommand {
     List(List),
     /// Shows a platform
     Show(One),
-    /// Disables a platform: none of its tokens verifies any more, anywhere, when this returns
+    /// Disables a platform: none of its tokens verifies any more, anywhere, when this returns, or from the moment on that it says
     Disable(One),
     /// Enables a platform again, and with it its tokens that have not ended
     Enable(One),
@@ -125,7 +125,9 @@ impl List {
 impl One {
     async fn set_disabled(self, disabled: bool) -> Outcome {
         let (authority, operator) = open(&self.settings).await?;
-        let platform = authority.set_platform_disabled(&operator, parse_id(&self.id)?, disabled).await.map_err(unknown)?;
-        print(self.output, &platform)
+        let (platform, receipt) = authority.set_platform_disabled(&operator, parse_id(&self.id)?, disabled).await.map_err(unknown)?;
+        let text = || format!("{}\n{}", table(std::slice::from_ref(&platform)), output::receipt_text(&receipt));
+        let json = || json!({ "platform": output::platform_json(&platform), "receipt": output::receipt_json(&receipt) });
+        output::print(self.output, text, json)
     }
 }

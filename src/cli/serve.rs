@@ -53,6 +53,8 @@ impl Server {
             key_file: config.key_file.clone(),
             create: true,
             lease: Some(config.lease),
+            on_database_loss: config.on_database_loss,
+            revocation_wait: config.revocation_wait,
             journal: Some(config.journal.clone()),
             attempts,
         };

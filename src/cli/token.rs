@@ -23,7 +23,7 @@ pub(super) enum TokenCommand {
     List(List),
     /// Shows a token, and how it was used until the servers last wrote that (flush_interval)
     Show(One),
-    /// Ends a token: no server accepts it any more when this returns
+    /// Ends a token: no server accepts it any more when this returns, or from the moment on that it says
     Revoke(One),
 }
 
@@ -235,12 +235,11 @@ impl One {
         let ended = authority.revoke_token(&by, id).await.map_err(unknown)?;
         let text = || {
             let at = ended.token.revoked_at.map(|at| at.to_string()).unwrap_or_default();
-            if ended.already {
-                format!("{id} had ended already, at {at}.")
-            } else {
-                format!("{id} has ended, at {at}. No server accepts it any more.")
-            }
+            let has = if ended.already { "had ended already" } else { "has ended" };
+            format!("{id} {has}, at {at}. {}", output::receipt_text(&ended.receipt))
         };
-        output::print(self.output, text, || output::token_json(&ended.token))
+        let mut json = output::token_json(&ended.token);
+        json["receipt"] = output::receipt_json(&ended.receipt);
+        output::print(self.output, text, || json)
     }
 }

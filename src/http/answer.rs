@@ -63,7 +63,7 @@ pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: R
     let forwarded = request.headers().get_all(source::FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
     let source = app.source(forwarded, peer);
     let info = RequestInfo { id: request_id(&app, &request), source: source.to_string() };
-    let context = RequestContext { info, source, caller: Arc::default() };
+    let context = RequestContext { info, source, caller: Arc::default(), receipt: Arc::default() };
     let (method, target) = (request.method().clone(), request.uri().path().len());
     request.extensions_mut().insert(context.clone());
     let route = Arc::new(std::sync::OnceLock::new());
@@ -107,6 +107,7 @@ pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: R
     }
     let micros = u64::try_from((app.clock.boot().saturating_sub(began)).as_micros()).unwrap_or(u64::MAX);
     app.metrics.answered(response.status());
+    let receipt = context.receipt.get();
     // The route, not the path: what a client puts into a path may be anything.
     tracing::info!(
         request_id = context.info.id,
@@ -117,6 +118,9 @@ pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: R
         status = response.status().as_u16(),
         caller = context.caller.get().map_or("-", String::as_str),
         micros,
+        seq = receipt.and_then(|receipt| receipt.seq),
+        effective_at = receipt.map(|receipt| tracing::field::display(receipt.effective_at)),
+        unheard = receipt.filter(|receipt| !receipt.unheard.is_empty()).map(|receipt| receipt.unheard.join(",")),
         "request"
     );
     response

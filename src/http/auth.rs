@@ -10,7 +10,7 @@ use http::{header, request::Parts};
 
 use super::{App, envelope::Refusal};
 use crate::{
-    authority::Denied,
+    authority::{Denied, Receipt},
     domain::{Caller, Forbidden, MayManage, MayRead, Presented, RequestInfo},
 };
 
@@ -20,6 +20,8 @@ pub(super) struct RequestContext {
     pub(super) info: RequestInfo,
     pub(super) source: IpAddr,
     pub(super) caller: Arc<OnceLock<String>>,
+    /// Of what it changed: for operators, who read the log. The dialects have no place for it.
+    pub(super) receipt: Arc<OnceLock<Receipt>>,
 }
 
 async fn caller(parts: &Parts, app: &App) -> Result<Caller, Refusal> {

@@ -17,6 +17,7 @@ use prometheus_client::{
 use serde_json::json;
 
 use super::{App, envelope, uses};
+use crate::authority::Ready;
 
 /// All pages.
 pub(super) fn routes() -> Router<App> {
@@ -61,14 +62,18 @@ impl Metrics {
 
 /// The process lives. What it found wrong with stored rows is told, but makes it no less alive.
 async fn healthz(State(app): State<App>) -> Response {
-    envelope::json(StatusCode::OK, &json!({ "status": "ok", "integrityFailures": app.authority.figures().tampered }))
+    let figures = app.authority.figures();
+    envelope::json(StatusCode::OK, &json!({ "status": "ok", "integrityFailures": figures.tampered, "stale": figures.stale }))
 }
 
-/// It can prove credentials and commit changes, and is not about to end.
+/// It can prove credentials and commit changes, and is not about to end; or, where it is told to, it goes on proving alone.
 async fn readyz(State(app): State<App>) -> Response {
     let ready = if app.is_ending() { Err("ending") } else { app.authority.ready().await };
     match ready {
-        Ok(()) => envelope::json(StatusCode::OK, &json!({ "status": "ready" })),
+        Ok(Ready::Wholly) => envelope::json(StatusCode::OK, &json!({ "status": "ready" })),
+        Ok(Ready::Stale) => {
+            envelope::json(StatusCode::OK, &json!({ "status": "stale", "reason": "the database can't be reached; changes are refused" }))
+        }
         Err(reason) => envelope::json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "not ready", "reason": reason })),
     }
 }
@@ -92,6 +97,13 @@ async fn metrics(State(app): State<App>) -> Response {
     let gauge = |value: usize| ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
     registry.register("live_tokens", "Live tokens in the resident index", gauge(figures.live_tokens));
     registry.register("integrity_failures", "Stored rows that are not as they were sealed", gauge(figures.tampered));
+    registry.register("stale", "Whether credentials are accepted from an index older than its lease", gauge(usize::from(figures.stale)));
+    let accepts = ConstCounter::new(figures.stale_accepts);
+    registry.register(
+        "stale_accepts",
+        "Credentials accepted from an index older than its lease: the database could not be reached",
+        accepts,
+    );
     registry.register("feed_seq", "The place of the change feed that the index has followed", ConstCounter::new(figures.followed));
     let mut text = String::new();
     match encode(&mut text, &registry) {

@@ -25,8 +25,10 @@ pub(crate) use sqlite::Sqlite;
 /// Why the store could not do it. Nothing of it is ever sent to a client.
 #[derive(Debug)]
 pub(crate) enum Error {
-    /// It cannot be reached, is overloaded or failed; whether a change was committed is then unknown.
+    /// It is overloaded, or refused or failed to do it; whether a change was committed is then unknown.
     Unavailable(String),
+    /// It cannot be reached: it does not answer, or only that it can serve nobody now. The same holds of changes.
+    Unreachable(String),
     /// The database gave the transaction up for the sake of another. Nothing was committed.
     Contended(String),
     /// The disk is full. Nothing was committed.
@@ -43,7 +45,9 @@ pub(crate) enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unavailable(cause) | Self::Contended(cause) => write!(f, "the database is unavailable: {cause}"),
+            Self::Unavailable(cause) | Self::Unreachable(cause) | Self::Contended(cause) => {
+                write!(f, "the database is unavailable: {cause}")
+            }
             Self::Full => f.write_str("the database's disk is full"),
             Self::Corrupt(what) => write!(f, "the database holds something that was not written by countersign: {what}"),
             Self::Unfit(why) => f.write_str(why),
@@ -55,10 +59,17 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl Error {
+    /// Whether what is wrong is only that the database cannot be asked. Where it answers, whatever it says, what it said
+    /// before counts no more.
+    pub(crate) const fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable(_))
+    }
+
     /// The same, for another who waited for the same thing.
     fn copy(&self) -> Self {
         match self {
             Self::Unavailable(cause) => Self::Unavailable(cause.clone()),
+            Self::Unreachable(cause) => Self::Unreachable(cause.clone()),
             Self::Contended(cause) => Self::Contended(cause.clone()),
             Self::Full => Self::Full,
             Self::Corrupt(what) => Self::Corrupt(what.clone()),
@@ -380,21 +391,29 @@ impl Store {
         }
     }
 
-    /// Tells other processes that this one will answer from memory, believing it for `lease` at a time. To be called
-    /// before [`Store::load`].
-    pub(crate) async fn announce(&self, lease: Duration) -> Result<(), Error> {
+    /// Tells other processes that this one will answer from memory, believing it for `lease` at a time, or for `stale`
+    /// while it cannot reach the database. To be called before [`Store::load`].
+    pub(crate) async fn announce(&self, lease: Duration, stale: Duration) -> Result<(), Error> {
         match self {
+            // Everything on one machine loses its file together: nobody is left who could end a token meanwhile, or serve.
+            Self::Sqlite(_) if !stale.is_zero() => Err(Error::Unfit(
+                "on_database_loss = serve_stale is for PostgreSQL: embedded SQLite is a file of this machine, which is not lost for a while; say deny".to_owned(),
+            )),
             Self::Sqlite(s) => s.announce(lease),
-            Self::Postgres(s) => s.announce(lease).await,
+            Self::Postgres(s) => s.announce(lease, stale).await,
         }
     }
 
-    /// Returns once no other process can still act on what was true before a change that is committed now.
+    /// Returns once no other process can still act on what was true before the change at `seq`, or before whatever is
+    /// committed now; or, where that is not waited for, says by when none can.
     ///
     /// Whoever answers from memory began its last feed read either after the commit, and then knows; or before it, and
     /// then believes its index for less than its lease from now. A process that started since has loaded the change.
-    pub(crate) async fn settle(&self) -> Result<(), Error> {
-        on!(self, s => s.settle().await)
+    pub(crate) async fn settle(&self, seq: Option<u64>, wait: bool) -> Result<Settled, Error> {
+        match self {
+            Self::Sqlite(s) => s.settle(wait).await,
+            Self::Postgres(s) => s.settle(seq, wait).await,
+        }
     }
 
     /// Tells other processes that this one has applied everything up to there, so that they need not wait for it.
@@ -431,6 +450,15 @@ impl Store {
     pub(crate) async fn probe(&self) -> Result<(), Error> {
         on!(self, s => s.probe().await)
     }
+}
+
+/// What [`Store::settle`] finds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Settled {
+    /// The other processes that have not said that they know of it.
+    pub(crate) unheard: Vec<String>,
+    /// For how long from now any of them may still act on what was before; zero where none can.
+    pub(crate) bound: Duration,
 }
 
 /// What [`Store::load`] finds.

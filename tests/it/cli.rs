@@ -78,6 +78,34 @@ fn platforms_and_tokens_without_a_server() {
     assert_eq!(run_json(data, &["audit", "list", "--limit", "2", "--before-seq", &next])["entries"].as_array().unwrap().len(), 2);
 }
 
+/// Whoever changes something is told where that stands in the audit log, and since when it is true everywhere.
+#[test]
+fn changes_have_receipts() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let (platform, [root, _]) = create_platform(data, "Acme");
+    let entry = |action: &str| run_json(data, &["audit", "list", "--action", action])["entries"][0].clone();
+    let assert_receipt = |receipt: &Value, action: &str| {
+        assert_eq!(receipt["seq"], entry(action)["seq"], "{receipt}");
+        assert_eq!((&receipt["boundMillis"], &receipt["unheard"]), (&json!(0), &json!([])), "{receipt}");
+        assert!(receipt["effectiveAt"].as_str() >= entry(action)["at"].as_str(), "{receipt}");
+    };
+    let revoked = run_json(data, &["token", "revoke", &root.id]);
+    assert_receipt(&revoked["receipt"], "token.revoke");
+    let disabled = run_json(data, &["platform", "disable", &platform]);
+    assert_receipt(&disabled["receipt"], "platform.disable");
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/operations/payments.openapi.yaml");
+    let dry = run_json(data, &["operations", "load", document, "--dry-run"]);
+    assert_eq!((&dry["loaded"], &dry["receipt"]), (&json!(false), &Value::Null));
+    assert_receipt(&run_json(data, &["operations", "load", document])["receipt"], "operations.load");
+    // What was so already: of an end, the place is still known.
+    assert_receipt(&run_json(data, &["token", "revoke", &root.id])["receipt"], "token.revoke");
+    assert_eq!(run_json(data, &["platform", "disable", &platform])["receipt"]["seq"], Value::Null);
+    let (stdout, _, _) = text(&run(data, &["token", "revoke", &root.id]));
+    assert_eq!(stdout.lines().count(), 1, "{stdout}");
+    assert!(stdout.ends_with(&format!(". Change {} is in force on every server.\n", entry("token.revoke")["seq"])), "{stdout}");
+}
+
 #[test]
 fn refusals_are_one_line_and_exit_with_one() {
     let data = tempfile::tempdir().unwrap();

@@ -23,6 +23,7 @@ mod idempotency; // creates that are repeated
 mod integrity; // edited rows, wrong keys
 mod layering; // who may use whom, and other facts about the source
 mod listing; // pages, cursors, totals
+mod loss; // the database cannot be reached
 mod permission;
 mod plain; // the matrix
 mod processes; // several on one data directory

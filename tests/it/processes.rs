@@ -29,7 +29,7 @@ fn f_08_what_a_command_makes_a_running_server_knows_at_once() {
     );
     let token = pair(&token);
     assert_eq!(server.get(GRID, &token).0, 200);
-    assert_eq!(server.admin("/healthz"), (200, json!({ "status": "ok", "integrityFailures": 0 })));
+    assert_eq!(server.admin("/healthz"), (200, json!({ "status": "ok", "integrityFailures": 0, "stale": false })));
 }
 
 /// When the command returns, the server refuses: while it was hammered with the token all the time.

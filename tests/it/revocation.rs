@@ -8,9 +8,12 @@ use std::{
     time::Duration,
 };
 
-use countersign::domain::{MayManage, NewToken, Permissions, Presented, RequestInfo, TokenName};
+use countersign::{
+    authority::Clock as _,
+    domain::{MayManage, NewToken, Permissions, Presented, RequestInfo, TokenName},
+};
 
-use crate::support::{BLIPS, GRID, Pair, TestApp, operator};
+use crate::support::{BLIPS, GRID, Pair, TestApp, database, operator};
 
 fn presented(pair: &Pair) -> Option<Presented> {
     Presented::parse_basic(pair.basic().as_bytes())
@@ -182,4 +185,62 @@ async fn following_brings_what_others_changed() {
     app.authority.set_platform_disabled(&operator(), app.platform.id, false).await.unwrap();
     elsewhere.follow().await.unwrap();
     assert!(elsewhere.verify(presented(&app.sandbox), RequestInfo::default()).await.is_ok());
+}
+
+/// A process that has not said that it knows is waited for until it believes nothing, and named.
+#[tokio::test]
+async fn a_receipt_names_who_was_not_heard_of() {
+    let app = TestApp::new().await;
+    let elsewhere = crate::support::open(app.directory.path(), &app.clock, &app.entropy).await.unwrap();
+    let (by, pair) = (manager(&app).await, app.token("a", &["VIEW"]).await);
+    let id = countersign::domain::TokenId::parse(&pair.id).unwrap();
+    let first = app.authority.revoke_token(&by, id).await.unwrap().receipt;
+    assert_eq!((first.unheard.len(), first.bound), (1, Duration::ZERO));
+    // Now it knows; and on PostgreSQL it says so.
+    elsewhere.follow().await.unwrap();
+    let again = app.authority.revoke_token(&by, id).await.unwrap();
+    assert!(again.already && again.receipt.seq == first.seq && first.seq.is_some());
+    if database::postgres().is_some() {
+        assert_eq!(again.receipt.unheard, [""; 0]);
+        // A process that has just begun has read it too.
+        let _another = crate::support::open(app.directory.path(), &app.clock, &app.entropy).await.unwrap();
+        assert_eq!(app.authority.revoke_token(&by, id).await.unwrap().receipt.unheard, [""; 0]);
+    }
+}
+
+/// Who does not want to wait is told by when it is true.
+#[tokio::test]
+async fn a_revoke_that_does_not_wait_says_by_when_it_is_true() {
+    let mut app = TestApp::new().await;
+    let elsewhere = app.try_replace(|options| options.revocation_wait = false).await.unwrap();
+    let (by, pair) = (manager(&app).await, app.token("a", &["VIEW"]).await);
+    elsewhere.follow().await.unwrap();
+    let receipt = app.authority.revoke_token(&by, countersign::domain::TokenId::parse(&pair.id).unwrap()).await.unwrap().receipt;
+    // On PostgreSQL a fifth longer and a little: the clocks are those of different machines.
+    let bound = if database::postgres().is_some() { 1210 } else { 1000 };
+    assert_eq!((receipt.bound, receipt.unheard.len()), (Duration::from_millis(bound), 1));
+    assert_eq!(receipt.effective_at, app.clock.wall().plus_millis(bound as i64));
+    // Here it is true at once; there when its lease is over, at the latest.
+    assert!(app.authority.verify(presented(&pair), RequestInfo::default()).await.is_err());
+    assert!(elsewhere.verify(presented(&pair), RequestInfo::default()).await.is_ok(), "it had heard of it: this proves nothing");
+    app.clock.advance(receipt.bound);
+    assert!(elsewhere.verify(presented(&pair), RequestInfo::default()).await.is_err());
+}
+
+/// The dialects have no place for a receipt; the log has.
+#[tokio::test]
+async fn the_log_has_the_receipt() {
+    let app = TestApp::new().await;
+    let ids = [("delete", app.token("a", &["VIEW"]).await.id), ("post", app.token("b", &["VIEW"]).await.id)];
+    for (method, id) in ids {
+        let request = match method {
+            "delete" => app.delete(&format!("{GRID}/{id}")),
+            _ => app.post(&format!("{BLIPS}/{id}/revoke")),
+        };
+        let request_id = format!("receipt-{id}");
+        request.header("x-request-id", &request_id).send().await;
+        let log = crate::support::logged();
+        let line = log.lines().find(|line| line.contains(&request_id) && line.contains("\"request\"")).unwrap();
+        assert!(line.contains("\"seq\":") && line.contains("\"effective_at\":\"2025-07-21T17:32:28.000Z\""), "{line}");
+    }
 }

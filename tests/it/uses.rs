@@ -232,6 +232,26 @@ async fn what_could_not_be_written_is_written_later_and_once() {
     }
 }
 
+/// Where nobody knows whether they were written, they are not written again: a use too few is no lie.
+#[tokio::test]
+async fn what_may_have_been_written_is_not_written_twice() {
+    if database::postgres().is_none() {
+        return; // a file's commit is known
+    }
+    let app = TestApp::new().await;
+    let token = app.token("a", &["VIEW"]).await;
+    use_by(&app.authority, &token, 5).await;
+    // The commit takes longer than it is waited for.
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(2.2); RETURN NULL; END $$; \
+                CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON use_day DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow()";
+    database::edit(app.directory.path(), slow);
+    app.authority.flush().await.unwrap();
+    while number(&app, "SELECT coalesce(sum(uses), 0) FROM use_day") == 0 {}
+    database::edit(app.directory.path(), "DROP FUNCTION slow CASCADE");
+    app.authority.flush().await.unwrap();
+    assert_eq!(told(&app, &token).await.last_hour(), 5);
+}
+
 /// A disk that is full for days must not fill the memory too; and what was counted on a day stays on it.
 #[tokio::test]
 async fn hours_without_a_write_are_kept_more_coarsely() {

@@ -306,13 +306,13 @@ async fn a_gateway_asks_by_operation() {
 async fn operations_are_replaced_whole_and_survive_a_restart() {
     let app = TestApp::new().await;
     let ask = async |app: &TestApp, uri: &str| app.get(&format!("/verify/envoy{uri}")).expecting_5xx().send().await.status.as_u16();
-    let difference = app.authority.load_operations(&operator(), &payments()).await.unwrap();
+    let (difference, _) = app.authority.load_operations(&operator(), &payments()).await.unwrap();
     assert_eq!((difference.added.len(), difference.removed.len(), difference.changed.len()), (8, 0, 0));
     assert_eq!(ask(&app, "/v1/reports").await, 403);
     let next = operations(&[("GET", "/v1/reports", "VIEW"), ("GET", "/v1/me", "any"), ("GET", "/v1/new", "VIEW")]);
     let planned = app.authority.diff_operations(&operator(), &next).await.unwrap();
     assert_eq!(ask(&app, "/v1/reports").await, 403, "looking changes nothing");
-    let difference = app.authority.load_operations(&operator(), &next).await.unwrap();
+    let (difference, _) = app.authority.load_operations(&operator(), &next).await.unwrap();
     assert_eq!(planned, difference);
     assert_eq!((difference.added.len(), difference.removed.len(), difference.changed.len()), (1, 6, 1));
     assert_eq!((ask(&app, "/v1/reports").await, ask(&app, "/v1/customers").await), (200, 403));

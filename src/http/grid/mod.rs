@@ -4,7 +4,7 @@ mod error;
 mod wire;
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
     extract::State,
     response::{IntoResponse as _, Response},
@@ -14,7 +14,7 @@ use http::{HeaderMap, StatusCode, Uri};
 
 use super::{
     App,
-    auth::{Manages, Reads},
+    auth::{Manages, Reads, RequestContext},
     create,
     envelope::Refusal,
     json, path,
@@ -65,9 +65,15 @@ async fn read(State(app): State<App>, Reads(by): Reads, uri: Uri) -> Result<Resp
     Ok(json::answer(StatusCode::OK, 512, |members| wire::token(members, &token)))
 }
 
-async fn end(State(app): State<App>, Manages(by): Manages, uri: Uri) -> Result<Response, Refusal> {
+async fn end(
+    State(app): State<App>,
+    Manages(by): Manages,
+    Extension(context): Extension<RequestContext>,
+    uri: Uri,
+) -> Result<Response, Refusal> {
     let id = path::token_id(&uri).ok_or_else(Refusal::token_not_found)?;
     let ended = app.authority.revoke_token(&by, id).await.map_err(error::refusal)?;
+    let _ = context.receipt.set(ended.receipt);
     if ended.already {
         return Err(Refusal::token_not_found());
     }

@@ -93,7 +93,7 @@ impl Connector {
 
     /// A new session; `heard` is told of each notification that it gets.
     pub(super) async fn connect(&self, heard: Option<Arc<Notify>>) -> Result<Session, Error> {
-        let late = || Err(Error::Unavailable("the database did not answer in time".to_owned()));
+        let late = || Err(Error::Unreachable("the database did not answer in time".to_owned()));
         tokio::time::timeout(READY, Box::pin(self.connect_at_last(heard))).await.unwrap_or_else(|_| late())
     }
 
@@ -124,7 +124,7 @@ async fn settle(client: &Client, installation: Option<&[u8; 16]>) -> Result<(), 
                coalesce(current_setting('fsync', true), 'on'), coalesce(current_setting('full_page_writes', true), 'on')";
     let row = client.query_one(sql, &[]).await?;
     if row.try_get(0)? {
-        return Err(Error::Unavailable("the database is a standby: it may be behind, and would not know of a revoke".to_owned()));
+        return Err(Error::Unreachable("the database is a standby: it may be behind, and would not know of a revoke".to_owned()));
     }
     for (name, setting) in [("fsync", row.try_get::<_, &str>(2)?), ("full_page_writes", row.try_get(3)?)] {
         if setting != "on" {

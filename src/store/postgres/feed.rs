@@ -4,14 +4,19 @@
 //! A process that answers from memory has a row in the table of nodes *before* it loads its index, and renews its lease only
 //! by reads that saw the row, free of suspicion. So whoever looks *after* their commit either sees the row, and waits; or
 //! the process, when it comes, reads what was committed. A row whose process seems to be gone is first suspected, and is
-//! removed when its lease has passed since: from then on until the row is back, nobody believes the index that it stood for.
+//! removed when its lease has passed since, or the longer time for which it goes on without the database: from then on until
+//! the row is back, nobody believes the index that it stood for.
 //!
 //! Whoever has applied what others changed says so in its row. That only shortens a wait: who says nothing, because it is
-//! gone, stopped or cut off, believes nothing either when its lease is over.
+//! gone, stopped or cut off, believes nothing either when its lease is over; or for the longer time that its row says, which
+//! nobody waits for, and everybody is told of.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -47,21 +52,48 @@ pub(super) struct Feed {
     session: tokio::sync::Mutex<Option<Session>>,
     heard: Arc<Notify>,
     presence: Mutex<Option<Presence>>,
+    /// Whether the rows of nodes could not be seen to, and somebody was told.
+    untended: AtomicBool,
+}
+
+/// Another process that has not said that it has followed.
+pub(super) struct Behind {
+    pub(super) id: String,
+    /// For how long from a change on it may believe what was before; and if it can't reach the database.
+    pub(super) lease: Duration,
+    pub(super) stale: Duration,
 }
 
 /// What this process has said of itself.
 #[derive(Clone)]
 struct Presence {
-    lease: Duration,
+    /// For how long it believes its index; and if it can't reach the database.
+    believes: (Duration, Duration),
     /// When it last said so, by the clock of leases.
     seen: Duration,
-    /// When the read began in which it suspected others, and for how long the longest of them believes its index.
-    suspecting: Option<(Duration, Duration)>,
+    suspects: Vec<Suspect>,
+}
+
+/// A process that seems to be gone.
+#[derive(Clone)]
+struct Suspect {
+    id: String,
+    /// When the read began in which this process suspected it.
+    since: Duration,
+    /// For how long it may believe its index, at the longest.
+    believes: Duration,
 }
 
 impl Feed {
     pub(super) fn new(connector: Arc<Connector>, node: String) -> Self {
-        Self { connector, node, session: tokio::sync::Mutex::default(), heard: Arc::default(), presence: Mutex::default() }
+        Self {
+            connector,
+            node,
+            session: tokio::sync::Mutex::default(),
+            heard: Arc::default(),
+            presence: Mutex::default(),
+            untended: AtomicBool::default(),
+        }
     }
 
     /// When another process may have changed something.
@@ -73,19 +105,22 @@ impl Feed {
         self.presence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that this process will answer from memory.
-    pub(super) async fn announce(&self, s: &Session, lease: Duration) -> Result<(), Error> {
+    /// Says that this process will answer from memory; that it believes it for a lease, and for another time where it can't
+    /// reach the database. Nothing yet of what it has followed: that may have been another history.
+    pub(super) async fn announce(&self, s: &Session, believes: (Duration, Duration)) -> Result<(), Error> {
         let sql = format!(
-            "INSERT INTO node (id, lease, followed, seen_at) VALUES ($1, $2, 0, {NOW}) \
-             ON CONFLICT (id) DO UPDATE SET lease = excluded.lease, seen_at = excluded.seen_at, suspect = NULL"
+            "INSERT INTO node (id, lease, stale, followed, seen_at) VALUES ($1, $2, $3, 0, {NOW}) \
+             ON CONFLICT (id) DO UPDATE SET lease = excluded.lease, stale = excluded.stale, seen_at = excluded.seen_at, suspect = NULL"
         );
         // A fifth more than is believed: clocks that are being corrected go at different speeds, by less than that.
-        let waited_for = lease + lease / 5 + Duration::from_millis(10);
-        let millis = i64::try_from(waited_for.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
-        s.execute(&sql, &[&self.node, &millis]).await?;
+        let waited_for = |believed: Duration| {
+            let longer = if believed.is_zero() { believed } else { believed + believed / 5 + Duration::from_millis(10) };
+            i64::try_from(longer.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
+        };
+        s.execute(&sql, &[&self.node, &waited_for(believes.0), &waited_for(believes.1)]).await?;
         let before = self.presence().take();
-        let (seen, suspecting) = before.map_or((Duration::ZERO, None), |before| (before.seen, before.suspecting));
-        *self.presence() = Some(Presence { lease, seen, suspecting });
+        let (seen, suspects) = before.map_or((Duration::ZERO, Vec::new()), |before| (before.seen, before.suspects));
+        *self.presence() = Some(Presence { believes, seen, suspects });
         Ok(())
     }
 
@@ -98,12 +133,11 @@ impl Feed {
         gone.unwrap_or_else(|_| Err(late())).map(drop)
     }
 
-    /// The longest lease of any other process that has not followed the feed up to `seq`.
-    pub(super) async fn longest_lease_behind(&self, s: &Session, seq: u64) -> Result<Option<Duration>, Error> {
+    /// The other processes that have not said that they have followed the feed up to `seq`.
+    pub(super) async fn behind(&self, s: &Session, seq: u64) -> Result<Vec<Behind>, Error> {
         let seq = i64::try_from(seq).unwrap_or(i64::MAX);
-        let row = s.row("SELECT max(lease) FROM node WHERE id <> $1 AND followed < $2", &[&self.node, &seq]).await?;
-        let longest: Option<i64> = row.map(|row| row.try_get(0)).transpose()?.flatten();
-        Ok(longest.map(|millis| Duration::from_millis(millis.unsigned_abs())))
+        let rows = s.rows("SELECT id, lease, stale FROM node WHERE id <> $1 AND followed < $2 ORDER BY id", &[&self.node, &seq]).await?;
+        rows.iter().map(|row| Ok(Behind { id: row.try_get(0)?, lease: millis(row.try_get(1)?), stale: millis(row.try_get(2)?) })).collect()
     }
 
     /// Says that everything up to `seq` is applied.
@@ -151,9 +185,13 @@ impl Feed {
     }
 
     async fn read(&self, s: &Session, mark: Mark, now: Duration, unreadable: &Unreadable) -> Result<Changes, Error> {
-        // Nothing that is proven rests on it.
-        if let Err(e) = self.tend(s, now).await {
-            tracing::warn!(cause = %e, "cannot see to the rows of nodes");
+        // Nothing that is proven rests on it; so it is told once, not with each read.
+        let tended = self.tend(s, now).await;
+        if self.untended.swap(tended.is_err(), Ordering::Relaxed) != tended.is_err() {
+            match tended {
+                Err(e) => tracing::warn!(cause = %e, "cannot see to the rows of nodes; trying again with each read"),
+                Ok(()) => tracing::info!("the rows of nodes are seen to again"),
+            }
         }
         let from = i64::try_from(mark.seq).unwrap_or(i64::MAX);
         let mut rows = s.rows(READ, &[&from, &self.node, &PAGE]).await?;
@@ -162,7 +200,7 @@ impl Feed {
             && !row.try_get::<_, bool>(0)?
         {
             tracing::warn!("another process took this one for gone; it announces itself again");
-            self.announce(s, presence.lease).await?;
+            self.announce(s, presence.believes).await?;
             // What was read before the row was there does not count.
             rows = s.rows(READ, &[&from, &self.node, &PAGE]).await?;
             if !rows.first().is_some_and(|row| row.try_get(0).unwrap_or(false)) {
@@ -216,21 +254,25 @@ impl Feed {
             return Ok(());
         }
         s.execute(&format!("UPDATE node SET seen_at = {NOW} WHERE id = $1"), &[&self.node]).await?;
-        let mut suspecting = presence.suspecting;
-        if suspecting.is_some_and(|(since, longest)| now.saturating_sub(since) > longest + DEADLINE) {
-            s.execute("DELETE FROM node WHERE suspect = $1", &[&self.node]).await?;
-            suspecting = None;
-        } else if suspecting.is_none() {
-            let suspect = format!(
-                "UPDATE node SET suspect = $1 WHERE id <> $1 AND seen_at < {NOW} - $2 AND (suspect IS NULL OR suspect = $1 \
-                 OR NOT EXISTS (SELECT 1 FROM node other WHERE other.id = node.suspect)) RETURNING lease"
-            );
-            let gone = i64::try_from(GONE.as_millis()).unwrap_or(i64::MAX);
-            let leases = s.rows(&suspect, &[&self.node, &gone]).await?;
-            let longest = leases.iter().map(|row| row.try_get::<_, i64>(0)).collect::<Result<Vec<_>, _>>()?.into_iter().max();
-            suspecting = longest.map(|longest| (now, Duration::from_millis(longest.unsigned_abs())));
+        let mut suspects = presence.suspects;
+        let over = |suspect: &mut Suspect| now.saturating_sub(suspect.since) > suspect.believes + DEADLINE;
+        let gone: Vec<_> = suspects.extract_if(.., over).map(|suspect| suspect.id).collect();
+        if !gone.is_empty() {
+            s.execute("DELETE FROM node WHERE suspect = $1 AND id = ANY($2)", &[&self.node, &gone]).await?;
         }
-        *self.presence() = Some(Presence { seen: now, suspecting, ..presence });
+        let suspect = format!(
+            "UPDATE node SET suspect = $1 WHERE id <> $1 AND seen_at < {NOW} - $2 AND (suspect IS NULL OR suspect = $1 AND id <> ALL($3) \
+             OR NOT EXISTS (SELECT 1 FROM node other WHERE other.id = node.suspect)) RETURNING id, greatest(lease, stale)"
+        );
+        let unseen = i64::try_from(GONE.as_millis()).unwrap_or(i64::MAX);
+        let known: Vec<_> = suspects.iter().map(|suspect| suspect.id.as_str()).collect();
+        for row in s.rows(&suspect, &[&self.node, &unseen, &known]).await? {
+            let (id, believes): (String, _) = (row.try_get(0)?, millis(row.try_get(1)?));
+            // One that had come back meanwhile is suspected anew.
+            suspects.retain(|suspect| suspect.id != id);
+            suspects.push(Suspect { id, since: now, believes });
+        }
+        *self.presence() = Some(Presence { seen: now, suspects, ..presence });
         Ok(())
     }
 }
@@ -240,6 +282,10 @@ async fn rewound(s: &Session, lost: &Mark) -> Error {
     sql::is_taken_in(s, lost).await.map_or_else(|e| e, |taken_in| Error::Rewound { taken_in })
 }
 
+fn millis(stored: i64) -> Duration {
+    Duration::from_millis(stored.unsigned_abs())
+}
+
 fn late() -> Error {
-    Error::Unavailable("the database did not answer in time".to_owned())
+    Error::Unreachable("the database did not answer in time".to_owned())
 }

@@ -19,10 +19,17 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio_postgres::error::SqlState;
 
-use self::{batch::Batch, connect::Connector, feed::Feed, readers::Readers, session::Session, writer::Writer};
+use self::{
+    batch::Batch,
+    connect::Connector,
+    feed::{Behind, Feed},
+    readers::Readers,
+    session::Session,
+    writer::Writer,
+};
 use super::{
-    Changes, Decision, Error, Insert, Inserted, Loaded, Location, Mark, OperationsRecord, PlatformRecord, Record, Records, Unreadable,
-    log::Log,
+    Changes, Decision, Error, Insert, Inserted, Loaded, Location, Mark, OperationsRecord, PlatformRecord, Record, Records, Settled,
+    Unreadable, log::Log,
 };
 use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenName, TokenQuery, TokenUse, Use};
 
@@ -58,6 +65,17 @@ fn is_undone(code: &SqlState) -> bool {
     (class == "40" || class == "23") && !unknown
 }
 
+/// Whether the database says so to everybody now: broken connections, no resources, shutting down or starting, a bad disk.
+fn serves_nobody(code: &SqlState) -> bool {
+    ["08", "53", "57P", "58"].iter().any(|class| code.code().starts_with(class))
+}
+
+/// Whether it is not what was said that failed, but saying it.
+fn is_of_connection(error: &tokio_postgres::Error) -> bool {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.into_iter().any(|cause| cause.is::<std::io::Error>())
+}
+
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
         // The message of the server, which is about the statement, or of the library; never the row or the URL.
@@ -68,6 +86,8 @@ impl From<tokio_postgres::Error> for Error {
             Some(code) if code.code().starts_with("40") && is_undone(code) || *code == SqlState::LOCK_NOT_AVAILABLE => {
                 Self::Contended(cause)
             }
+            Some(code) if serves_nobody(code) => Self::Unreachable(cause),
+            None if error.is_closed() || is_of_connection(&error) => Self::Unreachable(cause),
             _ => Self::Unavailable(cause),
         }
     }
@@ -265,8 +285,8 @@ impl Postgres {
         self.unreadable.take()
     }
 
-    pub(super) async fn announce(&self, lease: Duration) -> Result<(), Error> {
-        self.readers.read(async |s| self.feed.announce(s, lease).await).await
+    pub(super) async fn announce(&self, lease: Duration, stale: Duration) -> Result<(), Error> {
+        self.readers.read(async |s| self.feed.announce(s, (lease, stale)).await).await
     }
 
     pub(super) async fn depart(&self) -> Result<(), Error> {
@@ -274,21 +294,27 @@ impl Postgres {
     }
 
     /// Waits until every other process has said that it has followed, or believes nothing any more that it did not.
-    pub(super) async fn settle(&self) -> Result<(), Error> {
-        let seq = self.readers.read(async |s| sql::last_mark(s).await).await?.seq;
+    pub(super) async fn settle(&self, seq: Option<u64>, wait: bool) -> Result<Settled, Error> {
+        let seq = match seq {
+            Some(seq) => seq,
+            None => self.readers.read(async |s| sql::last_mark(s).await).await?.seq,
+        };
         // What was waited for, not what has passed: asking takes time too, but then we only wait a little longer.
         let (mut waited, mut pause) = (Duration::ZERO, SETTLING);
-        while let Some(longest) = self.readers.read(async |s| self.feed.longest_lease_behind(s, seq).await).await? {
-            let left = longest.saturating_sub(waited);
-            if left.is_zero() {
-                break;
+        loop {
+            let behind = self.readers.read(async |s| self.feed.behind(s, seq).await).await?;
+            let left = |node: &Behind| node.lease.saturating_sub(waited);
+            let longest = behind.iter().map(left).max().unwrap_or_default();
+            if !wait || longest.is_zero() {
+                // One that can't reach the database, and goes on without it, is not waited for: nobody would wait so long.
+                let bound = behind.iter().map(|node| node.stale).max().unwrap_or_default().max(longest);
+                return Ok(Settled { bound, unheard: behind.into_iter().map(|node| node.id).collect() });
             }
-            pause = pause.min(left);
+            pause = pause.min(longest);
             tokio::time::sleep(pause).await;
             waited += pause;
             pause = (pause * 2).min(SETTLING * 16);
         }
-        Ok(())
     }
 
     pub(super) async fn applied(&self, seq: u64) {

@@ -69,31 +69,55 @@ impl Readers {
 
     /// Reads several things of one state of the database.
     pub(super) async fn snapshot<R>(&self, read: impl AsyncFnOnce(&Session) -> Result<R, Error>) -> Result<R, Error> {
-        self.within(SNAPSHOT, read).await
+        self.within(SNAPSHOT, read, &mut None).await
     }
 
-    /// Changes what is no place of the feed, all or nothing.
+    /// Changes what is no place of the feed, all or nothing; what can be lost but must not be done twice.
+    ///
+    /// Where nobody knows what became of the commit, it counts as done: a use too few says less than there was, a use too
+    /// many something that was not.
     pub(super) async fn change<R>(&self, change: impl AsyncFnOnce(&Session) -> Result<R, Error>) -> Result<R, Error> {
-        self.within("BEGIN", change).await
+        let mut committing = None;
+        match (self.within("BEGIN", change, &mut committing).await, committing) {
+            (Err(error), Some(result)) => {
+                tracing::warn!(cause = %error, "nobody knows whether counts were written; they are not written again");
+                Ok(result)
+            }
+            (done, _) => done,
+        }
     }
 
-    async fn within<R>(&self, begin: &str, run: impl AsyncFnOnce(&Session) -> Result<R, Error>) -> Result<R, Error> {
+    /// `committing` holds the result where the commit was sent, and neither it nor a refusal of it came back.
+    async fn within<R>(
+        &self,
+        begin: &str,
+        run: impl AsyncFnOnce(&Session) -> Result<R, Error>,
+        committing: &mut Option<R>,
+    ) -> Result<R, Error> {
         let transaction = async {
             let mut begun = Begun(Some(self.session().await?));
             let Some(session) = &begun.0 else { unreachable!("it was just put there") };
             session.run(begin).await?;
-            let result = run(session).await?;
-            session.run("COMMIT").await?;
+            *committing = Some(run(session).await?);
+            if let Err(refused) = session.commit().await {
+                return Err(refused.map_or_else(
+                    || Error::Unavailable("the connection broke at a commit".to_owned()),
+                    |error| {
+                        *committing = None;
+                        error
+                    },
+                ));
+            }
             // Over: the session is for the next one.
             drop(begun.0.take());
-            Ok(result)
+            committing.take().ok_or_else(|| Error::Unavailable("a transaction had no result".to_owned()))
         };
         in_time(transaction).await
     }
 }
 
 async fn in_time<R>(work: impl Future<Output = Result<R, Error>>) -> Result<R, Error> {
-    let late = || Err(Error::Unavailable("the database did not answer in time".to_owned()));
+    let late = || Err(Error::Unreachable("the database did not answer in time".to_owned()));
     // Boxed: whoever asks would else carry all that connecting and transactions need.
     tokio::time::timeout(DEADLINE, Box::pin(work)).await.unwrap_or_else(|_| late())
 }

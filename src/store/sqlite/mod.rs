@@ -28,8 +28,8 @@ use self::{
     writer::{Batch, Urgency, Writer},
 };
 use super::{
-    Changes, Decision, Error, Insert, Inserted, Loaded, Location, Mark, OperationsRecord, PlatformRecord, Record, Records, Unreadable,
-    is_creation, log::Log,
+    Changes, Decision, Error, Insert, Inserted, Loaded, Location, Mark, OperationsRecord, PlatformRecord, Record, Records, Settled,
+    Unreadable, is_creation, log::Log,
 };
 use crate::domain::{
     Action, AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenName, TokenQuery, TokenUse, Use,
@@ -435,7 +435,7 @@ impl Sqlite {
             .map_err(|e| Error::Unfit(format!("cannot write to {}: {e}", self.directory.display())))?;
         *self.presence.lock().unwrap_or_else(PoisonError::into_inner) = Some((presence, lease));
         // Looking removes what processes that were killed have left.
-        self.longest_lease_elsewhere().map(drop)
+        self.elsewhere().map(drop)
     }
 
     /// Announces this process again if somebody has removed its file: others would not wait for it.
@@ -450,18 +450,23 @@ impl Sqlite {
         })
     }
 
-    /// Waits until no other process can believe what it has not followed.
-    pub(super) async fn settle(&self) -> Result<(), Error> {
-        if let Some(longest) = self.longest_lease_elsewhere()? {
-            tokio::time::sleep(longest).await;
+    /// Waits until no other process can believe what it has not followed. None says how far it has.
+    pub(super) async fn settle(&self, wait: bool) -> Result<Settled, Error> {
+        let (mut unheard, leases): (Vec<_>, Vec<_>) = self.elsewhere()?.into_iter().unzip();
+        unheard.sort();
+        let bound = leases.into_iter().max().unwrap_or_default();
+        if !wait {
+            return Ok(Settled { unheard, bound });
         }
-        Ok(())
+        if !bound.is_zero() {
+            tokio::time::sleep(bound).await;
+        }
+        Ok(Settled { unheard, bound: Duration::ZERO })
     }
 
-    fn longest_lease_elsewhere(&self) -> Result<Option<Duration>, Error> {
+    fn elsewhere(&self) -> Result<Vec<(String, Duration)>, Error> {
         let own = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
-        presence::longest_lease_elsewhere(&self.directory, own.as_ref().map(|(presence, _)| presence))
-            .map_err(|e| Error::Unavailable(e.to_string()))
+        presence::elsewhere(&self.directory, own.as_ref().map(|(presence, _)| presence)).map_err(|e| Error::Unavailable(e.to_string()))
     }
 
     pub(super) async fn note_uses(&self, uses: Vec<(TokenId, Use)>) -> Result<(), Error> {

@@ -49,13 +49,13 @@ impl Drop for Presence {
     }
 }
 
-/// The longest lease of any other living process; files of dead ones are removed.
-pub(super) fn longest_lease_elsewhere(directory: &Path, own: Option<&Presence>) -> io::Result<Option<Duration>> {
+/// The other living processes, each with its lease; files of dead ones are removed.
+pub(super) fn elsewhere(directory: &Path, own: Option<&Presence>) -> io::Result<Vec<(String, Duration)>> {
     let entries = match fs::read_dir(directory) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };
-    let mut longest = None;
+    let mut others = Vec::new();
     for entry in entries {
         let path = entry?.path();
         if own.is_some_and(|own| own.path == path) || path.extension().is_none_or(|extension| extension != "lock") {
@@ -72,10 +72,11 @@ pub(super) fn longest_lease_elsewhere(directory: &Path, own: Option<&Presence>) 
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
                 file.read_to_string(&mut text)?;
-                longest = longest.max(text.parse().ok().map(Duration::from_millis));
+                let node = path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                others.extend(text.parse().ok().map(|millis| (node, Duration::from_millis(millis))));
             }
             Err(TryLockError::Error(e)) => return Err(e),
         }
     }
-    Ok(longest)
+    Ok(others)
 }

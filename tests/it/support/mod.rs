@@ -4,6 +4,7 @@
 mod contract;
 pub(crate) mod database;
 mod listening;
+pub(crate) mod passage;
 pub(crate) mod program;
 
 use std::{
@@ -167,6 +168,17 @@ impl TestApp {
         self.request(Method::DELETE, path)
     }
 
+    /// From now on requests are answered by another process of the same data, which `change` says how to open; the one
+    /// before stays there.
+    pub(crate) async fn try_replace(&mut self, change: impl FnOnce(&mut Options)) -> Result<Arc<Authority>, String> {
+        let mut options = options(self.directory.path());
+        change(&mut options);
+        let authority = Arc::new(Authority::open(options, Arc::clone(&self.clock) as _, Arc::clone(&self.entropy) as _).await?);
+        authority.load_tokens().await.map_err(|e| e.to_string())?;
+        self.app = app(&authority, &self.clock);
+        Ok(std::mem::replace(&mut self.authority, authority))
+    }
+
     /// A request as the sandbox root, unless it is told otherwise.
     pub(crate) fn request(&self, method: Method, path: &str) -> Request<'_> {
         let mut headers = HeaderMap::new();
@@ -247,15 +259,20 @@ pub(crate) async fn open(directory: &Path, clock: &Arc<ManualClock>, entropy: &A
 
 /// As a server is that just began: its tokens are not in memory yet.
 pub(crate) async fn open_cold(directory: &Path, clock: &Arc<ManualClock>, entropy: &Arc<SeededEntropy>) -> Result<Arc<Authority>, String> {
-    let options = Options {
+    Authority::open(options(directory), Arc::clone(clock) as _, Arc::clone(entropy) as _).await.map(Arc::new)
+}
+
+fn options(directory: &Path) -> Options {
+    Options {
         database: database::of(directory),
         key_file: directory.join("keys.json"),
         create: true,
         lease: Some(Duration::from_secs(1)),
+        on_database_loss: countersign::domain::OnDatabaseLoss::Deny,
+        revocation_wait: true,
         journal: None,
         attempts: AttemptLimits { per_source: 1000, per_client: 300 },
-    };
-    Authority::open(options, Arc::clone(clock) as _, Arc::clone(entropy) as _).await.map(Arc::new)
+    }
 }
 
 fn app(authority: &Arc<Authority>, clock: &Arc<ManualClock>) -> App {
