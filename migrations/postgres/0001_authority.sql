@@ -111,6 +111,11 @@ CREATE TABLE replay (
 
 CREATE INDEX replay_by_age ON replay (created_at);
 
+CREATE TABLE hold (
+    one    bigint PRIMARY KEY CHECK (one = 1),
+    reason text   NOT NULL
+);
+
 -- The last place of the feed. Whoever changes anything locks this row first and keeps it to the commit, so the order of
 -- places is the order in which they become visible.
 CREATE TABLE feed (

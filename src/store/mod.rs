@@ -4,6 +4,7 @@
 //! and its audit entry are committed together or not at all, that a method which returned `Ok` is durable, and that
 //! entries are numbered in the order in which they become visible.
 
+mod hold;
 mod postgres;
 mod row;
 mod sqlite;
@@ -16,6 +17,7 @@ use crate::domain::{
     Action, AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, Token, TokenId, TokenQuery, TokenUse, Use,
 };
 
+pub(crate) use hold::Hold;
 pub(crate) use postgres::Postgres;
 pub(crate) use row::{OperationsRecord, PlatformRecord, Record, Seal, Unreadable, split_proof};
 pub(crate) use sqlite::Sqlite;
@@ -196,8 +198,25 @@ impl Store {
     /// Opens the database, creating or migrating it if need be.
     ///
     /// # Errors
-    /// [`Error::Unfit`] if its settings or version do not allow what we promise; else as any operation.
+    /// [`Error::Unfit`] if its settings or version do not allow what we promise, or if nothing may be served from it; else as
+    /// any operation.
     pub(crate) async fn open(location: Location) -> Result<Self, Error> {
+        let store = Self::open_held(location).await?;
+        store.refuse_hold().await?;
+        Ok(store)
+    }
+
+    /// Refuses a database from which nothing may be served. To be asked again behind [`Store::announce`]: who moves a
+    /// database says so in it, and then looks who has announced itself.
+    pub(crate) async fn refuse_hold(&self) -> Result<(), Error> {
+        match on!(self, s => s.hold().await)? {
+            Some(hold) => Err(Error::Unfit(hold.sentence().to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Store::open`], for whoever finishes what was begun with it.
+    pub(crate) async fn open_held(location: Location) -> Result<Self, Error> {
         match location.database.clone() {
             Database::Sqlite(data) => {
                 let open = move || Sqlite::open(&data, &location).map(Self::Sqlite);

@@ -7,6 +7,7 @@
 mod batch;
 mod connect;
 mod feed;
+mod hold;
 mod migrate;
 mod readers;
 mod session;

@@ -4,6 +4,7 @@
 //! writer; every process of the same data directory sees the others' commits through the file.
 
 mod ballast;
+mod hold;
 mod presence;
 mod readers;
 mod sql;
