@@ -4,6 +4,8 @@
 //! be played against each other. All are HMAC-SHA-256: a secret has 256 random bits, so a password hash would add
 //! nothing but a way to exhaust the server.
 
+use std::path::Path;
+
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, aead::Aead as _};
 use constant_time_eq::constant_time_eq_n;
 use hkdf::Hkdf;
@@ -261,6 +263,23 @@ impl Keyring {
     pub(crate) fn assertion_seeds(&self, day: i64) -> impl Iterator<Item = Zeroizing<[u8; 32]>> {
         self.keys.iter().map(move |key| assertion_seed(key, day))
     }
+}
+
+/// Refuses a key file, whose canaries are `ours`, that is not the one of a database with those canaries.
+pub(crate) fn check_canaries(ours: &[(u32, [u8; 32])], stored: Vec<(u32, [u8; 32])>, path: &Path) -> Result<(), String> {
+    for (id, mac) in stored {
+        match ours.iter().find(|(ours, _)| *ours == id) {
+            Some((_, expected)) if constant_time_eq_n(expected, &mac) => {}
+            Some(_) => return Err(format!("the key file {} belongs to another database: its key {id} does not fit", path.display())),
+            None => {
+                return Err(format!(
+                    "the key file {} lacks key {id}, which sealed rows of this database; put it back from your backup",
+                    path.display()
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn tag(key: &Key, environment: Environment, token: TokenId) -> ClientTag {

@@ -9,12 +9,15 @@
 //! | `index.rs`, `lease.rs`, `feed.rs` | the resident index, and for how long it may be believed |
 //! | `assertion.rs` | what was proven, signed for upstreams |
 //! | `uses.rs` | how tokens were used |
+//! | `copying.rs`, `restored.rs` | backups, restoring, moving to another database |
 //! | `keyring.rs`, `key_file.rs` | what the server key makes, and where it is kept |
 
 #[cfg(feature = "server")]
 mod assertion;
 mod attempts;
 mod clock;
+#[cfg(feature = "server")]
+mod copying;
 mod cursor;
 mod defect;
 mod denials;
@@ -28,6 +31,8 @@ mod keyring;
 mod lease;
 mod operations;
 mod platforms;
+#[cfg(feature = "server")]
+mod restored;
 mod tokens;
 mod upkeep;
 mod uses;
@@ -58,11 +63,15 @@ pub use attempts::AttemptLimits;
 #[cfg(feature = "server")]
 pub(crate) use clock::coarse_millis;
 pub use clock::{Clock, SystemClock};
+#[cfg(feature = "server")]
+pub use copying::{Copied, Unfinished, back_up, move_to, restore};
 pub use denials::Reason;
 pub use entropy::{Entropy, NoEntropy, SystemEntropy};
 pub use error::Error;
 pub use feed::Follower;
 pub use operations::Difference;
+#[cfg(feature = "server")]
+pub use restored::Revocations;
 pub use tokens::{Ended, IdempotencyKey, Issued, ListTokens, TokenPage};
 pub use upkeep::Upkeep;
 pub use verify::Denied;
@@ -126,12 +135,21 @@ impl Authority {
     /// A sentence that says what to do: settings under which our promises would not hold, a key file that is missing,
     /// readable by others or not this database's.
     pub async fn open(options: Options, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Self, String> {
+        Self::open_by(Store::open, options, clock, entropy).await
+    }
+
+    async fn open_by(
+        open: impl AsyncFnOnce(Location) -> Result<Store, store::Error>,
+        options: Options,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, String> {
         let mut random = [0; 24];
         entropy.fill(&mut random).map_err(|e| format!("no random bytes: {}", e.0))?;
         let (node, installation) = random.split_at(8);
         let node = node.iter().map(|byte| format!("{byte:02x}")).collect();
         let location = Location { database: options.database.clone(), create: options.create, node };
-        let store = Store::open(location).await.map_err(|e| e.to_string())?;
+        let store = open(location).await.map_err(|e| e.to_string())?;
         let at = clock.wall();
         let installation = <[u8; 16]>::try_from(installation).unwrap_or_default();
         let keyring = open_keyring(&store, &options, installation, at, &*entropy).await?;
@@ -277,17 +295,6 @@ async fn open_keyring(store: &Store, options: &Options, new: [u8; 16], at: Times
         }
     }
     // Read again: two processes that start at once may have made a key file each, and one database.
-    for (id, mac) in store.list_canaries().await.map_err(failed)? {
-        match ours.iter().find(|(ours, _)| *ours == id) {
-            Some((_, expected)) if constant_time_eq::constant_time_eq_n(expected, &mac) => {}
-            Some(_) => return Err(format!("the key file {} belongs to another database: its key {id} does not fit", path.display())),
-            None => {
-                return Err(format!(
-                    "the key file {} lacks key {id}, which sealed rows of this database; put it back from your backup",
-                    path.display()
-                ));
-            }
-        }
-    }
+    keyring::check_canaries(&ours, store.list_canaries().await.map_err(failed)?, path)?;
     Ok(keyring)
 }

@@ -273,7 +273,7 @@ impl Authority {
         tokio::spawn(async move { authority.revoke(caller, id).await }).await.map_err(|e| Error::Unavailable(e.to_string()))?
     }
 
-    async fn revoke(self: &Arc<Self>, caller: Caller, id: TokenId) -> Result<Ended, Error> {
+    pub(super) async fn revoke(self: &Arc<Self>, caller: Caller, id: TokenId) -> Result<Ended, Error> {
         let (keyring, scope, now) = (Arc::clone(&self.keyring), caller.scope, self.now());
         let operator = matches!(caller.actor, Actor::Operator(_));
         let decide = move |before: &Record| {

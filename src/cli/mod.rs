@@ -3,13 +3,17 @@
 //! Exit codes: 0 done, 1 refused, 2 could not run. Errors are one line on standard error that says what to do next.
 
 mod audit;
+mod backup;
 mod check;
 mod config;
+mod copying;
+mod migrate_store;
 mod openapi;
 mod operations;
 mod output;
 mod platform;
 mod quickstart;
+mod restore;
 mod serve;
 mod settings;
 mod token;
@@ -53,6 +57,12 @@ enum Command {
     /// The audit log: who changed what
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Copies the database, also while servers run, into one file; not the key file
+    Backup(backup::Backup),
+    /// Brings a backup back into a database that is empty
+    Restore(restore::Restore),
+    /// Moves to another database: from SQLite to PostgreSQL, back, or to another of the same kind
+    MigrateStore(migrate_store::MigrateStore),
     /// The configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -100,6 +110,9 @@ pub fn run() -> ExitCode {
             Command::Check(command) => command.run().await,
             Command::Operations(command) => command.run().await,
             Command::Audit(command) => command.run().await,
+            Command::Backup(command) => command.run().await,
+            Command::Restore(command) => command.run().await,
+            Command::MigrateStore(command) => command.run().await,
             Command::Config(command) => command.run(),
         }
     });

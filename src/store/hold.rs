@@ -30,7 +30,7 @@ impl Hold {
     }
 
     /// What it means for whoever wants to start on it.
-    pub(super) const fn sentence(self) -> &'static str {
+    pub(crate) const fn sentence(self) -> &'static str {
         match self {
             Self::Copying => {
                 "this database is a copy that is not whole yet; run the same countersign migrate-store or restore again, which goes on where it was"

@@ -4,10 +4,16 @@
 //! and its audit entry are committed together or not at all, that a method which returned `Ok` is durable, and that
 //! entries are numbered in the order in which they become visible.
 
+#[cfg(feature = "server")]
+mod copy;
 mod hold;
 mod postgres;
 mod row;
+#[cfg(feature = "server")]
+mod sealed;
 mod sqlite;
+#[cfg(feature = "server")]
+mod tables;
 mod totals;
 mod uses;
 
@@ -17,9 +23,13 @@ use crate::domain::{
     Action, AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, Token, TokenId, TokenQuery, TokenUse, Use,
 };
 
+#[cfg(feature = "server")]
+pub(crate) use copy::{Source, Step, Target, copy};
 pub(crate) use hold::Hold;
 pub(crate) use postgres::Postgres;
 pub(crate) use row::{OperationsRecord, PlatformRecord, Record, Seal, Unreadable, split_proof};
+#[cfg(feature = "server")]
+pub(crate) use sealed::Sealed;
 pub(crate) use sqlite::Sqlite;
 
 /// Why the store could not do it. Nothing of it is ever sent to a client.
@@ -213,6 +223,12 @@ impl Store {
             Some(hold) => Err(Error::Unfit(hold.sentence().to_owned())),
             None => Ok(()),
         }
+    }
+
+    /// Lets processes start on it.
+    #[cfg(feature = "server")]
+    pub(crate) async fn release(&self) -> Result<(), Error> {
+        on!(self, s => s.release().await)
     }
 
     /// As [`Store::open`], for whoever finishes what was begun with it.

@@ -6,6 +6,8 @@
 
 mod batch;
 mod connect;
+#[cfg(feature = "server")]
+pub(super) mod copy;
 mod feed;
 mod hold;
 mod migrate;
