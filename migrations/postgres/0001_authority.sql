@@ -46,9 +46,10 @@ CREATE TABLE counted_name (
     UNIQUE (platform_id, environment, name)
 );
 
+-- A text in a key is ordered by its bytes, as SQLite orders it, whatever this database's own order is.
 CREATE TABLE live_count (
     platform_id uuid   NOT NULL,
-    environment text   NOT NULL,
+    environment text   COLLATE "C" NOT NULL,
     name_id     bigint NOT NULL,
     shift       bigint NOT NULL,
     bucket      bigint NOT NULL,

@@ -192,7 +192,7 @@ async fn begin_target(target: &Target, source: &Source, unfinished_only: bool) -
             if !target.is_empty().await.map_err(sentence)? {
                 return Err("the database that is to be copied into is not empty, and nothing in it is written over; name another one, or remove what is there".to_owned());
             }
-            target.set_hold(Some(Hold::Copying)).await.map_err(sentence)
+            target.begin().await.map_err(sentence)
         }
         hold => refuse(hold),
     }

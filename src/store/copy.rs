@@ -164,6 +164,16 @@ impl Target {
         on!(Self, self, s => s.set_hold(hold).await, s.set_hold(hold).await)
     }
 
+    /// Begins: puts it on hold, without the indexes that the copy makes at its end.
+    pub(crate) async fn begin(&self) -> Result<(), Error> {
+        self.set_hold(Some(Hold::Copying)).await?;
+        on!(Self, self, s => s.drop_indexes().await, s.drop_indexes().await)
+    }
+
+    async fn make_indexes(&self) -> Result<(), Error> {
+        on!(Self, self, s => s.make_indexes().await, s.make_indexes().await)
+    }
+
     /// Makes a backup of what was copied, under its name; one that is there already is never replaced.
     pub(crate) async fn finish_backup(self, file: &Path) -> Result<(), Error> {
         if let Self::Sqlite(target) = &self {
@@ -317,6 +327,7 @@ pub(crate) async fn copy(source: &Source, target: &Target, mut watch: impl FnMut
         tables.push(TableCopied { table: table.name, rows: copied.rows, written: copied.written });
     }
     target.set_last_place(seq).await?;
+    target.make_indexes().await?;
     Ok(Copied { seq, tables })
 }
 

@@ -152,6 +152,15 @@ impl Table {
     }
 }
 
+/// The indexes of migrations: each one's name, and the statement that makes it unless it is there.
+pub(super) fn indexes(migrations: &[(&str, &'static str)]) -> impl Iterator<Item = (&'static str, String)> {
+    let lines = migrations.iter().flat_map(|(_, statements)| statements.lines());
+    lines.filter_map(|line| {
+        let definition = line.strip_prefix("CREATE INDEX ")?;
+        Some((definition.split(' ').next()?, format!("CREATE INDEX IF NOT EXISTS {definition}")))
+    })
+}
+
 /// The values of a row.
 pub(super) fn values(row: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
     let mut rest = row.get(2..).unwrap_or_default();

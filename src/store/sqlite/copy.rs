@@ -18,7 +18,7 @@ use super::{BUSY, Error, FILE, MIGRATIONS, connect, hold, make, migrate, migrati
 use crate::store::{
     Hold,
     copy::Difference,
-    tables::{Kind, Rows, Table, integer, values},
+    tables::{Kind, Rows, Table, indexes, integer, values},
 };
 
 /// A connection, for one after the other, on threads that may wait.
@@ -270,6 +270,18 @@ impl Target {
             Ok(c.pragma_update(None, "synchronous", "NORMAL")?)
         };
         self.held.with(set).await
+    }
+
+    /// Takes its indexes away: all at once they are made in a fraction of the time that they take row by row.
+    pub(in crate::store) async fn drop_indexes(&self) -> Result<(), Error> {
+        let statements: String = indexes(&MIGRATIONS).map(|(name, _)| format!("DROP INDEX IF EXISTS {name};")).collect();
+        self.held.with(move |c| Ok(c.execute_batch(&statements)?)).await
+    }
+
+    /// Makes those that it lacks.
+    pub(in crate::store) async fn make_indexes(&self) -> Result<(), Error> {
+        let statements: String = indexes(&MIGRATIONS).map(|(_, statement)| statement).collect();
+        self.held.with(move |c| Ok(c.execute_batch(&statements)?)).await
     }
 
     pub(in crate::store) async fn count(&self, table: &'static Table) -> Result<u64, Error> {

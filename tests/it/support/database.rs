@@ -64,6 +64,15 @@ pub(crate) fn try_edit(directory: &Path, statements: &str) -> Result<u64, String
     }
 }
 
+/// The same in a database that is no directory's own; where it is of PostgreSQL, if `only_there`.
+pub(crate) fn edit_of(database: &Database, statements: &str, only_there: bool) {
+    match database {
+        Database::Sqlite(_) if only_there => {}
+        Database::Sqlite(directory) => drop(in_sqlite(directory, statements).unwrap()),
+        Database::Postgres(url) => drop(in_postgres(url, &translated(statements)).unwrap()),
+    }
+}
+
 /// The same with checks and references off while they run, and only then.
 pub(crate) fn edit_unchecked(directory: &Path, statements: &str) {
     let Some(url) = url_of(directory) else {
@@ -108,6 +117,18 @@ pub(crate) fn number(directory: &Path, query: &str) -> i64 {
         None => rusqlite::Connection::open(directory.join("countersign.db")).unwrap().query_row(query, [], |row| row.get(0)).unwrap(),
         // Sums are numbers of another kind there.
         Some(url) => with(&url, async |client| client.query_one(&format!("SELECT ({query})::bigint"), &[]).await.unwrap().get(0)),
+    }
+}
+
+/// How many rows a table has, if there is that table.
+pub(crate) fn rows(directory: &Path, table: &str) -> Option<u64> {
+    match url_of(directory) {
+        None => {
+            let database =
+                rusqlite::Connection::open_with_flags(directory.join("countersign.db"), rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE);
+            database.ok()?.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).ok()
+        }
+        Some(url) => in_postgres(&url, &format!("SELECT 1 FROM {table}")).ok(),
     }
 }
 
