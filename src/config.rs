@@ -466,7 +466,7 @@ impl Config {
 }
 
 /// A URL without the password in it; anything else as it is, unless it speaks of a password.
-fn without_password(value: &str) -> String {
+pub(crate) fn without_password(value: &str) -> String {
     if value.to_ascii_lowercase().contains("password") {
         return "[REDACTED]".to_owned();
     }

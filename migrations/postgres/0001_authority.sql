@@ -46,9 +46,10 @@ CREATE TABLE counted_name (
     UNIQUE (platform_id, environment, name)
 );
 
+-- A text in a key is ordered by its bytes, as SQLite orders it, whatever this database's own order is.
 CREATE TABLE live_count (
     platform_id uuid   NOT NULL,
-    environment text   NOT NULL,
+    environment text   COLLATE "C" NOT NULL,
     name_id     bigint NOT NULL,
     shift       bigint NOT NULL,
     bucket      bigint NOT NULL,
@@ -119,8 +120,13 @@ CREATE TABLE replay (
 
 CREATE INDEX replay_by_age ON replay (created_at);
 
--- The last place of the feed, with its seal. Whoever changes anything locks this row first and keeps it to the commit, so the order of
--- places is the order in which they become visible.
+CREATE TABLE hold (
+    one    bigint PRIMARY KEY CHECK (one = 1),
+    reason text   NOT NULL
+);
+
+-- The last place of the feed, with its seal. Whoever changes anything locks this row first and keeps it to the commit, so the
+-- order of places is the order in which they become visible.
 CREATE TABLE feed (
     one  bigint PRIMARY KEY CHECK (one = 1),
     seq  bigint NOT NULL,
@@ -129,8 +135,8 @@ CREATE TABLE feed (
 INSERT INTO feed (one, seq, seal) VALUES (1, 0, decode(repeat('00', 32), 'hex'));
 
 -- The processes that may answer from memory: for how many milliseconds each believes it, for how many where it can't reach
--- the database (0: for none longer), and up to which place of the feed it has followed. suspect names whoever is about to remove a row whose process seems to be gone; a process that finds it
--- in its own takes it out again.
+-- the database (0: for none longer), and up to which place of the feed it has followed. suspect names whoever is about to
+-- remove a row whose process seems to be gone; a process that finds it in its own takes it out again.
 CREATE TABLE node (
     id       text   PRIMARY KEY,
     lease    bigint NOT NULL,

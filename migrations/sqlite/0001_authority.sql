@@ -139,3 +139,10 @@ CREATE TABLE replay (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX replay_by_age ON replay (created_at);
+
+-- Why nothing may be served from this database, where that is so: it is a copy that is not whole, a backup, or was moved
+-- elsewhere. One row or none; no process starts on one that has it.
+CREATE TABLE hold (
+    one    INTEGER PRIMARY KEY CHECK (one = 1),
+    reason TEXT    NOT NULL
+) STRICT;

@@ -27,6 +27,7 @@ impl Authority {
     pub(super) async fn load(&self, journaled: Option<Mark>) -> Result<(), store::Error> {
         let Some(lease) = &self.lease else { return Ok(()) };
         self.store.announce(lease.length(), lease.stale()).await?;
+        self.store.refuse_hold().await?;
         let loaded = self.store.load().await?;
         self.index.reserve(usize::try_from(loaded.live).unwrap_or(usize::MAX));
         loaded.platforms.iter().for_each(|record| self.put_platform(record, 0));

@@ -4,6 +4,8 @@
 //! be played against each other. All are HMAC-SHA-256: a secret has 256 random bits, so a password hash would add
 //! nothing but a way to exhaust the server.
 
+use std::path::Path;
+
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, aead::Aead as _};
 use constant_time_eq::constant_time_eq_n;
 use hkdf::Hkdf;
@@ -22,6 +24,9 @@ use crate::{
     },
     store::{Mark, OperationsRecord, PlatformRecord, Record, Seal, SealEntries},
 };
+
+#[cfg(feature = "server")]
+use crate::domain::RecordedEntry;
 
 type HmacSha256 = Hmac<Sha256>;
 
@@ -265,6 +270,15 @@ impl Keyring {
     }
 }
 
+impl Keyring {
+    /// Whether an entry of the audit log is as it was sealed, behind the one at `before`.
+    #[cfg(feature = "server")]
+    pub(crate) fn is_entry_intact(&self, before: &Mark, entry: &RecordedEntry, seal: &Seal) -> bool {
+        let expected = self.get(seal.key).map(|key| entry_seal(key, before, &entry.node, &entry.entry));
+        entry.seq == before.seq + 1 && expected.is_some_and(|expected| constant_time_eq_n(&expected, &seal.mac))
+    }
+}
+
 impl SealEntries for Keyring {
     fn seal_entry(&self, before: &Mark, node: &str, entry: &AuditEntry) -> Seal {
         let key = self.active();
@@ -293,6 +307,23 @@ fn entry_seal(key: &Key, before: &Mark, node: &str, entry: &AuditEntry) -> [u8; 
         detail.as_bytes(),
     ];
     mac_of_all(&key.entry, &values)
+}
+
+/// Refuses a key file, whose canaries are `ours`, that is not the one of a database with those canaries.
+pub(crate) fn check_canaries(ours: &[(u32, [u8; 32])], stored: Vec<(u32, [u8; 32])>, path: &Path) -> Result<(), String> {
+    for (id, mac) in stored {
+        match ours.iter().find(|(ours, _)| *ours == id) {
+            Some((_, expected)) if constant_time_eq_n(expected, &mac) => {}
+            Some(_) => return Err(format!("the key file {} belongs to another database: its key {id} does not fit", path.display())),
+            None => {
+                return Err(format!(
+                    "the key file {} lacks key {id}, which sealed rows of this database; put it back from your backup",
+                    path.display()
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn tag(key: &Key, environment: Environment, token: TokenId) -> ClientTag {

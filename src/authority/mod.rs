@@ -7,16 +7,19 @@
 //! | `operations.rs` | what each operation of the platform's API needs |
 //! | `verify.rs` | proving a credential: the hot path |
 //! | `index.rs`, `lease.rs`, `feed.rs` | the resident index, and for how long it may be believed |
-//! | `journal.rs`, `restore.rs` | what ended, kept beside the database; taking it in behind a restore |
+//! | `journal.rs` | what ended, kept beside the database |
 //! | `receipt.rs` | when a change is true everywhere |
 //! | `assertion.rs` | what was proven, signed for upstreams |
 //! | `uses.rs` | how tokens were used |
+//! | `copying.rs`, `restore.rs` | backups, moving to another database; what is to be done behind a restore |
 //! | `keyring.rs`, `key_file.rs` | what the server key makes, and where it is kept |
 
 #[cfg(feature = "server")]
 mod assertion;
 mod attempts;
 mod clock;
+#[cfg(feature = "server")]
+mod copying;
 mod cursor;
 mod defect;
 mod denials;
@@ -32,6 +35,7 @@ mod lease;
 mod operations;
 mod platforms;
 mod receipt;
+#[cfg(feature = "server")]
 mod restore;
 mod tokens;
 mod upkeep;
@@ -64,6 +68,8 @@ pub use attempts::AttemptLimits;
 #[cfg(feature = "server")]
 pub(crate) use clock::coarse_millis;
 pub use clock::{Clock, SystemClock};
+#[cfg(feature = "server")]
+pub use copying::{Copied, Unfinished, back_up, move_to, restore};
 pub use denials::Reason;
 pub use entropy::{Entropy, NoEntropy, SystemEntropy};
 pub use error::Error;
@@ -71,6 +77,7 @@ pub use feed::Follower;
 pub use journal::Journal;
 pub use operations::Difference;
 pub use receipt::Receipt;
+#[cfg(feature = "server")]
 pub use restore::TakenIn;
 pub use tokens::{Ended, IdempotencyKey, Issued, ListTokens, TokenPage};
 pub use upkeep::Upkeep;
@@ -147,12 +154,21 @@ impl Authority {
     /// A sentence that says what to do: settings under which our promises would not hold, a key file that is missing,
     /// readable by others or not this database's.
     pub async fn open(options: Options, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Self, String> {
+        Self::open_by(Store::open, options, clock, entropy).await
+    }
+
+    async fn open_by(
+        open: impl AsyncFnOnce(Location) -> Result<Store, store::Error>,
+        options: Options,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, String> {
         let mut random = [0; 24];
         entropy.fill(&mut random).map_err(|e| format!("no random bytes: {}", e.0))?;
         let (node, installation) = random.split_at(8);
         let node = node.iter().map(|byte| format!("{byte:02x}")).collect();
         let location = Location { database: options.database.clone(), create: options.create, node };
-        let store = Store::open(location).await.map_err(|e| e.to_string())?;
+        let store = open(location).await.map_err(|e| e.to_string())?;
         let at = clock.wall();
         let installation = <[u8; 16]>::try_from(installation).unwrap_or_default();
         let keyring = Arc::new(open_keyring(&store, &options, installation, at, &*entropy).await?);
@@ -373,17 +389,6 @@ async fn open_keyring(store: &Store, options: &Options, new: [u8; 16], at: Times
         }
     }
     // Read again: two processes that start at once may have made a key file each, and one database.
-    for (id, mac) in store.list_canaries().await.map_err(failed)? {
-        match ours.iter().find(|(ours, _)| *ours == id) {
-            Some((_, expected)) if constant_time_eq::constant_time_eq_n(expected, &mac) => {}
-            Some(_) => return Err(format!("the key file {} belongs to another database: its key {id} does not fit", path.display())),
-            None => {
-                return Err(format!(
-                    "the key file {} lacks key {id}, which sealed rows of this database; put it back from your backup",
-                    path.display()
-                ));
-            }
-        }
-    }
+    keyring::check_canaries(&ours, store.list_canaries().await.map_err(failed)?, path)?;
     Ok(keyring)
 }

@@ -1,13 +1,16 @@
 //! Going on behind a database that was put back to an earlier state: what ended since then ends again.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use futures_util::{StreamExt as _, stream};
 
-use super::{Authority, Error, journal::Journal};
+use super::{Authority, Clock, Entropy, Error, Options, journal::Journal};
 use crate::{
     domain::{Action, AuditEntry, Operator, PlatformId, TokenId},
-    store::{self, Mark},
+    store::{self, Mark, Store},
 };
 
 /// Tokens that are being ended at once: they share commits.
@@ -25,17 +28,30 @@ pub struct TakenIn {
 }
 
 impl Authority {
-    /// Ends what these journals say has ended, each with its audit entry, and lets the servers that wrote them go on with the
-    /// database as it is. Tokens and platforms that the database lacks are passed over. Interrupted, it can be done again.
+    /// Opens a database that was restored, or any other, for [`Authority::after_restore`].
     ///
     /// # Errors
-    /// [`Error::Unavailable`]: a journal is of another database, or the database cannot be written.
-    pub async fn take_in(self: &Arc<Self>, by: &Operator, journals: &[Journal]) -> Result<TakenIn, Error> {
+    /// As [`Authority::open`].
+    pub async fn open_restored(options: Options, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Self, String> {
+        Self::open_by(Store::open_held, options, clock, entropy).await
+    }
+
+    /// Ends what these journals say has ended, or `all` tokens, each with its audit entry; lets the servers that wrote the
+    /// journals go on with the database as it is, and others start on it. Tokens and platforms that the database lacks are
+    /// passed over. Interrupted, it can be done again.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: a journal is of another database, or the database cannot be written. Nothing starts on a
+    /// restored database then.
+    pub async fn after_restore(self: &Arc<Self>, by: &Operator, journals: &[Journal], all: bool) -> Result<TakenIn, Error> {
         let installation = self.store.installation().await?;
         if journals.iter().any(|journal| journal.installation != installation) {
             return Err(Error::Unavailable("a journal is of another database".to_owned()));
         }
-        let ended: BTreeSet<TokenId> = journals.iter().flat_map(|journal| &journal.ended).copied().collect();
+        let mut ended: BTreeSet<TokenId> = journals.iter().flat_map(|journal| &journal.ended).copied().collect();
+        if all {
+            ended.extend(self.live_tokens().await?);
+        }
         // Whoever followed furthest knows best which platforms were disabled at the end.
         let furthest = journals.iter().max_by_key(|journal| journal.mark.seq);
         let disabled: Vec<PlatformId> = furthest.iter().flat_map(|journal| &journal.disabled).copied().collect();
@@ -61,7 +77,16 @@ impl Authority {
         // Last: only now nothing is missing any more.
         self.store.insert_lost_marks(lost, entry).await?;
         self.settle(None, true).await?;
+        self.store.release().await?;
         Ok(taken_in)
+    }
+
+    async fn live_tokens(&self) -> Result<Vec<TokenId>, Error> {
+        let live = Arc::new(Mutex::new(Vec::new()));
+        let found = Arc::clone(&live);
+        let note = move |record: store::Record| found.lock().unwrap_or_else(PoisonError::into_inner).push(record.token.id);
+        self.store.visit_live_tokens(note).await?;
+        Ok(std::mem::take(&mut *live.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// Says whether it had not ended.

@@ -3,8 +3,11 @@
 //! Exit codes: 0 done, 1 refused, 2 could not run. Errors are one line on standard error that says what to do next.
 
 mod audit;
+mod backup;
 mod check;
 mod config;
+mod copying;
+mod migrate_store;
 mod openapi;
 mod operations;
 mod output;
@@ -54,8 +57,12 @@ enum Command {
     /// The audit log: who changed what
     #[command(subcommand)]
     Audit(audit::AuditCommand),
-    /// Ends again what had ended, behind a database that was put back to an earlier state
+    /// Copies the database, also while servers run, into one file; not the key file
+    Backup(backup::Backup),
+    /// Brings a backup back, or goes on behind a database that went back: what had ended since ends again
     Restore(restore::Restore),
+    /// Moves to another database: from SQLite to PostgreSQL, back, or to another of the same kind
+    MigrateStore(migrate_store::MigrateStore),
     /// The configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -103,7 +110,9 @@ pub fn run() -> ExitCode {
             Command::Check(command) => command.run().await,
             Command::Operations(command) => command.run().await,
             Command::Audit(command) => command.run().await,
+            Command::Backup(command) => command.run().await,
             Command::Restore(command) => command.run().await,
+            Command::MigrateStore(command) => command.run().await,
             Command::Config(command) => command.run(),
         }
     });
@@ -153,8 +162,14 @@ async fn open_or_create(settings: &StoreSettings) -> Result<(Arc<Authority>, Ope
 }
 
 async fn open_with(settings: &StoreSettings, create: bool) -> Result<(Arc<Authority>, Operator), Failure> {
-    let config = settings.config()?;
-    let options = Options {
+    let options = options(settings.config()?, create);
+    let authority = Authority::open(options, Arc::new(SystemClock), Arc::new(SystemEntropy)).await.map_err(Failure::CouldNotRun)?;
+    Ok((Arc::new(authority), operator()))
+}
+
+/// How a command opens the database of a configuration.
+fn options(config: Config, create: bool) -> Options {
+    Options {
         database: database(&config),
         key_file: config.key_file,
         create,
@@ -163,9 +178,7 @@ async fn open_with(settings: &StoreSettings, create: bool) -> Result<(Arc<Author
         revocation_wait: config.revocation_wait,
         journal: None,
         attempts: AttemptLimits::NONE,
-    };
-    let authority = Authority::open(options, Arc::new(SystemClock), Arc::new(SystemEntropy)).await.map_err(Failure::CouldNotRun)?;
-    Ok((Arc::new(authority), operator()))
+    }
 }
 
 /// Where the configuration says that the records are.

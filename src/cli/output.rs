@@ -58,6 +58,12 @@ pub(super) fn error(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", line.lines().map(str::trim).collect::<Vec<_>>().join(" "));
 }
 
+/// Puts text in the place of the last line of a terminal.
+pub(super) fn standing(text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = write!(stderr, "\r{text}\x1b[K").and_then(|()| stderr.flush());
+}
+
 /// Text that somebody chose, made harmless for a terminal: what could move the cursor or hide something is escaped.
 pub(super) fn harmless(text: &str) -> String {
     let odd = |c: char| {

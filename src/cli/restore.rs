@@ -1,39 +1,77 @@
 //! `countersign restore`
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
 use serde_json::json;
 
 use super::{
-    Failure, Outcome, open,
+    Failure, Outcome, copying, database, operator, options,
     output::{self, Output},
     settings::StoreSettings,
 };
-use crate::authority::Journal;
+use crate::authority::{self, Authority, Journal, SystemClock, SystemEntropy};
 
 #[derive(Debug, Args)]
 pub(super) struct Restore {
-    /// The journal of a server: what it says has ended ends again; can be given several times
-    #[arg(long = "journal", value_name = "FILE", required = true)]
-    journals: Vec<PathBuf>,
+    /// The backup, for a database that is empty; without it, the database is taken as it is
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+    #[command(flatten)]
+    since: Since,
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
     settings: StoreSettings,
 }
 
+/// What has ended since then is live in the database: one of these has to say what becomes of that.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+struct Since {
+    /// The journal of a server: what it says has ended ends again; can be given several times
+    #[arg(long = "journal", value_name = "FILE")]
+    journals: Vec<PathBuf>,
+    /// Ends all tokens: nobody knows which have ended since
+    #[arg(long)]
+    invalidate_all: bool,
+}
+
 impl Restore {
     pub(super) async fn run(self) -> Outcome {
-        let journals: Vec<_> = self.journals.iter().map(|path| Journal::read(path)).collect::<Result<_, _>>().map_err(Failure::Refused)?;
-        let (authority, operator) = open(&self.settings).await?;
-        let done = authority.take_in(&operator, &journals).await?;
+        let config = self.settings.config()?;
+        // Before anything is copied.
+        let journals = self.since.journals.iter().map(|path| Journal::read(path)).collect::<Result<Vec<_>, _>>();
+        let journals = journals.map_err(Failure::Refused)?;
+        let mut copied = None;
+        if let Some(from) = &self.from {
+            let mut progress = copying::Progress::new();
+            let tell = |done, of| progress.tell(done, of);
+            let done = authority::restore(from, &database(&config), &config.key_file, tell).await.map_err(Failure::CouldNotRun)?;
+            copied = Some((done, progress.end()));
+        }
+        let authority = Authority::open_restored(options(config, false), Arc::new(SystemClock), Arc::new(SystemEntropy)).await;
+        let authority = Arc::new(authority.map_err(Failure::CouldNotRun)?);
+        let done = authority.after_restore(&operator(), &journals, self.since.invalidate_all).await?;
         let text = || {
+            let restored = copied.as_ref().map(|(copied, took)| format!("{}\n", copying::text("restored", copied, *took)));
             format!(
-                "{} tokens have ended again, {} platforms are disabled again, {} servers can go on.",
-                done.tokens, done.platforms, done.servers
+                "{}{} tokens have ended again, {} platforms are disabled again, {} servers can go on.",
+                restored.unwrap_or_default(),
+                copying::number(done.tokens),
+                done.platforms,
+                done.servers
             )
         };
-        output::print(self.output, text, || json!({ "tokens": done.tokens, "platforms": done.platforms, "servers": done.servers }))
+        let json = || {
+            let mut json = copied.as_ref().map_or_else(|| json!({}), |(copied, took)| copying::json(copied, *took));
+            json["finished"] = true.into();
+            json["tokens"] = done.tokens.into();
+            json["platforms"] = done.platforms.into();
+            json["servers"] = done.servers.into();
+            json
+        };
+        output::print(self.output, text, json)?;
+        copied.map_or(Ok(()), |(copied, _)| copying::outcome(&copied))
     }
 }

@@ -4,10 +4,17 @@
 //! and its audit entry are committed together or not at all, that a method which returned `Ok` is durable, and that
 //! entries are numbered in the order in which they become visible.
 
+#[cfg(feature = "server")]
+mod copy;
+mod hold;
 mod log;
 mod postgres;
 mod row;
+#[cfg(feature = "server")]
+mod sealed;
 mod sqlite;
+#[cfg(feature = "server")]
+mod tables;
 mod totals;
 mod uses;
 
@@ -17,9 +24,14 @@ use crate::domain::{
     Action, AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, Token, TokenId, TokenQuery, TokenUse, Use,
 };
 
+#[cfg(feature = "server")]
+pub(crate) use copy::{Source, Step, Target, copy};
+pub(crate) use hold::Hold;
 pub(crate) use log::{Mark, SealEntries};
 pub(crate) use postgres::Postgres;
 pub(crate) use row::{OperationsRecord, PlatformRecord, Record, Seal, Unreadable, split_proof};
+#[cfg(feature = "server")]
+pub(crate) use sealed::Sealed;
 pub(crate) use sqlite::Sqlite;
 
 /// Why the store could not do it. Nothing of it is ever sent to a client.
@@ -221,8 +233,31 @@ impl Store {
     /// Opens the database, creating or migrating it if need be.
     ///
     /// # Errors
-    /// [`Error::Unfit`] if its settings or version do not allow what we promise; else as any operation.
+    /// [`Error::Unfit`] if its settings or version do not allow what we promise, or if nothing may be served from it; else as
+    /// any operation.
     pub(crate) async fn open(location: Location) -> Result<Self, Error> {
+        let store = Self::open_held(location).await?;
+        store.refuse_hold().await?;
+        Ok(store)
+    }
+
+    /// Refuses a database from which nothing may be served. To be asked again behind [`Store::announce`]: who moves a
+    /// database says so in it, and then looks who has announced itself.
+    pub(crate) async fn refuse_hold(&self) -> Result<(), Error> {
+        match on!(self, s => s.hold().await)? {
+            Some(hold) => Err(Error::Unfit(hold.sentence().to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets processes start on it.
+    #[cfg(feature = "server")]
+    pub(crate) async fn release(&self) -> Result<(), Error> {
+        on!(self, s => s.release().await)
+    }
+
+    /// As [`Store::open`], for whoever finishes what was begun with it.
+    pub(crate) async fn open_held(location: Location) -> Result<Self, Error> {
         match location.database.clone() {
             Database::Sqlite(data) => {
                 let open = move || Sqlite::open(&data, &location).map(Self::Sqlite);
@@ -343,6 +378,7 @@ impl Store {
     }
 
     /// Commits that what was lost up to these places was taken in, with the audit entry.
+    #[cfg(feature = "server")]
     pub(crate) async fn insert_lost_marks(&self, marks: Vec<Mark>, entry: AuditEntry) -> Result<(), Error> {
         on!(self, s => s.insert_lost_marks(marks, entry).await)
     }

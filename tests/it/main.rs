@@ -15,6 +15,7 @@ mod assertion; // what upstreams check
 mod attempts; // attempts that fail too often
 mod audit; // who did what
 mod cli; // the built program
+mod copying; // backup, restore, moving to another database
 mod credential; // what proves somebody, and what does not
 mod embedded; // the library in another service
 mod failure; // what is below fails

@@ -77,8 +77,8 @@ fn r_20_what_ended_since_a_backup_stays_ended() {
     assert_eq!(database::number(data, "SELECT max(seq) FROM audit"), created);
     let refused = refusal(data);
     assert!(refused.contains("earlier state") && refused.contains("countersign restore --journal"), "{refused}");
-    assert_eq!(restore(data), json!({ "tokens": 2, "platforms": 1, "servers": 1 }));
-    assert_eq!(restore(data), json!({ "tokens": 0, "platforms": 0, "servers": 0 }), "once more changes nothing");
+    assert_eq!(restore(data), json!({ "finished": true, "tokens": 2, "platforms": 1, "servers": 1 }));
+    assert_eq!(restore(data), json!({ "finished": true, "tokens": 0, "platforms": 0, "servers": 0 }), "once more changes nothing");
     let server = Server::start(data);
     let verified = [&kept, &first, &second, &late, &root, &other_root].map(|token| verify(&server, token));
     assert_eq!(verified, [200, 401, 401, 401, 200, 401]);
@@ -115,7 +115,7 @@ fn r_15_a_running_server_waits_for_the_operator() {
     }
     assert_eq!(server.send("POST", GRID, &root, &json!({ "name": "a", "permissions": ["VIEW"] })).0, 503);
     assert_eq!(server.admin("/readyz").1["reason"], "the database went back to an earlier state");
-    assert_eq!(restore(data), json!({ "tokens": 1, "platforms": 0, "servers": 1 }));
+    assert_eq!(restore(data), json!({ "finished": true, "tokens": 1, "platforms": 0, "servers": 1 }));
     while verify(&server, &kept) == 503 {}
     assert_eq!(tokens.map(|token| verify(&server, token)), [200, 401, 401]);
     create(&server, &root, "after");

@@ -174,6 +174,7 @@ impl<'s> Batch<'s> {
         self.session.execute(sql, &[&r.platform.id.0, &disabled_at, &key, &r.seal.mac.as_slice()]).await.map(drop)
     }
 
+    #[cfg(feature = "server")]
     pub(super) async fn insert_lost_mark(&mut self, lost: &Mark, at: Timestamp) -> Result<(), Error> {
         let sql = "INSERT INTO lost_mark (seal, seq, taken_in_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
         let values: [&(dyn ToSql + Sync); 3] = [&lost.mac.as_slice(), &lost.seq.cast_signed(), &at.millis()];

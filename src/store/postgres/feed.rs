@@ -36,14 +36,14 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// How often a process says that it is there still.
 const SEEN: Duration = Duration::from_secs(15);
 /// Unseen for so long, by the database's clock, its row is suspected. Nothing but this hint goes by that clock.
-const GONE: Duration = Duration::from_secs(60);
+pub(super) const GONE: Duration = Duration::from_secs(60);
 
 /// From the last place that was followed on, so that it is seen whether that is in this history.
 const READ: &str = "SELECT n.id IS NOT NULL AND n.suspect IS NULL, a.seq, a.seal, a.token_id, a.platform_id, a.node, a.action \
                     FROM feed f LEFT JOIN node n ON n.id = $2 LEFT JOIN LATERAL \
                     (SELECT seq, seal, token_id, platform_id, node, action FROM audit WHERE seq >= $1 ORDER BY seq LIMIT $3) a ON true \
                     ORDER BY a.seq";
-const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+pub(super) const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
 /// Following.
 pub(super) struct Feed {

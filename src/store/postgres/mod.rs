@@ -6,7 +6,10 @@
 
 mod batch;
 mod connect;
+#[cfg(feature = "server")]
+pub(super) mod copy;
 mod feed;
+mod hold;
 mod migrate;
 mod readers;
 mod session;
@@ -244,6 +247,7 @@ impl Postgres {
         self.writer.change(async move |batch: &mut Batch<'_>| batch.note(entry.clone()).map(drop)).await
     }
 
+    #[cfg(feature = "server")]
     pub(super) async fn insert_lost_marks(&self, marks: Vec<Mark>, entry: AuditEntry) -> Result<(), Error> {
         let insert = async move |batch: &mut Batch<'_>| {
             for mark in &marks {

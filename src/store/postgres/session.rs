@@ -8,6 +8,10 @@ use std::{
     },
 };
 
+#[cfg(feature = "server")]
+use futures_util::SinkExt as _;
+#[cfg(feature = "server")]
+use tokio_postgres::CopyOutStream;
 use tokio_postgres::{
     Client, Row, RowStream, Statement,
     types::{BorrowToSql, ToSql},
@@ -86,6 +90,20 @@ impl Session {
         })?;
         // The database's way of saying that it is committed there, but perhaps nowhere else.
         if self.warned.load(Ordering::SeqCst) { Err(None) } else { Ok(()) }
+    }
+
+    /// What a COPY gives, as it comes.
+    #[cfg(feature = "server")]
+    pub(super) async fn copy_out(&self, sql: &str) -> Result<CopyOutStream, Error> {
+        Ok(self.client.copy_out(sql).await?)
+    }
+
+    /// Gives a COPY all that it gets.
+    #[cfg(feature = "server")]
+    pub(super) async fn copy_in(&self, sql: &str, bytes: Vec<u8>) -> Result<u64, tokio_postgres::Error> {
+        let mut sink = std::pin::pin!(self.client.copy_in(sql).await?);
+        sink.send(std::io::Cursor::new(bytes)).await?;
+        sink.finish().await
     }
 
     /// The rows as they come.

@@ -25,7 +25,7 @@ const BATCH: usize = 512;
 /// Jobs waiting at the most; one more is refused. Jobs that end something are never refused.
 const QUEUE: usize = 4096;
 /// How long a transaction may take, from here.
-const DEADLINE: Duration = Duration::from_secs(4);
+pub(super) const DEADLINE: Duration = Duration::from_secs(4);
 /// How often a transaction is tried that the database gave up for the sake of another.
 const TRIES: usize = 3;
 

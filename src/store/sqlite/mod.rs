@@ -4,6 +4,9 @@
 //! writer; every process of the same data directory sees the others' commits through the file.
 
 mod ballast;
+#[cfg(feature = "server")]
+pub(super) mod copy;
+mod hold;
 mod presence;
 mod readers;
 mod sql;
@@ -155,6 +158,21 @@ fn migrate(connection: &mut Connection) -> Result<(), Error> {
     Ok(transaction.commit()?)
 }
 
+/// Sees to it that there is a database in a data directory, up to date; and its file.
+fn make(data: &Path) -> Result<(PathBuf, Connection), Error> {
+    let io = |e: std::io::Error| Error::Unfit(format!("cannot use the data directory {}: {e}", data.display()));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(io)?;
+    let file = data.join(FILE);
+    // Made by us, so that nobody else can read it even where the directory was there before.
+    fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&file).map_err(io)?;
+
+    let mut connection = connect(&file)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    check_settings(&connection)?;
+    migrate(&mut connection)?;
+    Ok((file, connection))
+}
+
 impl Sqlite {
     pub(super) fn open(data: &Path, location: &Location) -> Result<Self, Error> {
         // An empty file is none either: SQLite would fill it.
@@ -164,16 +182,7 @@ impl Sqlite {
                 "there is no database in {data}; say where it is (--data), or make one with countersign platform create"
             )));
         }
-        let io = |e: std::io::Error| Error::Unfit(format!("cannot use the data directory {}: {e}", data.display()));
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(io)?;
-        let file = data.join(FILE);
-        // Made by us, so that nobody else can read it even where the directory was there before.
-        fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&file).map_err(io)?;
-
-        let mut connection = connect(&file)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        check_settings(&connection)?;
-        migrate(&mut connection)?;
+        let (file, connection) = make(data)?;
         let log = Log::new(location.node.clone());
         let writer = Writer::start(connection, file.clone(), Ballast::new(data.join("ballast")), log.clone())?;
         let threads = std::thread::available_parallelism().map_or(READERS, |cores| cores.get().clamp(2, READERS));
@@ -367,6 +376,7 @@ impl Sqlite {
         self.write(move |batch| batch.note(&entry).map(drop)).await
     }
 
+    #[cfg(feature = "server")]
     pub(super) async fn insert_lost_marks(&self, marks: Vec<Mark>, entry: AuditEntry) -> Result<(), Error> {
         self.write(move |batch| {
             marks.iter().try_for_each(|mark| sql::insert_lost_mark(batch.connection, mark, entry.at))?;

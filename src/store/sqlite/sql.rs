@@ -350,6 +350,7 @@ pub(super) fn is_taken_in(c: &Connection, lost: &Mark) -> Result<bool, Error> {
     Ok(prepare(c, "SELECT 1 FROM lost_mark WHERE seal = ?1 AND seq = ?2")?.exists(params![lost.mac, lost.seq])?)
 }
 
+#[cfg(feature = "server")]
 pub(super) fn insert_lost_mark(c: &Connection, lost: &Mark, at: Timestamp) -> Result<(), Error> {
     let sql = "INSERT INTO lost_mark (seal, seq, taken_in_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
     prepare(c, sql)?.execute(params![lost.mac, lost.seq, at.millis()])?;

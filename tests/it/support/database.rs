@@ -64,6 +64,15 @@ pub(crate) fn try_edit(directory: &Path, statements: &str) -> Result<u64, String
     }
 }
 
+/// The same in a database that is no directory's own; where it is of PostgreSQL, if `only_there`.
+pub(crate) fn edit_of(database: &Database, statements: &str, only_there: bool) {
+    match database {
+        Database::Sqlite(_) if only_there => {}
+        Database::Sqlite(directory) => drop(in_sqlite(directory, statements).unwrap()),
+        Database::Postgres(url) => drop(in_postgres(url, &translated(statements)).unwrap()),
+    }
+}
+
 /// The same with checks and references off while they run, and only then.
 pub(crate) fn edit_unchecked(directory: &Path, statements: &str) {
     let Some(url) = url_of(directory) else {
@@ -136,6 +145,18 @@ pub(crate) fn go_back(directory: &Path) {
              DELETE FROM audit WHERE seq > (SELECT max(seq) FROM before_audit); {feed} COMMIT"
         ),
     );
+}
+
+/// How many rows a table has, if there is that table.
+pub(crate) fn rows(directory: &Path, table: &str) -> Option<u64> {
+    match url_of(directory) {
+        None => {
+            let database =
+                rusqlite::Connection::open_with_flags(directory.join("countersign.db"), rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE);
+            database.ok()?.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).ok()
+        }
+        Some(url) => in_postgres(&url, &format!("SELECT 1 FROM {table}")).ok(),
+    }
 }
 
 /// From now on nothing can be inserted into a table.

@@ -21,7 +21,7 @@ use axum::body::Body;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use countersign::{
-    authority::{AttemptLimits, Authority, Clock, Entropy, NoEntropy, Options},
+    authority::{AttemptLimits, Authority, Clock, Copied, Database, Entropy, NoEntropy, Options},
     domain::{Operator, Platform, RequestInfo, Timestamp, TokenName},
     http::{App, Limits, Surroundings},
 };
@@ -149,6 +149,24 @@ impl TestApp {
         Ok(self)
     }
 
+    /// Ends this process's part, has its database moved to another, and goes on there.
+    pub(crate) async fn move_to(mut self, from: &Database, to: &Database) -> (Self, Copied) {
+        self.authority.flush().await.unwrap();
+        let (clock, entropy) = (Arc::clone(&self.clock), Arc::clone(&self.entropy));
+        let elsewhere = tempfile::tempdir().unwrap();
+        let placeholder = open(elsewhere.path(), &clock, &entropy).await.unwrap();
+        self.app = app(&placeholder, &clock);
+        self.authority = placeholder;
+        // What a process in its place would have taken away.
+        database::edit_of(from, "DELETE FROM node", true);
+        let keys = self.directory.path().join("keys.json");
+        let copied = countersign::authority::move_to(from, to, &keys, true, |_, _| {}).await.unwrap();
+        self.authority = open_on(to.clone(), self.directory.path(), &clock, &entropy).await.unwrap();
+        self.authority.load_tokens().await.unwrap();
+        self.app = app(&self.authority, &clock);
+        (self, copied)
+    }
+
     /// Another platform in the same installation.
     pub(crate) async fn another_platform(&self, name: &str) -> (Platform, [Pair; 2]) {
         let made = create_platform(&self.authority, name).await;
@@ -259,7 +277,18 @@ pub(crate) async fn open(directory: &Path, clock: &Arc<ManualClock>, entropy: &A
 
 /// As a server is that just began: its tokens are not in memory yet.
 pub(crate) async fn open_cold(directory: &Path, clock: &Arc<ManualClock>, entropy: &Arc<SeededEntropy>) -> Result<Arc<Authority>, String> {
-    Authority::open(options(directory), Arc::clone(clock) as _, Arc::clone(entropy) as _).await.map(Arc::new)
+    open_on(database::of(directory), directory, clock, entropy).await
+}
+
+/// On a database with its key file in a directory.
+async fn open_on(
+    database: Database,
+    directory: &Path,
+    clock: &Arc<ManualClock>,
+    entropy: &Arc<SeededEntropy>,
+) -> Result<Arc<Authority>, String> {
+    let options = Options { database, ..options(directory) };
+    Authority::open(options, Arc::clone(clock) as _, Arc::clone(entropy) as _).await.map(Arc::new)
 }
 
 fn options(directory: &Path) -> Options {

@@ -76,14 +76,19 @@ impl Server {
     }
 
     pub(crate) fn send(&self, method: &str, path: &str, pair: &Pair, body: &Value) -> (u16, Value) {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let head = format!("Content-Type: application/json\r\nContent-Length: {}\r\nAuthorization: {}", body.len(), pair.basic());
-        request(self.api, &format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}\r\n\r\n{body}"))
+        send(self.api, method, path, pair, body)
     }
 
     pub(crate) fn admin(&self, path: &str) -> (u16, Value) {
         request(self.admin, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
     }
+}
+
+/// A request to a server that somebody else holds.
+pub(crate) fn send(api: SocketAddr, method: &str, path: &str, pair: &Pair, body: &Value) -> (u16, Value) {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let head = format!("Content-Type: application/json\r\nContent-Length: {}\r\nAuthorization: {}", body.len(), pair.basic());
+    request(api, &format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}\r\n\r\n{body}"))
 }
 
 impl Drop for Server {

@@ -1,0 +1,376 @@
+//! Everything in this database, copied out of it and into it, as rows that any database takes.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rusqlite::{
+    CachedStatement, Connection, OpenFlags, OptionalExtension as _, Row, TransactionBehavior,
+    types::{ToSqlOutput, Value, ValueRef},
+};
+use tokio::sync::mpsc;
+
+use super::{BUSY, Error, FILE, MIGRATIONS, connect, hold, make, migrate, migrations_done, presence, sql};
+use crate::store::{
+    Hold,
+    copy::Difference,
+    tables::{Kind, Rows, Table, indexes, integer, values},
+};
+
+/// A connection, for one after the other, on threads that may wait.
+#[derive(Clone)]
+struct Held(Arc<Mutex<Connection>>);
+
+impl Held {
+    fn new(connection: Connection) -> Self {
+        Self(Arc::new(Mutex::new(connection)))
+    }
+
+    async fn with<R: Send + 'static>(&self, run: impl FnOnce(&mut Connection) -> Result<R, Error> + Send + 'static) -> Result<R, Error> {
+        let held = Arc::clone(&self.0);
+        let run = move || run(&mut held.lock().unwrap_or_else(PoisonError::into_inner));
+        tokio::task::spawn_blocking(run).await.map_err(|e| Error::Unavailable(e.to_string()))?
+    }
+}
+
+/// Whether some process may answer from memory.
+fn is_followed(running: &Path) -> Result<bool, Error> {
+    let there = presence::elsewhere(running, None).map_err(|e| Error::Unavailable(e.to_string()))?;
+    Ok(!there.is_empty())
+}
+
+/// What is copied: one state of it, from [`Source::begin`] on.
+pub(crate) struct Source {
+    held: Held,
+    /// Where its processes announce themselves; none do on a backup.
+    running: Option<PathBuf>,
+}
+
+impl Source {
+    /// The database of a data directory.
+    pub(in crate::store) fn of_directory(data: &Path) -> Result<Self, Error> {
+        let file = data.join(FILE);
+        if fs::metadata(&file).map_or(true, |file| file.len() == 0) {
+            return Err(Error::Unfit(format!("there is no database in {}; say where it is (--data)", data.display())));
+        }
+        let mut connection = connect(&file)?;
+        migrate(&mut connection)?;
+        Ok(Self { held: Held::new(connection), running: Some(data.join("running")) })
+    }
+
+    /// A backup.
+    pub(in crate::store) fn of_backup(file: &Path) -> Result<Self, Error> {
+        let unfit = |what: &str| Error::Unfit(format!("{} {what}", file.display()));
+        if !file.is_file() {
+            return Err(unfit("is not there"));
+        }
+        let open = || -> Result<_, Error> {
+            // Nothing is written to it, not even a log beside it.
+            let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+            Ok((migrations_done(&connection)?, connection))
+        };
+        match open() {
+            Ok((done, connection)) if done == MIGRATIONS.len() => Ok(Self { held: Held::new(connection), running: None }),
+            Ok(_) => Err(unfit("is a backup of an older countersign: restore it with that one, and start this one on what was restored")),
+            Err(Error::Unfit(why)) => Err(Error::Unfit(why)),
+            Err(_) => Err(unfit("is no backup made by countersign")),
+        }
+    }
+
+    pub(in crate::store) async fn hold(&self) -> Result<Option<Hold>, Error> {
+        self.held.with(|c| hold::find(c)).await
+    }
+
+    pub(in crate::store) async fn installation(&self) -> Result<Option<[u8; 16]>, Error> {
+        self.held.with(|c| sql::installation(c)).await
+    }
+
+    pub(in crate::store) async fn canaries(&self) -> Result<Vec<(u32, [u8; 32])>, Error> {
+        self.held.with(|c| sql::list_canaries(c)).await
+    }
+
+    pub(in crate::store) async fn last_place(&self) -> Result<u64, Error> {
+        self.held.with(|c| sql::last_mark(c).map(|mark| mark.seq)).await
+    }
+
+    pub(in crate::store) fn is_followed(&self) -> Result<bool, Error> {
+        self.running.as_deref().map_or(Ok(false), is_followed)
+    }
+
+    /// From here on what is read is of one state; if `still`, nobody can change anything either.
+    pub(in crate::store) async fn begin(&self, still: bool) -> Result<(), Error> {
+        let begin = if still { "BEGIN IMMEDIATE" } else { "BEGIN" };
+        self.held.with(move |c| Ok(c.execute_batch(begin)?)).await?;
+        // The first read chooses the state.
+        self.last_place().await.map(drop)
+    }
+
+    /// Notes that another database has its place, and lets go of it.
+    pub(in crate::store) async fn end_as_moved(&self) -> Result<(), Error> {
+        let end = |c: &mut Connection| {
+            hold::put(c, Some(Hold::Moved))?;
+            Ok(c.execute_batch("COMMIT")?)
+        };
+        self.held.with(end).await
+    }
+
+    /// How long a change may still come that was under way at [`Source::end_as_moved`].
+    pub(in crate::store) const fn changes_may_come_for(&self) -> Duration {
+        BUSY
+    }
+
+    pub(in crate::store) async fn count(&self, table: &'static Table) -> Result<u64, Error> {
+        self.held.with(|c| count(c, table)).await
+    }
+
+    /// Sends all rows of a table, in the order of their keys.
+    pub(in crate::store) async fn send(&self, table: &'static Table, to: mpsc::Sender<Rows>) -> Result<(), Error> {
+        let read = move |c: &mut Connection| {
+            let mut statement = c.prepare_cached(&format!("{} ORDER BY {}", select(table), order(table, "")))?;
+            let mut found = statement.query([])?;
+            let mut rows = Rows::default();
+            while let Some(row) = found.next()? {
+                push(&mut rows, table, row)?;
+                if rows.is_full() && to.blocking_send(std::mem::take(&mut rows)).is_err() {
+                    // Whoever wanted them has given up.
+                    return Ok(());
+                }
+            }
+            if !rows.is_empty() {
+                let _ = to.blocking_send(rows);
+            }
+            Ok(())
+        };
+        self.held.with(read).await
+    }
+}
+
+fn select(table: &Table) -> String {
+    format!("SELECT {} FROM {}", table.column_list(), table.name)
+}
+
+fn order(table: &Table, direction: &str) -> String {
+    table.key_columns().map(|name| format!("{name}{direction}")).collect::<Vec<_>>().join(", ")
+}
+
+fn count(c: &Connection, table: &Table) -> Result<u64, Error> {
+    Ok(c.query_row(&format!("SELECT count(*) FROM {}", table.name), [], |row| row.get(0))?)
+}
+
+/// Adds a row as it is kept here.
+fn push(rows: &mut Rows, table: &Table, row: &Row<'_>) -> Result<(), Error> {
+    rows.begin(table.columns.len());
+    for (at, (name, kind)) in table.columns.iter().enumerate() {
+        match (kind, row.get_ref(at)?) {
+            (_, ValueRef::Null) => rows.value(None),
+            (Kind::Integer, ValueRef::Integer(value)) => rows.value(Some(&value.to_be_bytes())),
+            (Kind::Boolean, ValueRef::Integer(value)) => rows.value(Some(&[u8::from(value != 0)])),
+            (Kind::Text, ValueRef::Text(value)) | (Kind::Bytes | Kind::Id, ValueRef::Blob(value)) => rows.value(Some(value)),
+            // The tables are strict: the file was broken from outside.
+            _ => return Err(Error::Corrupt(format!("a value in the column {name} of {}", table.name))),
+        }
+    }
+    rows.end();
+    Ok(())
+}
+
+/// Binds values of a row, from a parameter on.
+fn bind(statement: &mut CachedStatement<'_>, from: usize, columns: &[(&str, Kind)], row: &[u8]) -> Result<(), Error> {
+    for ((at, (_, kind)), value) in (from..).zip(columns).zip(values(row)) {
+        let value = match (kind, value) {
+            (_, None) => ToSqlOutput::Owned(Value::Null),
+            (Kind::Integer, Some(value)) => ToSqlOutput::Owned(integer(value).map_or(Value::Null, Value::Integer)),
+            (Kind::Boolean, Some(value)) => ToSqlOutput::Owned(Value::Integer((value != [0]).into())),
+            (Kind::Text, Some(value)) => ToSqlOutput::Borrowed(ValueRef::Text(value)),
+            (Kind::Bytes | Kind::Id, Some(value)) => ToSqlOutput::Borrowed(ValueRef::Blob(value)),
+        };
+        statement.raw_bind_parameter(at, value)?;
+    }
+    Ok(())
+}
+
+/// What is copied into.
+pub(crate) struct Target {
+    held: Held,
+    file: PathBuf,
+    running: Option<PathBuf>,
+    /// Dropped with the process: nobody else copies into it meanwhile.
+    lock: Option<(PathBuf, File)>,
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if let Some((path, _)) = &self.lock {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+impl Target {
+    /// The database of a data directory, made if need be.
+    pub(in crate::store) fn of_directory(data: &Path) -> Result<Self, Error> {
+        let (file, connection) = make(data)?;
+        Self::locked(file, connection, Some(data.join("running")))
+    }
+
+    /// A backup that becomes whole.
+    pub(in crate::store) fn of_backup(file: &Path) -> Result<Self, Error> {
+        let io = |e: std::io::Error| Error::Unfit(format!("cannot write {}: {e}", file.display()));
+        let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(file).map_err(io)?;
+        if opened.metadata().map_err(io)?.nlink() > 1 {
+            // It has its name already, and must not be changed under it.
+            fs::remove_file(file).map_err(io)?;
+            return Self::of_backup(file);
+        }
+        let mut connection = connect(file)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        migrate(&mut connection)?;
+        Self::locked(file.to_owned(), connection, None)
+    }
+
+    fn locked(file: PathBuf, connection: Connection, running: Option<PathBuf>) -> Result<Self, Error> {
+        let path = file.with_added_extension("copying");
+        let io = |e: std::io::Error| Error::Unfit(format!("cannot write {}: {e}", path.display()));
+        let lock = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path).map_err(io)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::Unfit(format!("another process is copying into {}", file.display())));
+            }
+            Err(TryLockError::Error(e)) => return Err(io(e)),
+        }
+        // Until it is whole, a power cut may take back what was copied last: it is copied again then.
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.pragma_update(None, "cache_size", -131_072)?;
+        Ok(Self { held: Held::new(connection), file, running, lock: Some((path, lock)) })
+    }
+
+    pub(in crate::store) fn is_followed(&self) -> Result<bool, Error> {
+        self.running.as_deref().map_or(Ok(false), is_followed)
+    }
+
+    pub(in crate::store) async fn hold(&self) -> Result<Option<Hold>, Error> {
+        self.held.with(|c| hold::find(c)).await
+    }
+
+    pub(in crate::store) async fn installation(&self) -> Result<Option<[u8; 16]>, Error> {
+        self.held.with(|c| sql::installation(c)).await
+    }
+
+    /// Puts it on hold, or, when everything that was written is on the disk, lets it go.
+    pub(in crate::store) async fn set_hold(&self, hold: Option<Hold>) -> Result<(), Error> {
+        let set = move |c: &mut Connection| {
+            c.pragma_update(None, "synchronous", "FULL")?;
+            c.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            hold::put(c, hold)?;
+            Ok(c.pragma_update(None, "synchronous", "NORMAL")?)
+        };
+        self.held.with(set).await
+    }
+
+    /// Takes its indexes away: all at once they are made in a fraction of the time that they take row by row.
+    pub(in crate::store) async fn drop_indexes(&self) -> Result<(), Error> {
+        let statements: String = indexes(&MIGRATIONS).map(|(name, _)| format!("DROP INDEX IF EXISTS {name};")).collect();
+        self.held.with(move |c| Ok(c.execute_batch(&statements)?)).await
+    }
+
+    /// Makes those that it lacks.
+    pub(in crate::store) async fn make_indexes(&self) -> Result<(), Error> {
+        let statements: String = indexes(&MIGRATIONS).map(|(_, statement)| statement).collect();
+        self.held.with(move |c| Ok(c.execute_batch(&statements)?)).await
+    }
+
+    pub(in crate::store) async fn count(&self, table: &'static Table) -> Result<u64, Error> {
+        self.held.with(|c| count(c, table)).await
+    }
+
+    /// The row with the greatest key, if there is any.
+    pub(in crate::store) async fn last(&self, table: &'static Table) -> Result<Rows, Error> {
+        let read = |c: &mut Connection| {
+            let sql = format!("{} ORDER BY {} LIMIT 1", select(table), order(table, " DESC"));
+            let mut rows = Rows::default();
+            c.query_row(&sql, [], |row| Ok(push(&mut rows, table, row))).optional()?.transpose()?;
+            Ok(rows)
+        };
+        self.held.with(read).await
+    }
+
+    /// The first rows behind one, up to another, at most so many.
+    pub(in crate::store) async fn range(
+        &self,
+        table: &'static Table,
+        after: Option<Vec<u8>>,
+        through: Option<Vec<u8>>,
+        most: usize,
+    ) -> Result<Rows, Error> {
+        let read = move |c: &mut Connection| {
+            let (key, marks) = (order(table, ""), vec!["?"; table.key].join(", "));
+            let bound = |given: bool, sign: &str| if given { format!("({key}) {sign} ({marks})") } else { "true".to_owned() };
+            let sql = format!(
+                "{} WHERE {} AND {} ORDER BY {key} LIMIT {most}",
+                select(table),
+                bound(after.is_some(), ">"),
+                bound(through.is_some(), "<=")
+            );
+            let mut statement = c.prepare_cached(&sql)?;
+            for (at, row) in [after, through].iter().flatten().enumerate() {
+                bind(&mut statement, 1 + at * table.key, &table.columns[..table.key], row)?;
+            }
+            let (mut rows, mut found) = (Rows::default(), statement.raw_query());
+            while let Some(row) = found.next()? {
+                push(&mut rows, table, row)?;
+            }
+            Ok(rows)
+        };
+        self.held.with(read).await
+    }
+
+    /// Makes a difference away, all or nothing.
+    pub(in crate::store) async fn write(&self, table: &'static Table, difference: Difference) -> Result<(), Error> {
+        let write = move |c: &mut Connection| {
+            let Difference { gone, new, changed } = &difference;
+            let transaction = c.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let each = |sql: &str, columns: &[(&str, Kind)], rows: &Rows| -> Result<(), Error> {
+                let mut statement = transaction.prepare_cached(sql)?;
+                for row in rows.iter() {
+                    bind(&mut statement, 1, columns, row)?;
+                    statement.raw_execute().map_err(|e| refused(e, &table.describe(row)))?;
+                }
+                Ok(())
+            };
+            let key: Vec<_> = table.key_columns().map(|name| format!("{name} = ?")).collect();
+            each(&format!("DELETE FROM {} WHERE {}", table.name, key.join(" AND ")), &table.columns[..table.key], gone)?;
+            let marks = vec!["?"; table.columns.len()].join(", ");
+            let insert = format!("INSERT INTO {} ({}) VALUES ({marks})", table.name, table.column_list());
+            each(&insert, table.columns, new)?;
+            let others: Vec<_> = table.other_columns().map(|name| format!("{name} = excluded.{name}")).collect();
+            let replace = format!("{insert} ON CONFLICT ({}) DO UPDATE SET {}", order(table, ""), others.join(", "));
+            each(&replace, table.columns, changed)?;
+            Ok(transaction.commit()?)
+        };
+        self.held.with(write).await
+    }
+
+    /// Makes one file of it.
+    pub(in crate::store) async fn finish_backup(&self) -> Result<(), Error> {
+        let finish = |c: &mut Connection| {
+            c.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            Ok(c.pragma_update(None, "journal_mode", "DELETE")?)
+        };
+        self.held.with(finish).await?;
+        let io = |e: std::io::Error| Error::Unavailable(format!("{}: {e}", self.file.display()));
+        File::open(&self.file).and_then(|file| file.sync_all()).map_err(io)
+    }
+}
+
+/// Why a row was not taken.
+fn refused(error: rusqlite::Error, row: &str) -> Error {
+    match Error::from(error) {
+        Error::Unavailable(cause) => Error::Corrupt(format!("{row}: {cause}")),
+        other => other,
+    }
+}
