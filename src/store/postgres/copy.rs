@@ -270,12 +270,23 @@ impl Target {
         through: Option<Vec<u8>>,
         most: usize,
     ) -> Result<Rows, Error> {
-        let key = order(table, "");
-        let bound = |row: Option<Vec<u8>>, sign: &str| {
-            row.map_or_else(|| "true".to_owned(), |row| format!("({key}) {sign} {}", literals(&table.columns[..table.key], &row)))
+        let key = &table.columns[..table.key];
+        // What both bounds begin with is said apart: where the first columns are equal, the database would not see the end.
+        let same = match (&after, &through) {
+            (Some(after), Some(through)) => values(after).zip(values(through)).take(table.key - 1).take_while(|(a, b)| a == b).count(),
+            _ => 0,
         };
-        let (after, through) = (bound(after, ">"), bound(through, "<="));
-        self.rows(&format!("{} WHERE {after} AND {through} ORDER BY {key} LIMIT {most}", select(table))).await
+        let names = |columns: &[(&str, Kind)]| columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        let compared = |columns: std::ops::Range<usize>, sign: &str, row: &[u8]| {
+            let literals: Vec<_> = key.iter().zip(values(row)).map(|((_, kind), value)| literal(*kind, value)).collect();
+            format!("({}) {sign} ({})", names(&key[columns.clone()]), literals[columns].join(", "))
+        };
+        let mut conditions = vec!["true".to_owned()];
+        conditions.extend(after.iter().filter(|_| same > 0).map(|row| compared(0..same, "=", row)));
+        conditions.extend(after.iter().map(|row| compared(same..table.key, ">", row)));
+        conditions.extend(through.iter().map(|row| compared(same..table.key, "<=", row)));
+        let conditions = conditions.join(" AND ");
+        self.rows(&format!("{} WHERE {conditions} ORDER BY {} LIMIT {most}", select(table), names(key))).await
     }
 
     /// Makes a difference away, all or nothing.
