@@ -69,7 +69,7 @@ impl Authority {
             changes.operations.iter().for_each(|(seq, record)| self.put_operations(record, *seq));
             self.refuse_unreadable();
             let before = self.followed.swap(changes.through, Ordering::SeqCst);
-            if !changes.more {
+            if !changes.more && !changes.unconfirmed {
                 lease.renew(began);
             }
             if changes.through > before {

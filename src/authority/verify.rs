@@ -149,7 +149,15 @@ impl Authority {
 
     async fn prove_stored(&self, presented: &Presented) -> Result<Proven, Denied> {
         let client_id = presented.client_id();
-        let found = self.store.find_token(client_id.token).await.map_err(|e| {
+        // A lease that holds behind the read says that the database which was read is the one in use. Without one it has to
+        // say so itself.
+        let holds = || self.lease.as_ref().is_some_and(|lease| lease.holds(self.clock.boot()));
+        let read = if holds() { Some(self.store.find_token(client_id.token).await) } else { None };
+        let found = match read {
+            Some(found) if holds() => found,
+            _ => self.store.find_token_confirmed(client_id.token).await,
+        };
+        let found = found.map_err(|e| {
             tracing::error!(cause = %e, "cannot read a token to verify");
             Denied::Unknown
         })?;

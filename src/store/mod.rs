@@ -159,6 +159,8 @@ pub(crate) struct Changes {
     pub(crate) through: u64,
     /// Whether there is more behind it.
     pub(crate) more: bool,
+    /// Whether it was not made sure that the database is the one in use: then no lease is renewed by this.
+    pub(crate) unconfirmed: bool,
     /// Tokens that were created or ended.
     pub(crate) tokens: Vec<Record>,
     /// Platforms that were created, disabled or enabled, with the place of the change.
@@ -230,6 +232,14 @@ impl Store {
     /// One record by primary key, for verification: the only read without a scope.
     pub(crate) async fn find_token(&self, id: TokenId) -> Result<Option<(Record, PlatformRecord)>, Error> {
         on!(self, s => s.find_token(id).await)
+    }
+
+    /// The same from a database that is surely the one in use: for whom no lease says so.
+    pub(crate) async fn find_token_confirmed(&self, id: TokenId) -> Result<Option<(Record, PlatformRecord)>, Error> {
+        match self {
+            Self::Sqlite(s) => s.find_token(id).await,
+            Self::Postgres(s) => s.find_token_confirmed(id).await,
+        }
     }
 
     /// One record, if it is in the scope.

@@ -46,6 +46,8 @@ pub(super) struct Feed {
     session: tokio::sync::Mutex<Option<Session>>,
     heard: Arc<Notify>,
     presence: Mutex<Option<Presence>>,
+    /// When the last read began that was confirmed.
+    confirmed: Mutex<Option<Duration>>,
 }
 
 /// What this process has said of itself.
@@ -60,7 +62,14 @@ struct Presence {
 
 impl Feed {
     pub(super) fn new(connector: Arc<Connector>, node: String) -> Self {
-        Self { connector, node, session: tokio::sync::Mutex::default(), heard: Arc::default(), presence: Mutex::default() }
+        Self {
+            connector,
+            node,
+            session: tokio::sync::Mutex::default(),
+            heard: Arc::default(),
+            presence: Mutex::default(),
+            confirmed: Mutex::default(),
+        }
     }
 
     /// When another process may have changed something.
@@ -173,7 +182,9 @@ impl Feed {
             // An older database was put in place of this one: what it says is new is not what we have missed.
             return Err(Error::Corrupt("its feed went backwards; restart every server on it".to_owned()));
         }
-        let mut changes = Changes { through: seq, more: i64::try_from(rows.len()).is_ok_and(|rows| rows == PAGE), ..Changes::default() };
+        let unconfirmed = !self.confirm(s, now).await?;
+        let more = i64::try_from(rows.len()).is_ok_and(|rows| rows == PAGE);
+        let mut changes = Changes { through: seq, more, unconfirmed, ..Changes::default() };
         let (mut tokens, mut platforms) = (Vec::new(), Vec::new());
         for row in &rows {
             let Some(place) = row.try_get::<_, Option<i64>>(2)? else { break };
@@ -201,6 +212,19 @@ impl Feed {
             changes.platforms = found.into_iter().filter_map(|record| Some((*latest.get(&record.platform.id.0)?, record))).collect();
         }
         Ok(changes)
+    }
+
+    /// Whether the lease may be renewed by the read that began at `now`. That takes a commit (see [`Session::confirm`]), so
+    /// of the reads that notifications hurry, a few a lease are confirmed and the others only bring what is new.
+    async fn confirm(&self, s: &Session, now: Duration) -> Result<bool, Error> {
+        let lease = self.presence().as_ref().map_or(Duration::ZERO, |presence| presence.lease);
+        let last = *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| now.saturating_sub(last) < lease / 5) {
+            return Ok(false);
+        }
+        s.confirm().await?;
+        *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        Ok(true)
     }
 
     /// Says now and then that this process is there, and sees to the rows of those that are not.

@@ -67,6 +67,19 @@ impl Readers {
         in_time(finish).await
     }
 
+    /// The same, of a server that no other one had replaced when this began.
+    pub(super) async fn read_confirmed<R>(&self, read: impl AsyncFnOnce(&Session) -> Result<R, Error>) -> Result<R, Error> {
+        let finish = async {
+            let mut begun = Begun(Some(self.session().await?));
+            let Some(session) = &begun.0 else { unreachable!("it was just put there") };
+            session.confirm().await?;
+            let result = read(session).await;
+            drop(begun.0.take());
+            result
+        };
+        in_time(finish).await
+    }
+
     /// Reads several things of one state of the database.
     pub(super) async fn snapshot<R>(&self, read: impl AsyncFnOnce(&Session) -> Result<R, Error>) -> Result<R, Error> {
         self.within(SNAPSHOT, read).await

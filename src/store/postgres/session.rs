@@ -15,6 +15,11 @@ use tokio_postgres::{
 
 use super::Error;
 
+/// Something to commit that is in no table. A commit that waits for a standby is not ended by its client's going, so a
+/// lock keeps them few: who waits for the lock gives up by itself.
+const CONFIRM: &str = "BEGIN; SELECT pg_advisory_xact_lock(hashtext('countersign confirm'), pg_backend_pid() % 16); \
+                       SELECT pg_logical_emit_message(true, 'countersign', '')";
+
 /// What statements are given.
 pub(super) type Values<'v> = &'v [&'v (dyn ToSql + Sync)];
 
@@ -86,6 +91,21 @@ impl Session {
         })?;
         // The database's way of saying that it is committed there, but perhaps nowhere else.
         if self.warned.load(Ordering::SeqCst) { Err(None) } else { Ok(()) }
+    }
+
+    /// Makes sure that no standby had taken this server's place when this began.
+    ///
+    /// A primary that was cut off goes on answering reads, and knows nothing of what its successor has committed. What it
+    /// cannot do is commit with the word of a standby: the one that was promoted gives none. So where commits wait for a
+    /// standby, something is committed; only a standby that is asked for its word may be promoted (`synchronous_mode`).
+    /// Where none is waited for, there is nothing to find out.
+    pub(super) async fn confirm(&self) -> Result<(), Error> {
+        let waits = self.row("SELECT current_setting('synchronous_standby_names') <> ''", &[]).await?;
+        if !waits.map(|row| row.try_get(0)).transpose()?.unwrap_or(true) {
+            return Ok(());
+        }
+        self.run(CONFIRM).await?;
+        self.commit().await.map_err(|_| Error::Unavailable("no standby says that this database is the one to ask".to_owned()))
     }
 
     /// The rows as they come.
