@@ -5,7 +5,7 @@ use std::{
     str::FromStr as _,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -15,7 +15,12 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 use tokio::sync::Notify;
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Socket, config::Host, config::TargetSessionAttrs, tls::TlsStream};
+use tokio_postgres::{
+    AsyncMessage, Client, Config, Connection, NoTls, Socket,
+    config::Host,
+    config::{LoadBalanceHosts, TargetSessionAttrs},
+    tls::TlsStream,
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{Error, session::Session};
@@ -31,10 +36,17 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// the feed's row for longer.
 const SESSION: &str = "SET statement_timeout = '5s'; SET lock_timeout = '2500ms'; SET idle_in_transaction_session_timeout = '1500ms'";
 
+/// What a session is asked. The name of a file of the log begins with the timeline; a standby names none.
+const ABOUT: &str = "SELECT pg_is_in_recovery(), current_setting('synchronous_commit'), \
+                     CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END";
+
 /// How to reach the database.
 pub(super) struct Connector {
     config: Config,
     tls: Option<MakeRustlsConnect>,
+    /// The newest timeline that any session has seen. A server that was promoted is on a newer one than whoever it
+    /// replaced, so what this process does on different sessions is never of both.
+    newest: Arc<AtomicU32>,
 }
 
 impl Connector {
@@ -80,8 +92,9 @@ impl Connector {
         }
         config.keepalives_idle(SILENCE).tcp_user_timeout(SILENCE).application_name("countersign");
         // Of several hosts, the one that takes changes: a standby may be behind, and would not know of a revoke.
-        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        Ok(Self { config, tls })
+        // One that was replaced says so of itself too, so it must not be the first that is asked every time.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite).load_balance_hosts(LoadBalanceHosts::Random);
+        Ok(Self { config, tls, newest: Arc::default() })
     }
 
     /// A new session; `heard` is told of each notification that it gets.
@@ -104,15 +117,20 @@ impl Connector {
                 client
             }
         };
-        settle(&client).await?;
-        Ok(Session::new(client, warned))
+        let timeline = settle(&client).await?;
+        self.newest.fetch_max(timeline, Ordering::SeqCst);
+        let session = Session::new(client, warned, timeline, Arc::clone(&self.newest));
+        if session.is_replaced() {
+            return Err(Error::Unavailable("another server has taken this one's place".to_owned()));
+        }
+        Ok(session)
     }
 }
 
-/// What must be so in every session, whichever server of a cluster it has reached.
-async fn settle(client: &Client) -> Result<(), Error> {
+/// What must be so in every session, whichever server of a cluster it has reached. Returns the server's timeline.
+async fn settle(client: &Client) -> Result<u32, Error> {
     client.batch_execute(SESSION).await?;
-    let row = client.query_one("SELECT pg_is_in_recovery(), current_setting('synchronous_commit')", &[]).await?;
+    let row = client.query_one(ABOUT, &[]).await?;
     if row.try_get(0)? {
         return Err(Error::Unavailable("the database is a standby: it may be behind, and would not know of a revoke".to_owned()));
     }
@@ -120,7 +138,7 @@ async fn settle(client: &Client) -> Result<(), Error> {
     if !matches!(row.try_get(1)?, "on" | "remote_apply") {
         client.batch_execute("SET synchronous_commit = on").await?;
     }
-    Ok(())
+    u32::from_str_radix(row.try_get(2)?, 16).map_err(|_| Error::Unavailable("the database does not say its timeline".to_owned()))
 }
 
 /// Moves a connection's bytes until it ends.

@@ -61,6 +61,9 @@ impl Readers {
             let mut begun = Begun(Some(self.session().await?));
             let Some(session) = &begun.0 else { unreachable!("it was just put there") };
             let result = read(session).await;
+            if session.is_replaced() {
+                return Err(replaced());
+            }
             drop(begun.0.take());
             result
         };
@@ -74,6 +77,9 @@ impl Readers {
             let Some(session) = &begun.0 else { unreachable!("it was just put there") };
             session.confirm().await?;
             let result = read(session).await;
+            if session.is_replaced() {
+                return Err(replaced());
+            }
             drop(begun.0.take());
             result
         };
@@ -97,12 +103,19 @@ impl Readers {
             session.run(begin).await?;
             let result = run(session).await?;
             session.run("COMMIT").await?;
+            if session.is_replaced() {
+                return Err(replaced());
+            }
             // Over: the session is for the next one.
             drop(begun.0.take());
             Ok(result)
         };
         in_time(transaction).await
     }
+}
+
+fn replaced() -> Error {
+    Error::Unavailable("another server has taken the place of the one that was asked".to_owned())
 }
 
 async fn in_time<R>(work: impl Future<Output = Result<R, Error>>) -> Result<R, Error> {

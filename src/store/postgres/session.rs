@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -28,17 +28,24 @@ pub(super) struct Session {
     client: Client,
     prepared: Mutex<HashMap<String, Statement>>,
     warned: Arc<AtomicBool>,
+    timeline: u32,
+    newest: Arc<AtomicU32>,
 }
 
 impl Session {
-    /// `warned` is set when the database warns of something.
-    pub(super) fn new(client: Client, warned: Arc<AtomicBool>) -> Self {
-        Self { client, prepared: Mutex::default(), warned }
+    /// `warned` is set when the database warns of something, `newest` when a session comes to a newer timeline.
+    pub(super) fn new(client: Client, warned: Arc<AtomicBool>, timeline: u32, newest: Arc<AtomicU32>) -> Self {
+        Self { client, prepared: Mutex::default(), warned, timeline, newest }
     }
 
-    /// Whether it has ended.
+    /// Whether it has ended, or should.
     pub(super) fn is_over(&self) -> bool {
-        self.client.is_closed()
+        self.client.is_closed() || self.is_replaced()
+    }
+
+    /// Whether another server is known to have taken the place of this one.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.timeline < self.newest.load(Ordering::SeqCst)
     }
 
     /// Statements without values and rows.
