@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fails the primary over under load, on one machine, and says what that cost and whether a promise was broken.
 
-usage: failover.py [--failovers N] [--load CLIENTS] [--fault kill|cut|orphan|switchover|all] [--program FILE] [--keep]
+usage: failover.py [--failovers N] [--load CLIENTS] [--fault kill|cut|orphan|switchover|standby|all] [--program FILE] [--keep]
 
 It starts this directory's recipe: three machines with etcd, Patroni, PostgreSQL and Countersign, and a balancer, each in
 a network namespace of its own. Clients create and revoke through the balancer without a pause, and verify through it and
@@ -32,15 +32,18 @@ ROOT = HERE.parents[1]
 MACHINES = {"m1": "10.77.0.11", "m2": "10.77.0.12", "m3": "10.77.0.13"}
 BALANCER = "10.77.0.10"
 GRID = "/grid/2025-10-13"
-# What each fault does to the machine of the primary.
+# What each fault does to the machine of the primary, or of its standby.
 FAULTS = {
     "kill": "PostgreSQL and Patroni killed (-9)",
     "cut": "its network link cut",
     "orphan": "Patroni killed, then the link cut",
     "switchover": "patronictl switchover",
+    "standby": "the standby that is asked for its word killed (-9)",
 }
 # How long the load runs before a fault and after the repair, and at least from the fault to the repair.
 BEFORE, AFTER, DURING = 4, 4, 25
+# How long an old primary that nothing demoted is reached by all again before its Patroni comes back.
+TWO = 8
 PATIENCE = 90
 CLONE_NEWNET = 0x40000000
 # Nothing of whoever starts this: a home of root's, for one, is none of PostgreSQL's.
@@ -234,7 +237,7 @@ class Cluster:
             shutil.chown(file, "postgres", "postgres")
             file.chmod(0o600)
             self.start_patroni(machine)
-        primary = until("a primary and two standbys", lambda: self.whole() and self.primary())
+        primary = until("a primary and two standbys", lambda: self.whole() and self.who_is("leader"))
         self.sql(primary, f"CREATE ROLE countersign LOGIN PASSWORD '{self.password('PASSWORD-OF-COUNTERSIGN')}'")
         self.sql(primary, "CREATE DATABASE countersign OWNER countersign ENCODING UTF8 TEMPLATE template0")
         made = json.loads(self.countersign("m1", "platform", "create", "--name", "failover", "--output", "json"))
@@ -294,7 +297,7 @@ class Cluster:
 
     def members(self):
         """What Patroni's own page says of the cluster, asked of anybody who knows."""
-        for machine, address in MACHINES.items():
+        for address in MACHINES.values():
             words = ["curl", "-sf", "-m", "2", f"http://{address}:8008/cluster"]
             try:
                 found = json.loads(self.run("lb", words, check=False) or "{}")
@@ -304,8 +307,8 @@ class Cluster:
                 return {member["name"]: member for member in found["members"]}
         return {}
 
-    def primary(self):
-        return next((name for name, member in self.members().items() if member["role"] == "leader"), None)
+    def who_is(self, role):
+        return next((name for name, member in self.members().items() if member["role"] == role), None)
 
     def whole(self):
         """Whether there is a primary with two standbys that follow it, one of which is asked for its word."""
@@ -461,8 +464,8 @@ class Load:
 
     def gap(self, what, since):
         """The longest time without a success, of those that ended after `since`."""
-        times = sorted(list(self.succeeded[what]))
-        return max((b - a for a, b in zip(times, times[1:]) if b > since), default=0.0)
+        times = sorted(self.succeeded[what])
+        return max((b - a for a, b in itertools.pairwise(times) if b > since), default=0.0)
 
     def between(self, what, since, before):
         return sum(1 for at in list(self.succeeded[what]) if since <= at < before)
@@ -475,37 +478,40 @@ class Load:
 # --- a failover -------------------------------------------------------------------------------------------------------
 
 
-def inject(cluster, fault, primary):
-    if fault == "kill":
-        cluster.kill(primary, "patroni", "postgres")
+def inject(cluster, fault, machine):
+    if fault in ("kill", "standby"):
+        cluster.kill(machine, "patroni", "postgres")
     elif fault == "cut":
-        cluster.network.link(primary, "down")
+        cluster.network.link(machine, "down")
     elif fault == "orphan":
-        cluster.kill(primary, "patroni")
-        cluster.network.link(primary, "down")
+        cluster.kill(machine, "patroni")
+        cluster.network.link(machine, "down")
     else:
-        file = cluster.at / primary / "pg/patroni.yml"
-        candidate = next(name for name, member in cluster.members().items() if member["role"] == "sync_standby")
-        words = ["patronictl", "-c", file, "switchover", "--force", "--master", primary, "--candidate", candidate]
-        cluster.run(primary, words, user="postgres", check=False)
+        file, candidate = cluster.at / machine / "pg/patroni.yml", cluster.who_is("sync_standby")
+        words = ["patronictl", "-c", file, "switchover", "--force", "--master", machine, "--candidate", candidate]
+        cluster.run(machine, words, user="postgres", check=False)
 
 
 def fail_over(cluster, load, fault):
     """One round: a row of the table."""
     until("a primary and two standbys", cluster.whole)
-    old = cluster.primary()
+    role = "sync_standby" if fault == "standby" else "leader"
+    old = until(f"a {role}", lambda: cluster.who_is(role))
     logged = len(cluster.log(old, "patroni"))
     time.sleep(BEFORE)
     begun, asked = time.monotonic(), {where: len(load.asked[where]) for where, _ in load.places()}
     offending, wrong = len(load.offending), len(load.failed["refused"])
     inject(cluster, fault, old)
-    new = until("a new primary", lambda: (found := cluster.primary()) != old and found, pause=0.1)
+    new = until(f"a new {role}", lambda: (found := cluster.who_is(role)) != old and found, pause=0.1)
     promoted = time.monotonic() - begun
     until("a create after the fault", lambda: load.between("create", begun + promoted, time.monotonic()))
     time.sleep(max(0.0, DURING - (time.monotonic() - begun)) if fault != "switchover" else 2)
     repaired = time.monotonic()
     cluster.network.link(old, "up")
-    until("the old primary as a standby", lambda: cluster.start_patroni(old) or cluster.whole())
+    if fault == "orphan":
+        # Everybody reaches two servers now that both say that they take changes.
+        time.sleep(TWO)
+    until("the machine as a standby", lambda: cluster.start_patroni(old) or cluster.whole())
     back = time.monotonic() - repaired
     time.sleep(AFTER)
     done = time.monotonic()
@@ -514,7 +520,7 @@ def fail_over(cluster, load, fault):
     alone = load.last(f"verify {old}", begun, repaired) if fault in ("cut", "orphan") else None
     row = {
         "fault": fault,
-        "primary": f"{old} > {new}",
+        "places": f"{old} > {new}",
         "promoted": promoted,
         "create": load.gap("create", begun),
         "revoke": load.gap("revoke", begun),
@@ -534,7 +540,7 @@ def fail_over(cluster, load, fault):
 
 
 def print_round(row, old):
-    print(f"{row['fault']}: {row['primary']} after {row['promoted']:.1f} s; no create for {row['create']:.1f} s, no revoke "
+    print(f"{row['fault']}: {row['places']} after {row['promoted']:.1f} s; no create for {row['create']:.1f} s, no revoke "
           f"for {row['revoke']:.1f} s, no verification through the balancer for {row['verify']:.2f} s")
     if row["alone"] is not None:
         print(f"  at {old}, cut off, live tokens were accepted for another {row['alone']:.1f} s")
@@ -578,7 +584,7 @@ def seconds(value, digits=1):
 
 
 def report(rows, load, lost, back):
-    print("\n| fault | new primary after | no creates for | no revokes for | no verify for | at the cut off node, accepted for "
+    print("\n| fault | another in its place after | no creates for | no revokes for | no verify for | at the cut off node, accepted for "
           "another | creates, revokes answered | revoked tokens asked for | accepted | back as a standby after |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for row in rows:
