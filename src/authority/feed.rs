@@ -145,7 +145,7 @@ impl Authority {
             self.refuse_unreadable();
             *self.followed_place() = changes.through;
             self.journal.iter().for_each(|journal| journal.note(&changes, began));
-            if !changes.more {
+            if !changes.more && !changes.unconfirmed {
                 lease.renew(began);
             }
             if changes.through != mark {

@@ -162,9 +162,22 @@ impl Authority {
         Resident::Proven(Proven { client_id, scope, permissions: entry.permissions })
     }
 
-    /// Reads a token; where memory would do instead, only for as long as a database in good health takes by far.
+    /// Reads a token. A lease that holds behind the read says that the database which was read is the one in use; without one
+    /// it has to say so itself.
+    async fn find(&self, id: TokenId) -> Result<Option<(Record, PlatformRecord)>, store::Error> {
+        let holds = || self.lease.as_ref().is_some_and(|lease| lease.holds(self.clock.boot()));
+        if holds() {
+            let found = self.store.find_token(id, self.mark()).await;
+            if holds() {
+                return found;
+            }
+        }
+        self.store.find_token_confirmed(id, self.mark()).await
+    }
+
+    /// The same; where memory would do instead, only for as long as a database in good health takes by far.
     async fn find_in_time(&self, id: TokenId) -> Result<Option<(Record, PlatformRecord)>, store::Error> {
-        let found = self.store.find_token(id, self.mark());
+        let found = self.find(id);
         if self.lease.as_ref().is_none_or(|lease| lease.stale().is_zero()) {
             return found.await;
         }

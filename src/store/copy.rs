@@ -31,7 +31,7 @@ const LOOKED_AT: usize = 20_000;
 /// What is copied.
 pub(crate) enum Source {
     Sqlite(sqlite::copy::Source),
-    Postgres(postgres::copy::Source),
+    Postgres(Box<postgres::copy::Source>),
 }
 
 macro_rules! on {
@@ -51,7 +51,7 @@ impl Source {
     pub(crate) async fn database(database: &Database) -> Result<Self, Error> {
         match database.clone() {
             Database::Sqlite(data) => blocking(move || sqlite::copy::Source::of_directory(&data)).await.map(Self::Sqlite),
-            Database::Postgres(url) => postgres::copy::Source::open(&url).await.map(Self::Postgres),
+            Database::Postgres(url) => postgres::copy::Source::open(&url).await.map(Box::new).map(Self::Postgres),
         }
     }
 

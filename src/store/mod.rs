@@ -189,6 +189,8 @@ pub(crate) struct Changes {
     pub(crate) through: Mark,
     /// Whether there is more behind it.
     pub(crate) more: bool,
+    /// Whether it was not made sure that the database is the one in use: then no lease is renewed by this.
+    pub(crate) unconfirmed: bool,
     /// Tokens that were created or ended.
     pub(crate) tokens: Vec<Record>,
     /// Platforms that were created, disabled or enabled, with the place of the change.
@@ -200,7 +202,7 @@ pub(crate) struct Changes {
 impl Changes {
     /// None behind that place.
     fn none_after(mark: Mark) -> Self {
-        Self { through: mark, more: false, tokens: Vec::new(), platforms: Vec::new(), operations: None }
+        Self { through: mark, more: false, unconfirmed: false, tokens: Vec::new(), platforms: Vec::new(), operations: None }
     }
 }
 
@@ -298,6 +300,14 @@ impl Store {
     /// [`Error::Rewound`] if it is another history; else as any operation.
     pub(crate) async fn find_token(&self, id: TokenId, known: Mark) -> Result<Option<(Record, PlatformRecord)>, Error> {
         on!(self, s => s.find_token(id, known).await)
+    }
+
+    /// The same from a database that is surely the one in use: for whom no lease says so.
+    pub(crate) async fn find_token_confirmed(&self, id: TokenId, known: Mark) -> Result<Option<(Record, PlatformRecord)>, Error> {
+        match self {
+            Self::Sqlite(s) => s.find_token(id, known).await,
+            Self::Postgres(s) => s.find_token_confirmed(id, known).await,
+        }
     }
 
     /// One record, if it is in the scope.

@@ -5,7 +5,7 @@ use std::{
     str::FromStr as _,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -15,7 +15,13 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 use tokio::sync::Notify;
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Socket, config::Host, config::TargetSessionAttrs, tls::TlsStream};
+use tokio_postgres::{
+    AsyncMessage, Client, Config, Connection, NoTls, Socket,
+    config::Host,
+    config::{LoadBalanceHosts, TargetSessionAttrs},
+    error::SqlState,
+    tls::TlsStream,
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{Error, session::Session};
@@ -37,6 +43,9 @@ pub(super) struct Connector {
     tls: Option<MakeRustlsConnect>,
     /// Once it is known.
     installation: OnceLock<[u8; 16]>,
+    /// The newest timeline that any session has seen. A server that was promoted is on a newer one than whoever it
+    /// replaced, so what this process does on different sessions is never of both.
+    newest: Arc<AtomicU32>,
 }
 
 impl Connector {
@@ -82,8 +91,9 @@ impl Connector {
         }
         config.keepalives_idle(SILENCE).tcp_user_timeout(SILENCE).application_name("countersign");
         // Of several hosts, the one that takes changes: a standby may be behind, and would not know of a revoke.
-        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        Ok(Self { config, tls, installation: OnceLock::new() })
+        // One that was replaced says so of itself too, so it must not be the first that is asked every time.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite).load_balance_hosts(LoadBalanceHosts::Random);
+        Ok(Self { config, tls, installation: OnceLock::new(), newest: Arc::default() })
     }
 
     /// From now on a session of another installation's database is refused: another host of the URL may have one.
@@ -112,7 +122,23 @@ impl Connector {
             }
         };
         settle(&client, self.installation.get()).await?;
-        Ok(Session::new(client, warned))
+        let timeline = timeline(&client).await?;
+        self.newest.fetch_max(timeline, Ordering::SeqCst);
+        let session = Session::new(client, warned, timeline, Arc::clone(&self.newest));
+        if session.is_replaced() {
+            return Err(Error::Unreachable("another server has taken this one's place".to_owned()));
+        }
+        Ok(session)
+    }
+}
+
+/// The server's timeline, with which the name of a file of its log begins; 0 of a database that has none.
+async fn timeline(client: &Client) -> Result<u32, Error> {
+    let sql = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)";
+    match client.query_one(sql, &[]).await {
+        Ok(row) => Ok(u32::from_str_radix(row.try_get(0)?, 16).unwrap_or(0)),
+        Err(e) if e.code().is_some_and(|code| *code == SqlState::UNDEFINED_FUNCTION) => Ok(0),
+        Err(e) => Err(e.into()),
     }
 }
 

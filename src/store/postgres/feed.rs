@@ -54,6 +54,8 @@ pub(super) struct Feed {
     presence: Mutex<Option<Presence>>,
     /// Whether the rows of nodes could not be seen to, and somebody was told.
     untended: AtomicBool,
+    /// When the last read began that was confirmed.
+    confirmed: Mutex<Option<Duration>>,
 }
 
 /// Another process that has not said that it has followed.
@@ -93,6 +95,7 @@ impl Feed {
             heard: Arc::default(),
             presence: Mutex::default(),
             untended: AtomicBool::default(),
+            confirmed: Mutex::default(),
         }
     }
 
@@ -218,6 +221,7 @@ impl Feed {
             }
             places = behind;
         }
+        changes.unconfirmed = !self.confirm(s, now).await?;
         let (mut tokens, mut platforms) = (Vec::new(), Vec::new());
         for row in places {
             changes.through = sql::mark(row, 1)?;
@@ -245,6 +249,19 @@ impl Feed {
             changes.platforms = found.into_iter().filter_map(|record| Some((*latest.get(&record.platform.id.0)?, record))).collect();
         }
         Ok(changes)
+    }
+
+    /// Whether the lease may be renewed by the read that began at `now`. That takes a commit (see [`Session::confirm`]), so
+    /// of the reads that notifications hurry, a few a lease are confirmed and the others only bring what is new.
+    async fn confirm(&self, s: &Session, now: Duration) -> Result<bool, Error> {
+        let lease = self.presence().as_ref().map_or(Duration::ZERO, |presence| presence.believes.0);
+        let last = *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| now.saturating_sub(last) < lease / 5) {
+            return Ok(false);
+        }
+        s.confirm().await?;
+        *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        Ok(true)
     }
 
     /// Says now and then that this process is there, and sees to the rows of those that are not.

@@ -141,6 +141,10 @@ impl Postgres {
         self.readers.read(async |s| sql::find_token(s, id, &known, &self.unreadable).await).await
     }
 
+    pub(super) async fn find_token_confirmed(&self, id: TokenId, known: Mark) -> Result<Option<(Record, PlatformRecord)>, Error> {
+        self.readers.read_confirmed(async |s| sql::find_token(s, id, &known, &self.unreadable).await).await
+    }
+
     pub(super) async fn find_token_in(&self, scope: Scope, id: TokenId) -> Result<Option<Record>, Error> {
         self.readers.read(async |s| sql::find_token_in(s, scope, id, &self.unreadable).await).await
     }

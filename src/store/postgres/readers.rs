@@ -61,6 +61,25 @@ impl Readers {
             let mut begun = Begun(Some(self.session().await?));
             let Some(session) = &begun.0 else { unreachable!("it was just put there") };
             let result = read(session).await;
+            if session.is_replaced() {
+                return Err(replaced());
+            }
+            drop(begun.0.take());
+            result
+        };
+        in_time(finish).await
+    }
+
+    /// The same, of a server that no other one had replaced when this began.
+    pub(super) async fn read_confirmed<R>(&self, read: impl AsyncFnOnce(&Session) -> Result<R, Error>) -> Result<R, Error> {
+        let finish = async {
+            let mut begun = Begun(Some(self.session().await?));
+            let Some(session) = &begun.0 else { unreachable!("it was just put there") };
+            session.confirm().await?;
+            let result = read(session).await;
+            if session.is_replaced() {
+                return Err(replaced());
+            }
             drop(begun.0.take());
             result
         };
@@ -108,12 +127,19 @@ impl Readers {
                     },
                 ));
             }
+            if session.is_replaced() {
+                return Err(replaced());
+            }
             // Over: the session is for the next one.
             drop(begun.0.take());
             committing.take().ok_or_else(|| Error::Unavailable("a transaction had no result".to_owned()))
         };
         in_time(transaction).await
     }
+}
+
+fn replaced() -> Error {
+    Error::Unavailable("another server has taken the place of the one that was asked".to_owned())
 }
 
 async fn in_time<R>(work: impl Future<Output = Result<R, Error>>) -> Result<R, Error> {

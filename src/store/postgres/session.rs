@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -19,6 +19,11 @@ use tokio_postgres::{
 
 use super::Error;
 
+/// Something to commit that is in no table. A commit that waits for a standby is not ended by its client's going, so a
+/// lock keeps them few: who waits for the lock gives up by itself.
+const CONFIRM: &str = "BEGIN; SELECT pg_advisory_xact_lock(hashtext('countersign confirm'), pg_backend_pid() % 16); \
+                       SELECT pg_logical_emit_message(true, 'countersign', '')";
+
 /// What statements are given.
 pub(super) type Values<'v> = &'v [&'v (dyn ToSql + Sync)];
 
@@ -27,17 +32,24 @@ pub(super) struct Session {
     client: Client,
     prepared: Mutex<HashMap<String, Statement>>,
     warned: Arc<AtomicBool>,
+    timeline: u32,
+    newest: Arc<AtomicU32>,
 }
 
 impl Session {
-    /// `warned` is set when the database warns of something.
-    pub(super) fn new(client: Client, warned: Arc<AtomicBool>) -> Self {
-        Self { client, prepared: Mutex::default(), warned }
+    /// `warned` is set when the database warns of something, `newest` when a session comes to a newer timeline.
+    pub(super) fn new(client: Client, warned: Arc<AtomicBool>, timeline: u32, newest: Arc<AtomicU32>) -> Self {
+        Self { client, prepared: Mutex::default(), warned, timeline, newest }
     }
 
-    /// Whether it has ended.
+    /// Whether it has ended, or should.
     pub(super) fn is_over(&self) -> bool {
-        self.client.is_closed()
+        self.client.is_closed() || self.is_replaced()
+    }
+
+    /// Whether another server is known to have taken the place of this one.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.timeline < self.newest.load(Ordering::SeqCst)
     }
 
     /// Statements without values and rows.
@@ -104,6 +116,21 @@ impl Session {
         let mut sink = std::pin::pin!(self.client.copy_in(sql).await?);
         sink.send(std::io::Cursor::new(bytes)).await?;
         sink.finish().await
+    }
+
+    /// Makes sure that no standby had taken this server's place when this began.
+    ///
+    /// A primary that was cut off goes on answering reads, and knows nothing of what its successor has committed. What it
+    /// cannot do is commit with the word of a standby: the one that was promoted gives none. So where commits wait for a
+    /// standby, something is committed; only a standby that is asked for its word may be promoted (`synchronous_mode`).
+    /// Where none is waited for, there is nothing to find out.
+    pub(super) async fn confirm(&self) -> Result<(), Error> {
+        let waits = self.row("SELECT current_setting('synchronous_standby_names') <> ''", &[]).await?;
+        if !waits.map(|row| row.try_get(0)).transpose()?.unwrap_or(true) {
+            return Ok(());
+        }
+        self.run(CONFIRM).await?;
+        self.commit().await.map_err(|_| Error::Unavailable("no standby says that this database is the one to ask".to_owned()))
     }
 
     /// The rows as they come.

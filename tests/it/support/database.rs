@@ -34,7 +34,9 @@ pub(crate) fn url_of(directory: &Path) -> Option<String> {
     static MADE: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let url = postgres()?;
     let schema = schema_of(directory);
-    if MADE.lock().unwrap().insert(schema.clone()) {
+    // Held until it is there: others who ask at the same time use it at once.
+    let mut made = MADE.lock().unwrap();
+    if made.insert(schema.clone()) {
         with(&url, async |client| {
             client.batch_execute(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}")).await.unwrap();
         });
