@@ -13,7 +13,7 @@
 use std::{fmt, net::IpAddr, time::Duration};
 
 use super::{
-    Authority,
+    Authority, defect,
     denials::Reason,
     index::{Entry, Found, Missing},
 };
@@ -153,6 +153,7 @@ impl Authority {
             tracing::error!(cause = %e, "cannot read a token to verify");
             Denied::Unknown
         })?;
+        defect::pause_behind_read().await;
         let (record, platform) = found.ok_or(Denied::Refused(Reason::UnknownClient))?;
         let digest = self.keyring.digest(record.seal.key, client_id, presented.body());
         let proven = record.digest.matches(&digest);
