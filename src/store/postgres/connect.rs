@@ -94,12 +94,12 @@ impl Connector {
         let warned = Arc::<AtomicBool>::default();
         let client = match &self.tls {
             Some(tls) => {
-                let (client, connection) = self.config.connect(tls.clone()).await?;
+                let (client, connection) = self.config.connect(tls.clone()).await.map_err(refused)?;
                 drive(connection, heard, Arc::clone(&warned));
                 client
             }
             None => {
-                let (client, connection) = self.config.connect(NoTls).await?;
+                let (client, connection) = self.config.connect(NoTls).await.map_err(refused)?;
                 drive(connection, heard, Arc::clone(&warned));
                 client
             }
@@ -109,12 +109,22 @@ impl Connector {
     }
 }
 
+fn behind() -> Error {
+    Error::Unavailable("the database takes no changes: a standby may be behind, and would not know of a revoke".to_owned())
+}
+
+/// Why there is no session, where the library knows it but does not say why that matters.
+fn refused(error: tokio_postgres::Error) -> Error {
+    let error = Error::from(error);
+    if error.to_string().contains("does not allow writes") { behind() } else { error }
+}
+
 /// What must be so in every session, whichever server of a cluster it has reached.
 async fn settle(client: &Client) -> Result<(), Error> {
     client.batch_execute(SESSION).await?;
     let row = client.query_one("SELECT pg_is_in_recovery(), current_setting('synchronous_commit')", &[]).await?;
     if row.try_get(0)? {
-        return Err(Error::Unavailable("the database is a standby: it may be behind, and would not know of a revoke".to_owned()));
+        return Err(behind());
     }
     // Never weaker than our word, and not weaker than the database's own setting either.
     if !matches!(row.try_get(1)?, "on" | "remote_apply") {
