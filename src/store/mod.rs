@@ -27,6 +27,8 @@ pub(crate) enum Error {
     Unavailable(String),
     /// The database gave the transaction up for the sake of another. Nothing was committed.
     Contended(String),
+    /// Somebody else kept a lock for too long. Nothing was committed.
+    Locked(String),
     /// The disk is full. Nothing was committed.
     Full,
     /// A stored value cannot be what we wrote.
@@ -38,7 +40,7 @@ pub(crate) enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unavailable(cause) | Self::Contended(cause) => write!(f, "the database is unavailable: {cause}"),
+            Self::Unavailable(cause) | Self::Contended(cause) | Self::Locked(cause) => write!(f, "the database is unavailable: {cause}"),
             Self::Full => f.write_str("the database's disk is full"),
             Self::Corrupt(what) => write!(f, "the database holds something that was not written by countersign: {what}"),
             Self::Unfit(why) => f.write_str(why),
@@ -54,6 +56,7 @@ impl Error {
         match self {
             Self::Unavailable(cause) => Self::Unavailable(cause.clone()),
             Self::Contended(cause) => Self::Contended(cause.clone()),
+            Self::Locked(cause) => Self::Locked(cause.clone()),
             Self::Full => Self::Full,
             Self::Corrupt(what) => Self::Corrupt(what.clone()),
             Self::Unfit(why) => Self::Unfit(why.clone()),
