@@ -11,6 +11,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a program of tests, which measures real time")]
 
+#[expect(dead_code, reason = "tests/it has it too")]
 mod cluster;
 mod node;
 mod proxy;
