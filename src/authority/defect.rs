@@ -1,5 +1,6 @@
-//! Defects on purpose, so that the proof can be seen to fail. Only in builds with the feature `defects`, which no release
-//! has: elsewhere none is ever there, and the compiler knows it.
+//! Defects on purpose, so that the proof can be seen to fail; and a pause where it would be hit by chance only, which
+//! correct code must stand. Only in builds with the feature `defects`, which no release has: elsewhere there is neither,
+//! and the compiler knows it.
 
 /// What can be wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,10 +17,7 @@ impl Defect {
     /// Whether this process has it.
     #[cfg(feature = "defects")]
     pub(crate) fn is_seeded(self) -> bool {
-        static SEEDED: std::sync::LazyLock<Option<String>> = std::sync::LazyLock::new(|| {
-            #[expect(clippy::disallowed_methods, reason = "not a setting: no release reads it")]
-            std::env::var("DEFECT").ok()
-        });
+        static SEEDED: std::sync::LazyLock<Option<String>> = std::sync::LazyLock::new(|| told("DEFECT"));
         let name = match self {
             Self::Clock => "clock",
             Self::Feed => "feed",
@@ -33,4 +31,23 @@ impl Defect {
     pub(crate) const fn is_seeded(self) -> bool {
         false
     }
+}
+
+/// Between the read of a token's row and its insert into the index: time for an end to overtake it.
+#[cfg(feature = "defects")]
+pub(crate) async fn pause_behind_read() {
+    static MILLIS: std::sync::LazyLock<Option<u64>> = std::sync::LazyLock::new(|| told("PAUSE")?.parse().ok());
+    if let Some(millis) = *MILLIS {
+        tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
+    }
+}
+
+#[cfg(not(feature = "defects"))]
+#[inline(always)]
+pub(crate) async fn pause_behind_read() {}
+
+#[cfg(feature = "defects")]
+fn told(name: &str) -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "not a setting: no release reads it")]
+    std::env::var(name).ok()
 }

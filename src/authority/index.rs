@@ -12,53 +12,37 @@
 //!
 //! Linear probing over 32-byte slots, two to a cache line, at most four in five taken: 40 to 64 bytes a token.
 
+mod sync;
+mod table;
+
 use std::{
-    cell::RefCell,
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
 };
 
-use arc_swap::ArcSwap;
 use constant_time_eq::constant_time_eq_n;
 
-use super::defect::Defect;
+use self::table::{ENDED, Slot, Tables, USE};
+use super::defect;
 use crate::{
-    domain::{Environment, Permissions, PlatformId, TokenId},
+    domain::{Environment, Permissions, PlatformId, Scope, TokenId},
     store::{PlatformRecord, Record},
 };
 
 /// All tokens that can verify.
 pub(crate) struct Index {
-    table: ArcSwap<Table>,
-    /// The version of the table: no two tables of any index have the same.
-    version: AtomicU64,
+    tables: Tables,
     /// Only grows, so that readers need no guard.
     platforms: boxcar::Vec<ResidentPlatform>,
-    changing: Mutex<Changing>,
-    /// Tables that were outgrown, until the last reader of each is gone: uses may still be counted there.
-    outgrown: Mutex<Vec<Arc<Table>>>,
-    live: AtomicUsize,
+    /// Where each platform is in that list.
+    places: Mutex<HashMap<PlatformId, usize>>,
 }
 
-static NEXT_VERSION: AtomicU64 = AtomicU64::new(1);
-
-thread_local! {
-    /// The table that this thread looked into last, and its version: having it at hand costs less than taking and giving
-    /// back a share of it for each look. One that was outgrown stays in memory until every thread that held it looks again.
-    static AT_HAND: RefCell<(u64, Arc<Table>)> = RefCell::new((0, Arc::new(Table { slots: Vec::new() })));
-}
-
-/// What only a writer needs, and holds while it writes.
-#[derive(Default)]
-struct Changing {
-    /// Slots that are not empty.
-    taken: usize,
-    /// Where each platform is in the list.
-    places: HashMap<PlatformId, usize>,
-}
+/// For how many tokens there is room at least.
+const LEAST: usize = 1024;
 
 /// What the index knows of a token.
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +78,7 @@ pub(crate) struct Found<'i> {
 impl Found<'_> {
     /// Counts a use; says whether it is the first one since the uses were last taken.
     pub(crate) fn count_use(&self) -> bool {
-        self.slot.state.fetch_add(USE, Ordering::Relaxed) < USE
+        self.slot.count_use()
     }
 }
 
@@ -114,23 +98,8 @@ struct ResidentPlatform {
     state: AtomicU64,
 }
 
-struct Table {
-    slots: Vec<Slot>,
-}
-
-/// A slot whose `low` is 0 is empty: the low half of a UUID never is, because of its variant bits.
-#[derive(Default)]
-struct Slot {
-    low: AtomicU64,
-    digest: [AtomicU64; 2],
-    state: AtomicU64,
-}
-
-const ENDED: u64 = 1;
-
-fn next_version() -> u64 {
-    NEXT_VERSION.fetch_add(1, Ordering::Relaxed)
-}
+// The uses stand above everything else.
+const _: () = assert!(USE >> 13 == PLATFORMS as u64);
 
 /// State word: ended (1 bit), production (1), permissions (3), key (8), platform (24), uses (27).
 fn pack(permissions: Permissions, environment: Environment, key: u8, platform: usize) -> u64 {
@@ -140,8 +109,6 @@ fn pack(permissions: Permissions, environment: Environment, key: u8, platform: u
 
 /// Platforms at the most; tokens of further ones are read from the database each time.
 const PLATFORMS: usize = 1 << 24;
-/// The lowest bit of the uses. They are on top, so that even an overflow would touch nothing else.
-const USE: u64 = 1 << 37;
 
 fn unpack(state: u64, digest: [u64; 2]) -> Entry {
     Entry {
@@ -158,85 +125,26 @@ fn low(id: TokenId) -> u64 {
     id.0.as_u128() as u64
 }
 
-impl Table {
-    fn with_room_for(tokens: usize) -> Self {
-        let slots = (tokens.max(1024) / 4 * 5 + 8).next_multiple_of(8);
-        Self { slots: std::iter::repeat_with(Slot::default).take(slots).collect() }
-    }
-
-    /// The slots from an id's own onwards, up to the first empty one.
-    fn probe(&self, low: u64) -> impl Iterator<Item = &Slot> {
-        // The two variant bits on top are the same in every id; the rest is random, so it is its own hash.
-        let start = ((u128::from(low << 2) * self.slots.len() as u128) >> 64) as usize;
-        let (before, from) = self.slots.split_at(start);
-        from.iter().chain(before)
-    }
-
-    fn find(&self, low: u64, digest: [u64; 2]) -> Result<&Slot, &Slot> {
-        for slot in self.probe(low) {
-            match slot.low.load(Ordering::Acquire) {
-                0 => return Err(slot),
-                found if found == low && slot.digest() == digest => return Ok(slot),
-                _ => {}
-            }
-        }
-        unreachable!("a fifth of the slots is empty")
-    }
-}
-
-impl Slot {
-    fn digest(&self) -> [u64; 2] {
-        [self.digest[0].load(Ordering::Relaxed), self.digest[1].load(Ordering::Relaxed)]
-    }
-
-    /// Takes the uses counted since this was last called.
-    fn take_uses(&self) -> u32 {
-        (self.state.fetch_and(USE - 1, Ordering::Relaxed) / USE) as u32
-    }
-
-    /// Fills an empty slot; readers see it whole or not at all, because `low` comes last.
-    fn fill(&self, low: u64, digest: [u64; 2], state: u64) {
-        self.digest[0].store(digest[0], Ordering::Relaxed);
-        self.digest[1].store(digest[1], Ordering::Relaxed);
-        self.state.store(state, Ordering::Relaxed);
-        self.low.store(low, Ordering::Release);
-    }
-}
-
 impl Index {
     pub(crate) fn new() -> Self {
-        Self {
-            table: ArcSwap::from_pointee(Table::with_room_for(0)),
-            version: AtomicU64::new(next_version()),
-            platforms: boxcar::Vec::new(),
-            changing: Mutex::default(),
-            outgrown: Mutex::default(),
-            live: AtomicUsize::new(0),
-        }
+        Self { tables: Tables::with_room_for(LEAST), platforms: boxcar::Vec::new(), places: Mutex::default() }
     }
 
     /// Makes room for so many tokens, so that it does not have to grow.
     pub(crate) fn reserve(&self, tokens: usize) {
-        let changing = self.change();
-        if changing.taken == 0 {
-            // A twentieth more than there are now.
-            self.replace(Table::with_room_for(tokens.saturating_add(tokens / 20)));
-        }
+        // A twentieth more than there are now.
+        self.tables.reserve(tokens.saturating_add(tokens / 20));
     }
 
     /// Empties it: nothing that was known holds any more.
     pub(crate) fn forget(&self) {
-        let mut changing = self.change();
-        let mut outgrown = self.outgrown();
-        outgrown.push(self.replace(Table::with_room_for(0)));
-        changing.taken = 0;
-        self.live.store(0, Ordering::Relaxed);
+        self.tables.clear();
         self.platforms.iter().for_each(|(_, platform)| platform.state.store(0, Ordering::SeqCst));
     }
 
     /// How many live tokens it holds.
     pub(crate) fn len(&self) -> usize {
-        self.live.load(Ordering::Relaxed)
+        self.tables.live()
     }
 
     /// Looks up an id and does `then` with the first entry that `is_it` takes, of those that could be meant (one, but for
@@ -247,23 +155,17 @@ impl Index {
         mut is_it: impl FnMut(&Entry) -> bool,
         then: impl FnOnce(Found<'_>) -> R,
     ) -> Result<R, Missing> {
-        let low = low(id);
-        self.with_table(|table| {
+        self.tables.look(|table| {
             let mut missing = Missing::Absent;
-            for slot in table.probe(low) {
-                match slot.low.load(Ordering::Acquire) {
-                    0 => break,
-                    found if found == low => {
-                        let entry = unpack(slot.state.load(Ordering::SeqCst), slot.digest());
-                        if is_it(&entry) {
-                            return Ok(then(Found { entry, slot }));
-                        }
-                        missing = Missing::Refused;
-                    }
-                    _ => {}
+            let found = table.of(low(id), |slot| {
+                let entry = unpack(slot.state(), slot.digest());
+                if is_it(&entry) {
+                    return Some(Found { entry, slot });
                 }
-            }
-            Err(missing)
+                missing = Missing::Refused;
+                None
+            });
+            found.map(then).ok_or(missing)
         })
     }
 
@@ -276,14 +178,20 @@ impl Index {
     /// Adds a token that was read from the database, with the place of its key on the ring; or does nothing if it is here,
     /// live or ended.
     pub(crate) fn insert(&self, record: &Record, key: u8) {
-        let mut changing = self.change();
-        self.put(&mut changing, record, key, record.token.revoked_at.is_some());
+        let put = if record.token.revoked_at.is_some() { Tables::end } else { Tables::insert };
+        put(&self.tables, low(record.token.id), record.digest.half(), || self.state(record, key));
     }
 
     /// Ends a token, here or not.
     pub(crate) fn end(&self, record: &Record) {
-        let mut changing = self.change();
-        self.put(&mut changing, record, 0, true);
+        self.tables.end(low(record.token.id), record.digest.half(), || self.state(record, 0));
+    }
+
+    /// The state of a live token; none where there is no place for its platform.
+    fn state(&self, record: &Record, key: u8) -> Option<u64> {
+        let Scope { platform, environment } = record.token.scope;
+        let place = self.place(&mut self.places(), platform);
+        (place < PLATFORMS).then(|| pack(record.token.permissions, environment, key, place))
     }
 
     /// Ends whatever has this id, whatever its digest.
@@ -291,128 +199,35 @@ impl Index {
     /// Only for ids of stored rows, never for one that a caller chose: slots know the low half of an id, so an invented
     /// one could end somebody else's token.
     pub(crate) fn end_id(&self, id: TokenId) {
-        let _changing = self.change();
-        let (low, table) = (low(id), self.table.load());
-        for slot in table.probe(low) {
-            match slot.low.load(Ordering::Acquire) {
-                0 => break,
-                found if found == low => self.end_slot(slot),
-                _ => {}
-            }
-        }
+        self.tables.end_all(low(id));
     }
 
     /// Takes the uses that were counted of the tokens that `noted` then names. Whoever counts a first one must have its
     /// token named before `then` of [`Index::find`] returns.
     pub(crate) fn take_uses<T>(&self, noted: impl FnOnce() -> Vec<(TokenId, T)>, mut take: impl FnMut(TokenId, T, u32)) {
-        let mut outgrown = self.outgrown();
-        // Looked at first: a table without readers counts nothing any more, and of what it counted the token is named below.
-        let unread: Vec<_> = outgrown.iter_mut().map(|table| Arc::get_mut(table).is_some()).collect();
-        let table = self.table.load();
-        for (id, note) in noted() {
-            let low = low(id);
-            // Two tokens with one low half would be taken for one another here; there are none.
-            let slots = outgrown.iter().chain([&*table]).filter_map(|table| {
-                let mut taken = table.probe(low).map(|slot| (slot, slot.low.load(Ordering::Acquire))).take_while(|(_, found)| *found != 0);
-                taken.find(|(_, found)| *found == low).map(|(slot, _)| slot)
-            });
-            take(id, note, slots.map(Slot::take_uses).fold(0, u32::saturating_add));
-        }
-        let mut unread = unread.into_iter();
-        outgrown.retain(|_| !unread.next().unwrap_or(false));
-    }
-
-    fn outgrown(&self) -> MutexGuard<'_, Vec<Arc<Table>>> {
-        self.outgrown.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn end_slot(&self, slot: &Slot) {
-        if slot.state.fetch_or(ENDED, Ordering::SeqCst) & ENDED == 0 {
-            self.live.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    fn put(&self, changing: &mut Changing, record: &Record, key: u8, ended: bool) {
-        let token = &record.token;
-        let (low, digest) = (low(token.id), record.digest.half());
-        let table = self.table.load();
-        match table.find(low, digest) {
-            Ok(slot) if ended => self.end_slot(slot),
-            Ok(slot) if Defect::Join.is_seeded() => drop(slot.state.fetch_and(!ENDED, Ordering::SeqCst)),
-            Ok(_) => {}
-            Err(empty) => {
-                let platform = self.platform_place(changing, token.scope.platform);
-                if platform >= PLATFORMS {
-                    return;
-                }
-                let state = pack(token.permissions, token.scope.environment, key, platform);
-                empty.fill(low, digest, state | if ended { ENDED } else { 0 });
-                self.live.fetch_add(usize::from(!ended), Ordering::Relaxed);
-                changing.taken += 1;
-                if changing.taken >= table.slots.len() / 5 * 4 {
-                    self.grow(&table, changing.taken);
-                }
-            }
-        }
-    }
-
-    fn grow(&self, old: &Table, taken: usize) {
-        let new = Table::with_room_for(taken / 2 * 3);
-        for slot in &old.slots {
-            let low = slot.low.load(Ordering::Relaxed);
-            if low != 0
-                && let Err(empty) = new.find(low, slot.digest())
-            {
-                // Without its uses: they are taken from the old table, where readers may be counting still.
-                empty.fill(low, slot.digest(), slot.state.load(Ordering::Relaxed) & (USE - 1));
-            }
-        }
-        // Under the lock: whoever takes uses meanwhile must find them in one of the two.
-        let mut outgrown = self.outgrown();
-        outgrown.push(self.replace(new));
-    }
-
-    /// Puts a table in the place of the one before.
-    fn replace(&self, table: Table) -> Arc<Table> {
-        let before = self.table.swap(Arc::new(table));
-        // Afterwards: a reader that sees the version finds the table.
-        self.version.store(next_version(), Ordering::Release);
-        before
-    }
-
-    /// Does something with the table, as it is now, at the price of one comparison.
-    fn with_table<R>(&self, look: impl FnOnce(&Table) -> R) -> R {
-        AT_HAND.with(|at_hand| {
-            let version = self.version.load(Ordering::Acquire);
-            if at_hand.borrow().0 != version {
-                *at_hand.borrow_mut() = (version, self.table.load_full());
-            }
-            look(&at_hand.borrow().1)
-        })
-    }
-
-    fn change(&self) -> MutexGuard<'_, Changing> {
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tables.take_uses(noted, |(id, _)| low(*id), |(id, note), uses| take(id, note, uses));
     }
 
     /// Adds a platform, or applies the change that stands at `seq` of the feed, unless a later one was applied.
     pub(crate) fn put_platform(&self, record: &PlatformRecord, seq: u64) {
-        let mut changing = self.change();
-        let place = self.platform_place(&mut changing, record.platform.id);
+        let place = self.place(&mut self.places(), record.platform.id);
         let state = seq << 1 | u64::from(record.platform.disabled_at.is_some());
         self.platforms[place].state.fetch_max(state, Ordering::SeqCst);
     }
 
     /// Disables a platform until the next start, whatever its row says later.
     pub(crate) fn refuse_platform(&self, id: PlatformId) {
-        let mut changing = self.change();
-        let place = self.platform_place(&mut changing, id);
+        let place = self.place(&mut self.places(), id);
         self.platforms[place].state.fetch_max(u64::MAX, Ordering::SeqCst);
     }
 
     /// The place of a platform in the list, at its end if it is new.
-    fn platform_place(&self, changing: &mut Changing, id: PlatformId) -> usize {
-        *changing.places.entry(id).or_insert_with(|| self.platforms.push(ResidentPlatform { id, state: AtomicU64::new(0) }))
+    fn place(&self, places: &mut HashMap<PlatformId, usize>, id: PlatformId) -> usize {
+        *places.entry(id).or_insert_with(|| self.platforms.push(ResidentPlatform { id, state: AtomicU64::new(0) }))
+    }
+
+    fn places(&self) -> MutexGuard<'_, HashMap<PlatformId, usize>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

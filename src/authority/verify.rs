@@ -15,7 +15,7 @@
 use std::{fmt, net::IpAddr, sync::atomic::Ordering, time::Duration};
 
 use super::{
-    Authority,
+    Authority, defect,
     denials::Reason,
     index::{Entry, Found, Missing},
     lease::Lease,
@@ -214,6 +214,7 @@ impl Authority {
                 };
             }
         };
+        defect::pause_behind_read().await;
         let (record, platform) = found.ok_or(Denied::Refused(Reason::UnknownClient))?;
         let digest = self.keyring.digest(record.seal.key, client_id, presented.body());
         let proven = record.digest.matches(&digest);

@@ -43,6 +43,8 @@ pub(crate) enum Error {
     Unreachable(String),
     /// The database gave the transaction up for the sake of another. Nothing was committed.
     Contended(String),
+    /// Somebody else kept a lock for too long. Nothing was committed.
+    Locked(String),
     /// The disk is full. Nothing was committed.
     Full,
     /// A stored value cannot be what we wrote.
@@ -57,7 +59,7 @@ pub(crate) enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unavailable(cause) | Self::Unreachable(cause) | Self::Contended(cause) => {
+            Self::Unavailable(cause) | Self::Unreachable(cause) | Self::Contended(cause) | Self::Locked(cause) => {
                 write!(f, "the database is unavailable: {cause}")
             }
             Self::Full => f.write_str("the database's disk is full"),
@@ -83,6 +85,7 @@ impl Error {
             Self::Unavailable(cause) => Self::Unavailable(cause.clone()),
             Self::Unreachable(cause) => Self::Unreachable(cause.clone()),
             Self::Contended(cause) => Self::Contended(cause.clone()),
+            Self::Locked(cause) => Self::Locked(cause.clone()),
             Self::Full => Self::Full,
             Self::Corrupt(what) => Self::Corrupt(what.clone()),
             Self::Unfit(why) => Self::Unfit(why.clone()),

@@ -10,6 +10,7 @@ mod support;
 mod blips; // POST, GET /blips/tokens…
 mod ext_authz; // what Envoy asks over gRPC
 mod grid; // POST, GET, DELETE /grid/2025-10-13/tokens…
+mod postgres; // what only PostgreSQL does, on clusters of their own
 
 mod assertion; // what upstreams check
 mod attempts; // attempts that fail too often

@@ -9,11 +9,11 @@ use std::{
 };
 
 use countersign::{
-    authority::Clock as _,
-    domain::{MayManage, NewToken, Permissions, Presented, RequestInfo, TokenName},
+    authority::{Authority, Clock as _},
+    domain::{MayManage, NewToken, Permissions, Presented, RequestInfo, TokenId, TokenName},
 };
 
-use crate::support::{BLIPS, GRID, Pair, TestApp, database, operator};
+use crate::support::{BLIPS, GRID, ManualClock, Pair, START, TestApp, database, open, operator};
 
 fn presented(pair: &Pair) -> Option<Presented> {
     Presented::parse_basic(pair.basic().as_bytes())
@@ -24,8 +24,12 @@ async fn manager(app: &TestApp) -> MayManage {
 }
 
 async fn issue(app: &TestApp, by: &MayManage) -> Pair {
+    issue_at(&app.authority, by).await
+}
+
+async fn issue_at(node: &Arc<Authority>, by: &MayManage) -> Pair {
     let new = NewToken { name: TokenName::parse("name", "a").unwrap(), permissions: Permissions::parse("VIEW").unwrap() };
-    let issued = app.authority.create_token(by, new, None).await.unwrap();
+    let issued = node.create_token(by, new, None).await.unwrap();
     Pair {
         id: issued.token.id.to_string(),
         client_id: issued.token.client_id().to_string(),
@@ -61,7 +65,7 @@ async fn r_01_no_accept_after_the_answer() {
             })
             .collect();
         while app.authority.verify(presented(&pair), RequestInfo::default()).await.is_err() {}
-        let id = countersign::domain::TokenId::parse(&pair.id).unwrap();
+        let id = TokenId::parse(&pair.id).unwrap();
         app.authority.revoke_token(&by, id).await.unwrap();
         ended.store(true, Ordering::SeqCst);
         for _ in 0..20 {
@@ -86,7 +90,7 @@ async fn r_02_a_reader_that_was_overtaken_brings_nothing_back() {
         let pair = issue(&app, &by).await;
         app.clock.advance(Duration::from_secs(60));
         let reads = (0..4).map(|_| app.authority.verify(presented(&pair), RequestInfo::default()));
-        let id = countersign::domain::TokenId::parse(&pair.id).unwrap();
+        let id = TokenId::parse(&pair.id).unwrap();
         let (_, ended) = tokio::join!(futures_util::future::join_all(reads), app.authority.revoke_token(&by, id));
         ended.unwrap();
         assert!(app.authority.verify(presented(&pair), RequestInfo::default()).await.is_err());
@@ -141,7 +145,7 @@ async fn r_07_asking_too_early_hides_nothing() {
     let pair = app.token("a", &["VIEW"]).await;
     let early = pair.basic();
     // The same process again, with an index that has never heard of the token, because it was made elsewhere.
-    let elsewhere = crate::support::open(app.directory.path(), &app.clock, &app.entropy).await.unwrap();
+    let elsewhere = open(app.directory.path(), &app.clock, &app.entropy).await.unwrap();
     let by = manager(&app).await;
     let new = issue(&app, &by).await;
     for _ in 0..3 {
@@ -155,11 +159,11 @@ async fn r_07_asking_too_early_hides_nothing() {
 async fn past_the_lease_the_database_is_asked() {
     // Another process ends the token behind this one's back; this one has not followed since.
     let app = TestApp::new().await;
-    let elsewhere = crate::support::open(app.directory.path(), &app.clock, &app.entropy).await.unwrap();
+    let elsewhere = open(app.directory.path(), &app.clock, &app.entropy).await.unwrap();
     let pair = app.token("a", &["VIEW"]).await;
     elsewhere.follow().await.unwrap();
     assert!(elsewhere.verify(presented(&pair), RequestInfo::default()).await.is_ok());
-    let id = countersign::domain::TokenId::parse(&pair.id).unwrap();
+    let id = TokenId::parse(&pair.id).unwrap();
     let by = manager(&app).await;
     app.authority.revoke_token(&by, id).await.unwrap();
 
@@ -168,13 +172,85 @@ async fn past_the_lease_the_database_is_asked() {
     assert!(elsewhere.verify(presented(&pair), RequestInfo::default()).await.is_err(), "believed past its lease");
 }
 
+/// the machine is suspended in the middle of a request, before any of its looks at the clock; a token that was ended
+/// elsewhere meanwhile is not accepted when it goes on.
+#[tokio::test]
+async fn r_12_a_request_that_is_suspended_does_not_outlive_the_lease() {
+    let app = TestApp::new().await;
+    let by = manager(&app).await;
+    let mut suspended = 0;
+    for look in 1.. {
+        let pair = issue(&app, &by).await;
+        app.get("/verify").auth(&pair).send().await.expect(200);
+        let elsewhere = open(app.directory.path(), &app.clock, &app.entropy).await.unwrap();
+        let id = TokenId::parse(&pair.id).unwrap();
+        let theirs = elsewhere.verify(presented(&app.sandbox), RequestInfo::default()).await.unwrap().may_manage().unwrap();
+        elsewhere.revoke_token(&theirs, id).await.unwrap();
+
+        // Somebody sets the wall clock back: leases do not go by it.
+        app.clock.set_wall(START - 3_600_000);
+        app.clock.looks_to_suspend.store(look, Ordering::SeqCst);
+        let answer = app.get("/verify").auth(&pair).send().await;
+        if app.clock.looks_to_suspend.swap(0, Ordering::SeqCst) > 0 {
+            answer.expect(200); // within its lease, and not told
+            break;
+        }
+        answer.refused(401, "UNAUTHORIZED");
+        suspended += 1;
+        app.authority.follow().await.unwrap();
+    }
+    assert!(suspended > 0, "no look at the clock: this proves nothing");
+}
+
+/// F-06: what the wall clock of a node shows decides nothing that another sees.
+#[tokio::test]
+async fn f_06_nodes_whose_wall_clocks_differ_agree() {
+    let app = TestApp::new().await;
+    let mut nodes = vec![app.authority.clone()];
+    for wall in [START - 3_600_000, START + 3_600_000, -1000] {
+        nodes.push(open(app.directory.path(), &Arc::new(ManualClock::showing(wall)), &app.entropy).await.unwrap());
+    }
+    let follow = async || {
+        for node in &nodes {
+            node.follow().await.unwrap();
+        }
+    };
+    let mut by = Vec::new();
+    for node in &nodes {
+        by.push(node.verify(presented(&app.sandbox), RequestInfo::default()).await.unwrap().may_manage().unwrap());
+    }
+    // Each makes one, and ends one that was made by the next.
+    let mut made = Vec::new();
+    for (node, by) in nodes.iter().zip(&by) {
+        let pair = issue_at(node, by).await;
+        made.push((TokenId::parse(&pair.id).unwrap(), pair));
+    }
+    follow().await;
+    for node in &nodes {
+        for (_, pair) in &made {
+            assert!(node.verify(presented(pair), RequestInfo::default()).await.is_ok());
+        }
+    }
+    let ends = (0..nodes.len()).map(|at| nodes[at].revoke_token(&by[at], made[(at + 1) % nodes.len()].0));
+    for ended in futures_util::future::join_all(ends).await {
+        let token = ended.unwrap().token;
+        assert!(token.revoked_at >= Some(token.created_at()), "{token:?}");
+    }
+    follow().await;
+    for node in &nodes {
+        for (_, pair) in &made {
+            assert!(node.verify(presented(pair), RequestInfo::default()).await.is_err());
+        }
+    }
+}
+
 #[tokio::test]
 async fn following_brings_what_others_changed() {
     let app = TestApp::new().await;
-    let elsewhere = crate::support::open(app.directory.path(), &app.clock, &app.entropy).await.unwrap();
+    let elsewhere = open(app.directory.path(), &app.clock, &app.entropy).await.unwrap();
     let pair = app.token("a", &["VIEW"]).await;
     elsewhere.follow().await.unwrap();
-    let id = countersign::domain::TokenId::parse(&pair.id).unwrap();
+    let id = TokenId::parse(&pair.id).unwrap();
     let by = manager(&app).await;
     app.authority.revoke_token(&by, id).await.unwrap();
     elsewhere.follow().await.unwrap();

@@ -28,33 +28,55 @@ fn programs() -> PathBuf {
 impl Cluster {
     /// Makes and starts one, with these settings beside its defaults.
     pub(crate) fn start(settings: &[&str]) -> Self {
+        let cluster = Self::prepare();
+        cluster.run("initdb", &["-D", &cluster.data(), "-A", "trust", "-U", "countersign", "-E", "UTF8", "--locale=C", "-N"]);
+        cluster.begin(settings);
+        cluster
+    }
+
+    /// Makes and starts a standby of this one, which follows it.
+    pub(crate) fn standby(&self) -> Self {
+        let (standby, port) = (Self::prepare(), self.port.to_string());
+        let copy = ["-D", &standby.data(), "-R", "-X", "stream", "-c", "fast", "-h", "127.0.0.1", "-p", &port, "-U", "countersign"];
+        self.run("pg_basebackup", &copy);
+        standby.begin(&[]);
+        standby
+    }
+
+    fn prepare() -> Self {
         let directory = tempfile::tempdir().unwrap();
         // Its owner is another user, if we are root.
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let cluster = Self { directory, programs: programs(), port };
-        let data = cluster.data();
-        cluster.run("initdb", &["-D", &data, "-A", "trust", "-U", "countersign", "-E", "UTF8", "--locale=C", "-N"]);
-        let sockets = cluster.directory.path().display().to_string();
+        Self { directory, programs: programs(), port }
+    }
+
+    fn begin(&self, settings: &[&str]) {
+        let (port, sockets) = (self.port, self.path("."));
         let mut options =
             format!("-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={sockets} -c max_connections=300");
         settings.iter().for_each(|setting| options.push_str(&format!(" -c {setting}")));
-        let log = cluster.log();
-        cluster.run("pg_ctl", &["-D", &data, "-o", &options, "-l", &log, "-w", "start"]);
-        cluster
+        self.run("pg_ctl", &["-D", &self.data(), "-o", &options, "-l", &self.log(), "-w", "start"]);
+    }
+
+    /// A file beside its data.
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
     }
 
     fn data(&self) -> String {
-        self.directory.path().join("data").display().to_string()
+        self.path("data")
     }
 
     /// Named whenever the server is started: it would keep our own output open.
     fn log(&self) -> String {
-        self.directory.path().join("log").display().to_string()
+        self.path("log")
     }
 
-    fn run(&self, program: &str, arguments: &[&str]) {
-        let path = self.programs.join(program);
+    /// Runs a program as the user whose the cluster is: one of PostgreSQL's, or another.
+    pub(crate) fn run(&self, program: &str, arguments: &[&str]) {
+        let own = self.programs.join(program);
+        let path = if own.exists() { own } else { PathBuf::from(program) };
         let mut command = as_nobody_in_particular(&path);
         let output = command.args(arguments).stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
@@ -65,11 +87,17 @@ impl Cluster {
         format!("postgres://countersign@127.0.0.1:{port}/postgres")
     }
 
-    /// Runs a statement.
-    pub(crate) fn run_sql(&self, sql: &str) {
-        let port = self.port.to_string();
-        // It may be down.
-        let _ = Command::new("psql").args(["-h", "127.0.0.1", "-p", &port, "-U", "countersign", "-qc", sql, "postgres"]).output();
+    /// A session of `psql`.
+    pub(crate) fn psql(&self) -> Command {
+        let mut command = Command::new("psql");
+        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "countersign", "-qAtX", "-v", "ON_ERROR_STOP=1", "postgres"]);
+        command
+    }
+
+    /// Runs a statement and returns what it says; nothing if it fails, as where the server is down.
+    pub(crate) fn run_sql(&self, sql: &str) -> Option<String> {
+        let output = self.psql().args(["-c", sql]).stdin(Stdio::null()).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
     /// Stops it as a power cut would, and starts it again.
@@ -81,6 +109,16 @@ impl Cluster {
     pub(crate) fn pid(&self) -> u32 {
         let postmaster = std::fs::read_to_string(Path::new(&self.data()).join("postmaster.pid")).unwrap_or_default();
         postmaster.lines().next().and_then(|first| first.parse().ok()).unwrap_or_default()
+    }
+
+    /// Stops it as a power cut would.
+    pub(crate) fn crash(&self) {
+        self.run("pg_ctl", &["-D", &self.data(), "-m", "immediate", "-w", "stop"]);
+    }
+
+    /// Makes a standby one that takes changes.
+    pub(crate) fn promote(&self) {
+        self.run("pg_ctl", &["-D", &self.data(), "-w", "promote"]);
     }
 
     /// Stops all its processes where they are, or lets them go on.

@@ -18,10 +18,10 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts one with this key file, on the database behind the proxy.
-    pub(crate) fn start(data: &Path, proxy: Proxy, url: &str, more: &[String], defect: Option<&str>) -> Self {
+    /// Starts one with this key file, on the database behind the proxy; `seeded` is what a build with defects is told.
+    pub(crate) fn start(data: &Path, proxy: Proxy, url: &str, more: &[String], seeded: &[(&str, String)]) -> Self {
         let mut command = program(data, url);
-        command.envs(defect.map(|defect| ("DEFECT", defect)));
+        command.envs(seeded.iter().map(|(name, value)| (name, value)));
         command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--failed-attempts-per-source", "0"]);
         command.args(["--failed-attempts-per-client", "0"]).args(more).arg("--data").arg(data);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();

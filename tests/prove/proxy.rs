@@ -5,7 +5,7 @@ use std::{
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     time::Duration,
 };
@@ -20,6 +20,8 @@ pub(crate) enum Passage {
     Cut,
     /// Nothing is passed on, and nobody is told.
     Silent,
+    /// Commits are passed on, and done; instead of their answers the connection ends.
+    Unanswered,
 }
 
 /// A passage to a port of this machine.
@@ -43,9 +45,11 @@ impl Proxy {
                 let Ok(far) = TcpStream::connect(("127.0.0.1", target)) else { continue };
                 near.set_nodelay(true).unwrap();
                 far.set_nodelay(true).unwrap();
-                for (from, to) in [(&near, &far), (&far, &near)] {
-                    let (from, to, state) = (from.try_clone().unwrap(), to.try_clone().unwrap(), Arc::clone(&state));
-                    std::thread::spawn(move || pass(from, to, &state));
+                let commits = Arc::<AtomicBool>::default();
+                for (from, to, asks) in [(&near, &far, true), (&far, &near, false)] {
+                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    let (state, commits) = (Arc::clone(&state), Arc::clone(&commits));
+                    std::thread::spawn(move || pass(from, to, asks, &state, &commits));
                 }
                 open.lock().unwrap().extend([near, far]);
             }
@@ -63,13 +67,20 @@ impl Proxy {
     }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, state: &AtomicU8) {
+/// The message by which a transaction is committed: alone in its statement, as only whole transactions are.
+const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
+
+/// Passes on what comes from one side, that `asks` or answers; `commits` is whether a commit's answer is to be kept back.
+fn pass(mut from: TcpStream, mut to: TcpStream, asks: bool, state: &AtomicU8, commits: &AtomicBool) {
     let mut bytes = [0; 16384];
     while let Ok(count @ 1..) = from.read(&mut bytes) {
         while state.load(Ordering::SeqCst) == Passage::Silent as u8 {
             std::thread::sleep(Duration::from_millis(1));
         }
-        if to.write_all(&bytes[..count]).is_err() {
+        if asks && state.load(Ordering::SeqCst) == Passage::Unanswered as u8 && bytes[..count].ends_with(COMMIT) {
+            commits.store(true, Ordering::SeqCst);
+        }
+        if !asks && commits.load(Ordering::SeqCst) || to.write_all(&bytes[..count]).is_err() {
             break;
         }
     }

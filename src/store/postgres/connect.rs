@@ -111,12 +111,12 @@ impl Connector {
         let warned = Arc::<AtomicBool>::default();
         let client = match &self.tls {
             Some(tls) => {
-                let (client, connection) = self.config.connect(tls.clone()).await?;
+                let (client, connection) = self.config.connect(tls.clone()).await.map_err(refused)?;
                 drive(connection, heard, Arc::clone(&warned));
                 client
             }
             None => {
-                let (client, connection) = self.config.connect(NoTls).await?;
+                let (client, connection) = self.config.connect(NoTls).await.map_err(refused)?;
                 drive(connection, heard, Arc::clone(&warned));
                 client
             }
@@ -142,6 +142,16 @@ async fn timeline(client: &Client) -> Result<u32, Error> {
     }
 }
 
+fn behind() -> Error {
+    Error::Unreachable("the database takes no changes: a standby may be behind, and would not know of a revoke".to_owned())
+}
+
+/// Why there is no session, where the library knows it but does not say why that matters.
+fn refused(error: tokio_postgres::Error) -> Error {
+    let error = Error::from(error);
+    if error.to_string().contains("does not allow writes") { behind() } else { error }
+}
+
 /// What must be so in every session, whichever server of a cluster it has reached.
 async fn settle(client: &Client, installation: Option<&[u8; 16]>) -> Result<(), Error> {
     client.batch_execute(SESSION).await?;
@@ -150,13 +160,11 @@ async fn settle(client: &Client, installation: Option<&[u8; 16]>) -> Result<(), 
                coalesce(current_setting('fsync', true), 'on'), coalesce(current_setting('full_page_writes', true), 'on')";
     let row = client.query_one(sql, &[]).await?;
     if row.try_get(0)? {
-        return Err(Error::Unreachable("the database is a standby: it may be behind, and would not know of a revoke".to_owned()));
+        return Err(behind());
     }
     for (name, setting) in [("fsync", row.try_get::<_, &str>(2)?), ("full_page_writes", row.try_get(3)?)] {
         if setting != "on" {
-            return Err(Error::Unfit(format!(
-                "refusing to use the database: it runs with {name} = {setting}; a power cut would lose acknowledged changes"
-            )));
+            return Err(Error::Unfit(format!("the database runs with {name} = {setting}; a power cut would lose acknowledged changes")));
         }
     }
     if let Some(installation) = installation {

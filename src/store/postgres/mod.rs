@@ -86,9 +86,8 @@ impl From<tokio_postgres::Error> for Error {
         match error.code() {
             Some(code) if *code == SqlState::DISK_FULL => Self::Full,
             Some(code) if *code == SqlState::DATA_CORRUPTED || *code == SqlState::INDEX_CORRUPTED => Self::Corrupt(cause),
-            Some(code) if code.code().starts_with("40") && is_undone(code) || *code == SqlState::LOCK_NOT_AVAILABLE => {
-                Self::Contended(cause)
-            }
+            Some(code) if code.code().starts_with("40") && is_undone(code) => Self::Contended(cause),
+            Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => Self::Locked(cause),
             Some(code) if serves_nobody(code) => Self::Unreachable(cause),
             None if error.is_closed() || is_of_connection(&error) => Self::Unreachable(cause),
             _ => Self::Unavailable(cause),

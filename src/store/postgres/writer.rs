@@ -210,6 +210,9 @@ enum Failed {
     NotBegun(Error),
     /// Nothing of it was.
     RolledBack(Error),
+    /// Nothing of it was either: it waited for somebody's lock, while everybody else waited for it. Once more would make
+    /// them wait again.
+    Stalled(Error),
     /// Perhaps it was after all.
     Unknown(Error),
 }
@@ -235,13 +238,15 @@ impl Writing {
                         Ok(inserted) => answer(alone, inserted),
                         Err(Failed::RolledBack(error)) => fail(alone, &error),
                         // The others would wait for the same, one after the other.
-                        Err(Failed::NotBegun(error) | Failed::Unknown(error)) => {
+                        Err(Failed::NotBegun(error) | Failed::Stalled(error) | Failed::Unknown(error)) => {
                             fail(alone.into_iter().chain(jobs.by_ref()), &error);
                         }
                     }
                 }
             }
-            Err(Failed::NotBegun(error) | Failed::RolledBack(error) | Failed::Unknown(error)) => fail(jobs, &error),
+            Err(Failed::NotBegun(error) | Failed::RolledBack(error) | Failed::Stalled(error) | Failed::Unknown(error)) => {
+                fail(jobs, &error)
+            }
         }
         self.hurry_others().await;
     }
@@ -266,7 +271,8 @@ impl Writing {
         loop {
             tries += 1;
             match self.try_transaction(jobs).await {
-                Err(Failed::NotBegun(Error::Contended(_)) | Failed::RolledBack(Error::Contended(_))) if tries < TRIES => {}
+                Err(Failed::NotBegun(Error::Contended(_) | Error::Locked(_)) | Failed::RolledBack(Error::Contended(_)))
+                    if tries < TRIES => {}
                 result => return result,
             }
         }
@@ -312,19 +318,23 @@ async fn run(session: &Session, log: &Log, jobs: &mut [Job]) -> Result<(Vec<Inse
     for job in jobs {
         match job {
             Job::Insert(insert, _) => inserts.push(&**insert),
-            Job::Change(change) => change.run(&mut batch).await.map_err(Failed::RolledBack)?,
+            Job::Change(change) => change.run(&mut batch).await.map_err(undone)?,
         }
     }
     let inserted = match inserts.is_empty() {
         true => Vec::new(),
-        false => batch.insert_tokens(&inserts).await.map_err(Failed::RolledBack)?,
+        false => batch.insert_tokens(&inserts).await.map_err(undone)?,
     };
-    let noted = batch.finish().await.map_err(Failed::RolledBack)?;
+    let noted = batch.finish().await.map_err(undone)?;
     session.commit().await.map_err(|error| match error {
         Some(error) => Failed::RolledBack(error),
         None => Failed::Unknown(Error::Unavailable("the connection broke at a commit".to_owned())),
     })?;
     Ok((inserted, noted))
+}
+
+fn undone(error: Error) -> Failed {
+    if matches!(error, Error::Locked(_)) { Failed::Stalled(error) } else { Failed::RolledBack(error) }
 }
 
 fn fail(jobs: impl IntoIterator<Item = Job>, error: &Error) {

@@ -43,11 +43,19 @@ pub(crate) const START: i64 = 1_753_119_148_000;
 pub(crate) struct ManualClock {
     wall: AtomicI64,
     boot: AtomicU64,
+    /// Behind how many more looks at the clock that counts suspend the machine is suspended for an hour; 0 is never.
+    pub(crate) looks_to_suspend: AtomicU64,
     /// Asking for the time panics, once: a defect in the middle of a request.
     pub(crate) panics: std::sync::atomic::AtomicBool,
 }
 
 impl ManualClock {
+    /// One whose wall clock shows this.
+    pub(crate) fn showing(wall: i64) -> Self {
+        let boot = AtomicU64::new(1_000_000_000_000);
+        Self { wall: AtomicI64::new(wall), boot, looks_to_suspend: AtomicU64::new(0), panics: false.into() }
+    }
+
     /// Both clocks move on.
     pub(crate) fn advance(&self, time: Duration) {
         self.wall.fetch_add(i64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
@@ -67,6 +75,10 @@ impl Clock for ManualClock {
     }
 
     fn boot(&self) -> Duration {
+        let looks = self.looks_to_suspend.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |looks| looks.checked_sub(1));
+        if looks == Ok(1) {
+            self.advance(Duration::from_secs(3600));
+        }
         Duration::from_nanos(self.boot.load(Ordering::SeqCst))
     }
 }
@@ -121,7 +133,7 @@ impl TestApp {
         CAPTURE.call_once(capture_log);
         let log_start = LOG.lock().unwrap().len();
         let directory = tempfile::tempdir().unwrap();
-        let clock = Arc::new(ManualClock { wall: AtomicI64::new(START), boot: AtomicU64::new(1_000_000_000_000), panics: false.into() });
+        let clock = Arc::new(ManualClock::showing(START));
         let entropy = Arc::new(SeededEntropy { rng: Mutex::new(ChaCha20Rng::from_seed([7; 32])), broken: false.into() });
         let authority = open(directory.path(), &clock, &entropy).await.unwrap();
         let (platform, pairs) = create_platform(&authority, "Acme").await;

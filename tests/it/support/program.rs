@@ -5,6 +5,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, Output, Stdio},
+    sync::Mutex,
     time::Duration,
 };
 
@@ -19,7 +20,7 @@ pub(crate) struct Server {
     pub(crate) admin: SocketAddr,
     /// Where it is switched on.
     pub(crate) ext_authz: Option<SocketAddr>,
-    stderr: std::sync::mpsc::Receiver<String>,
+    stderr: Mutex<std::sync::mpsc::Receiver<String>>,
 }
 
 impl Server {
@@ -28,7 +29,15 @@ impl Server {
     }
 
     pub(crate) fn start_with(data: &Path, more: &[&str]) -> Self {
-        let mut command = program_on(data);
+        Self::by(program_on(data), data, more)
+    }
+
+    /// On a database that is not the tests'.
+    pub(crate) fn start_on(url: &str, data: &Path) -> Self {
+        Self::by(program_at(url), data, &[])
+    }
+
+    fn by(mut command: Command, data: &Path, more: &[&str]) -> Self {
         command.arg("serve").arg("--data").arg(data).args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]).args(more);
         Self::of(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
     }
@@ -52,12 +61,12 @@ impl Server {
         let admin = announced("admin on http://");
         let api = announced("listening on http://");
         let ext_authz = seen.iter().find_map(|line| line.strip_prefix("ext_authz on http://")).map(|address| address.parse().unwrap());
-        Self { child, api, admin, ext_authz, stderr }
+        Self { child, api, admin, ext_authz, stderr: Mutex::new(stderr) }
     }
 
     /// What it has logged since it was asked last.
     pub(crate) fn logged(&self) -> Vec<String> {
-        self.stderr.try_iter().collect()
+        self.stderr.lock().unwrap().try_iter().collect()
     }
 
     pub(crate) fn signal(&self, signal: &str) {
@@ -67,7 +76,7 @@ impl Server {
     /// Waits for its end and returns its exit code and the rest of its log.
     pub(crate) fn wait(mut self) -> (Option<i32>, Vec<String>) {
         let code = self.child.wait().unwrap().code();
-        let rest = self.stderr.iter().collect();
+        let rest = self.stderr.lock().unwrap().iter().collect();
         (code, rest)
     }
 
@@ -102,6 +111,13 @@ impl Drop for Server {
 pub(crate) fn program_on(data: &Path) -> Command {
     let mut command = program();
     command.envs(super::database::url_of(data).map(|url| ("COUNTERSIGN_DATABASE", url)));
+    command
+}
+
+/// The program, working on a database that is not the tests'.
+pub(crate) fn program_at(url: &str) -> Command {
+    let mut command = program();
+    command.env("COUNTERSIGN_DATABASE", url);
     command
 }
 

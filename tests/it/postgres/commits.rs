@@ -1,0 +1,184 @@
+//! Transactions that are not simply committed: nobody is told that something was done that may not be, nothing is done
+//! twice, and nobody misses it.
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Child, Stdio},
+};
+
+use super::{
+    accepts, ask,
+    cluster::Cluster,
+    create, pair,
+    proxy::{Passage, Proxy},
+    revoke, root, token, until,
+};
+use crate::support::{
+    GRID, Pair,
+    program::{Server, request},
+};
+
+#[test]
+fn d_06_a_commit_that_nobody_answers_is_acknowledged_by_nobody_and_can_be_repeated() {
+    let (cluster, data) = (Cluster::start(&[]), tempfile::tempdir().unwrap());
+    let root = root(&cluster.url_at(cluster.port), data.path());
+    let proxy = Proxy::to(cluster.port);
+    let node = Server::start_on(&cluster.url_at(proxy.port), data.path());
+    let create = || {
+        let body = r#"{"name":"once","permissions":["VIEW"]}"#;
+        let head = format!("Host: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
+        let head = format!("{head}\r\nIdempotency-Key: k\r\nAuthorization: {}", root.basic());
+        request(node.api, &format!("POST {GRID} HTTP/1.1\r\n{head}\r\n\r\n{body}"))
+    };
+    let count = |what: &str| ask(&cluster, &format!("SELECT count(*) FROM {what}"));
+
+    proxy.set(Passage::Unanswered);
+    assert_eq!(create().0, 503);
+    assert_eq!(count("token WHERE name = 'once'"), "1", "it was not committed: this proves nothing");
+    proxy.set(Passage::Open);
+    let (status, created) = create();
+    assert_eq!(status, 201, "{created}");
+    assert_eq!(
+        (count("token WHERE name = 'once'"), count("audit WHERE action = 'token.create' AND detail LIKE '%once%'")),
+        ("1".into(), "1".into())
+    );
+    let token = pair(&created);
+    assert!(accepts(&node, &token));
+
+    proxy.set(Passage::Unanswered);
+    assert_eq!(revoke(&node, &root, &token), 503);
+    assert_eq!(count("token WHERE name = 'once' AND revoked_at IS NOT NULL"), "1", "it was not committed: this proves nothing");
+    proxy.set(Passage::Open);
+    // Grid has no token any more that was ended before; Blips shows it.
+    assert!([204, 404].contains(&revoke(&node, &root, &token)));
+    assert_eq!((accepts(&node, &token), count("audit WHERE action = 'token.revoke'")), (false, "1".into()));
+}
+
+/// Makes the transactions of one node stall before their commit, for as long as it lives.
+struct Stall(Child);
+
+impl Stall {
+    fn begin(cluster: &Cluster, node: &str) -> Self {
+        let trigger = "CREATE TABLE IF NOT EXISTS stalled (node text); CREATE SEQUENCE IF NOT EXISTS stalls; \
+             CREATE OR REPLACE FUNCTION stall() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             IF EXISTS (SELECT 1 FROM stalled WHERE node = NEW.node) THEN PERFORM nextval('stalls'), pg_advisory_xact_lock(13); END IF; RETURN NEW; END $$; \
+             CREATE OR REPLACE TRIGGER stall AFTER INSERT ON audit FOR EACH ROW EXECUTE FUNCTION stall()";
+        ask(cluster, trigger);
+        ask(cluster, &format!("DELETE FROM stalled; INSERT INTO stalled VALUES ('{node}')"));
+        let mut holder = cluster.psql().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        writeln!(holder.stdin.as_ref().unwrap(), "SELECT pg_advisory_lock(13)::text || 'held';").unwrap();
+        let mut line = String::new();
+        BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains("held"), "{line}");
+        Self(holder)
+    }
+}
+
+impl Drop for Stall {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// Transactions that stall, and those that wait behind one for the feed.
+fn waiting(cluster: &Cluster) -> (usize, usize) {
+    let count = |events: &str| {
+        let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND wait_event IN ({events})");
+        ask(cluster, &sql).parse().unwrap()
+    };
+    (count("'advisory'"), count("'transactionid', 'tuple'"))
+}
+
+/// Two nodes, the id of the first, and a root.
+fn two_nodes(cluster: &Cluster, data: &std::path::Path) -> ([Server; 2], String, Pair) {
+    let url = cluster.url_at(cluster.port);
+    let root = root(&url, data);
+    let one = Server::start_on(&url, data);
+    let id = ask(cluster, "SELECT id FROM node");
+    ([one, Server::start_on(&url, data)], id, root)
+}
+
+fn assert_no_gap(cluster: &Cluster) {
+    assert_eq!(ask(cluster, "SELECT count(*) = max(seq) AND max(seq) = (SELECT seq FROM feed) FROM audit"), "t");
+}
+
+/// One takes a place of the feed and stalls before its commit; another wants to commit behind it.
+#[test]
+fn r_13_whoever_stalls_before_a_commit_makes_nobody_skip_it() {
+    let (cluster, data) = (Cluster::start(&[]), tempfile::tempdir().unwrap());
+    let (nodes, id, root) = two_nodes(&cluster, data.path());
+    let [slow, quick, last] = ["slow", "quick", "last"].map(|name| token(&nodes[0], &root, name));
+    let assert_ended = |token: &Pair| assert!(nodes.iter().all(|node| !accepts(node, token)));
+
+    let stall = Stall::begin(&cluster, &id);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| revoke(&nodes[0], &root, &slow));
+        until("the first stalls", || waiting(&cluster) == (1, 0));
+        let second = scope.spawn(|| revoke(&nodes[1], &root, &quick));
+        until("the second waits for it", || waiting(&cluster) == (1, 1));
+        assert_eq!(ask(&cluster, "SELECT count(*) FROM token WHERE revoked_at IS NOT NULL"), "0");
+        drop(stall);
+        assert_eq!((first.join().unwrap(), second.join().unwrap()), (204, 204));
+    });
+    assert_ended(&slow);
+    assert_ended(&quick);
+    assert_no_gap(&cluster);
+
+    // One that stalls for good is ended by the database, once, and whoever wants to end something gets through.
+    let _stall = Stall::begin(&cluster, &id);
+    std::thread::scope(|scope| {
+        let stalled = scope.spawn(|| create(&nodes[0], &root, "stalled").0);
+        until("it stalls", || waiting(&cluster) == (1, 0));
+        assert_eq!(revoke(&nodes[1], &root, &last), 204);
+        assert_eq!(stalled.join().unwrap(), 503);
+    });
+    assert_ended(&last);
+    // Not once more: whoever waits behind it would wait for that too.
+    assert_eq!(ask(&cluster, "SELECT last_value FROM stalls"), "2");
+    assert_eq!(ask(&cluster, "SELECT count(*) FROM token WHERE name = 'stalled'"), "0");
+    assert_no_gap(&cluster);
+}
+
+/// Somebody ends sessions of each kind, those in the middle of a transaction too; nobody restarts anything.
+#[test]
+fn d_07_sessions_that_are_ended_are_made_again() {
+    let (cluster, data) = (Cluster::start(&[]), tempfile::tempdir().unwrap());
+    let (nodes, id, root) = two_nodes(&cluster, data.path());
+    let kept = token(&nodes[0], &root, "kept");
+    let end = |which: &str| {
+        let ended =
+            format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'countersign' AND {which}");
+        ask(&cluster, &ended).parse::<usize>().unwrap()
+    };
+    for (kind, which) in [
+        ("the writers'", "query IN ('COMMIT', 'NOTIFY countersign')"),
+        ("the feeds'", "(query LIKE '%FROM feed f LEFT JOIN node%' OR query LIKE '%UPDATE node SET followed%')"),
+        ("all", "true"),
+    ] {
+        until(kind, || end(which) > 0);
+        for node in &nodes {
+            assert!(accepts(node, &kept), "{kind}");
+            let mut made = None;
+            until(kind, || {
+                let (status, created) = create(node, &root, "behind");
+                made = (status == 201).then(|| pair(&created));
+                made.is_some()
+            });
+            let made = made.unwrap();
+            until(kind, || revoke(node, &root, &made) != 503);
+            assert!(nodes.iter().all(|node| !accepts(node, &made)), "{kind}");
+        }
+    }
+    let _stall = Stall::begin(&cluster, &id);
+    std::thread::scope(|scope| {
+        let stalled = scope.spawn(|| create(&nodes[0], &root, "stalled").0);
+        until("it stalls", || waiting(&cluster) == (1, 0));
+        assert_eq!(end("wait_event = 'advisory'"), 1);
+        assert_eq!(stalled.join().unwrap(), 503);
+    });
+    assert_eq!(ask(&cluster, "SELECT count(*) FROM token WHERE name = 'stalled'"), "0");
+    assert_eq!(revoke(&nodes[1], &root, &kept), 204);
+    assert!(nodes.iter().all(|node| !accepts(node, &kept)));
+    assert_no_gap(&cluster);
+}

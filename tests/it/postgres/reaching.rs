@@ -1,0 +1,114 @@
+//! Which databases are taken: none that could lose what it has acknowledged, none that is behind, none that cannot prove
+//! who it is.
+
+use super::{accepts, ask, cluster::Cluster, command, create, revoke, root, token, until};
+use crate::support::program::Server;
+
+#[track_caller]
+fn assert_refused(url: &str, sentence: &str) {
+    let data = tempfile::tempdir().unwrap();
+    let output = command(url, data.path(), &["platform", "create", "--name", "Acme"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains(sentence), "{output:?}");
+}
+
+#[test]
+fn d_03_a_database_that_could_lose_changes_is_refused() {
+    let cluster = Cluster::start(&[]);
+    let (url, data) = (cluster.url_at(cluster.port), tempfile::tempdir().unwrap());
+    let set = |setting: &str, value: &str| {
+        ask(&cluster, &format!("ALTER SYSTEM SET {setting} = {value}"));
+        ask(&cluster, "SELECT pg_reload_conf()");
+        until("a setting holds", || ask(&cluster, &format!("SHOW {setting}")) == value);
+    };
+    for setting in ["fsync", "full_page_writes"] {
+        set(setting, "off");
+        assert_refused(&url, &format!("the database runs with {setting} = off; a power cut would lose acknowledged changes"));
+        set(setting, "on");
+    }
+    assert_eq!(ask(&cluster, "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'"), "0");
+    // This one is ours to choose, and is chosen.
+    set("synchronous_commit", "off");
+    root(&url, data.path());
+}
+
+/// R-19, and what becomes of a running node when the standby takes over.
+#[test]
+fn r_19_a_standby_is_refused_and_its_primary_found() {
+    let primary = Cluster::start(&[]);
+    let (first, data) = (primary.url_at(primary.port), tempfile::tempdir().unwrap());
+    let root = root(&first, data.path());
+    let standby = primary.standby();
+    until("the standby has the tables", || standby.run_sql("SELECT count(*) FROM token").is_some_and(|count| count == "2"));
+    assert_refused(&standby.url_at(standby.port), "standby");
+
+    let both = |a: &Cluster, b: &Cluster| format!("postgres://countersign@127.0.0.1:{},127.0.0.1:{}/postgres", a.port, b.port);
+    let nodes = [both(&primary, &standby), both(&standby, &primary)].map(|url| Server::start_on(&url, data.path()));
+    let [kept, ended] = ["kept", "ended"].map(|name| token(&nodes[0], &root, name));
+    assert_eq!(revoke(&nodes[1], &root, &ended), 204);
+    let assert_known = || {
+        for node in &nodes {
+            assert!(accepts(node, &kept) && !accepts(node, &ended));
+        }
+    };
+    assert_known();
+    // It follows a little later, as no setting says that a commit waits for it.
+    let everything =
+        format!("SELECT count(*) FROM pg_stat_replication WHERE replay_lsn >= '{}'", ask(&primary, "SELECT pg_current_wal_lsn()"));
+    until("the standby has followed", || ask(&primary, &everything) == "1");
+
+    primary.crash();
+    standby.promote();
+    for node in &nodes {
+        until("it changes something on the new primary", || create(node, &root, "behind").0 == 201);
+    }
+    until("both follow there", || nodes.iter().all(|node| node.admin("/readyz").0 == 200));
+    assert_known();
+    assert_eq!(revoke(&nodes[0], &root, &kept), 204);
+    assert!(nodes.iter().all(|node| !accepts(node, &kept)));
+}
+
+#[test]
+fn a_server_proves_its_name_by_a_certificate_that_is_trusted() {
+    let cluster = Cluster::start(&[]);
+    let path = |name: &str| cluster.path(name);
+    let openssl = |arguments: &[&str]| cluster.run("openssl", arguments);
+    for ca in ["ours", "theirs"] {
+        let (key, certificate) = (path(&format!("{ca}.key")), path(&format!("{ca}.pem")));
+        let subject = format!("/CN={ca}");
+        openssl(&["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", &subject, "-keyout", &key, "-out", &certificate]);
+    }
+    let serve_as = |name: &str| {
+        let (key, request, certificate) = (path("server.key"), path(&format!("{name}.csr")), path(&format!("{name}.pem")));
+        let extension = format!("subjectAltName=DNS:{name}");
+        openssl(&["req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=server", "-addext", &extension, "-keyout", &key, "-out", &request]);
+        let (ca, ca_key) = (path("ours.pem"), path("ours.key"));
+        let sign =
+            ["x509", "-req", "-in", &request, "-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial", "-days", "2", "-copy_extensions", "copy"];
+        openssl(&[&sign[..], &["-out", &certificate]].concat());
+        for (setting, value) in [("ssl_cert_file", certificate), ("ssl_key_file", key), ("ssl", "on".to_owned())] {
+            ask(&cluster, &format!("ALTER SYSTEM SET {setting} = '{value}'"));
+        }
+        ask(&cluster, "SELECT pg_reload_conf()");
+        let expected = format!("on {}", path(&format!("{name}.pem")));
+        until("it has the certificate", || {
+            ask(&cluster, "SELECT concat_ws(' ', current_setting('ssl'), current_setting('ssl_cert_file'))") == expected
+        });
+    };
+    let url =
+        |roots: &str| format!("postgres://countersign@localhost:{}/postgres?sslmode=verify-full&sslrootcert={}", cluster.port, path(roots));
+    assert_refused(&url("ours.pem"), "TLS");
+    serve_as("db.elsewhere");
+    assert_refused(&url("ours.pem"), "not valid for name");
+    serve_as("localhost");
+    assert_refused(&url("theirs.pem"), "invalid peer certificate");
+
+    let data = tempfile::tempdir().unwrap();
+    let root = root(&url("ours.pem"), data.path());
+    let node = Server::start_on(&url("ours.pem"), data.path());
+    token(&node, &root, "a");
+    let plain = "SELECT count(*) FILTER (WHERE ssl), count(*) FILTER (WHERE NOT ssl) \
+                 FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'countersign'";
+    let sessions = ask(&cluster, plain);
+    assert!(sessions.ends_with("|0") && sessions != "0|0", "by TLS and not: {sessions}");
+}
