@@ -132,6 +132,9 @@ fn is_whole(read: &[u8]) -> Outcome<bool> {
     }
     let Some(end) = MARKS.end.find(read) else { return Ok(false) };
     let head = &read[..end];
+    if status(head) == b"204" {
+        return Ok(read.len() >= end + 4);
+    }
     let length = match MARKS.length.find(head) {
         Some(at) => head[at + 18..].split(|byte| *byte == b'\r').next(),
         None => head.split(|byte| *byte == b'\n').find_map(|line| {

@@ -85,7 +85,7 @@ fn mac(key: &HmacSha256, parts: &[&[u8]]) -> [u8; 32] {
 
 /// Values behind one another, each with its length: no two different sequences give the same bytes.
 fn mac_of_all(key: &HmacSha256, values: &[&[u8]]) -> [u8; 32] {
-    let mut bytes = Vec::with_capacity(256);
+    let mut bytes = Vec::with_capacity(512);
     for value in values {
         bytes.extend_from_slice(&(value.len() as u64).to_be_bytes());
         bytes.extend_from_slice(value);

@@ -29,21 +29,41 @@ pub(super) struct Bucket {
 
 /// Changes of a transaction, gathered so that a bucket is written once.
 #[derive(Debug, Default)]
-pub(super) struct Pending(HashMap<Bucket, i64>);
+pub(super) struct Pending {
+    buckets: HashMap<Bucket, i64>,
+    /// Of the tokens noted last, those of one scope and name that were created in the same of the narrowest buckets: they
+    /// are in the same of all others too, and mostly there are many of them.
+    last: Option<(Scope, i64, i64, i64)>,
+}
 
 impl Pending {
     /// Notes that one live token more, or less, was created at that moment.
     pub(super) fn note(&mut self, scope: Scope, name_id: i64, created_at: Timestamp, change: i64) {
+        let narrowest = created_at.millis() >> SHIFTS[0];
+        match &mut self.last {
+            Some((of, name, bucket, changes)) if (*of, *name, *bucket) == (scope, name_id, narrowest) => *changes += change,
+            last => {
+                let before = last.replace((scope, name_id, narrowest, change));
+                self.add(before);
+            }
+        }
+    }
+
+    fn add(&mut self, noted: Option<(Scope, i64, i64, i64)>) {
+        let Some((scope, name_id, narrowest, change)) = noted else { return };
         for shift in SHIFTS {
             let (platform, environment) = (*scope.platform.0.as_bytes(), scope.environment);
-            let bucket = Bucket { platform, environment, name_id, shift, bucket: created_at.millis() >> shift };
-            *self.0.entry(bucket).or_default() += change;
+            let bucket = Bucket { platform, environment, name_id, shift, bucket: narrowest >> (shift - SHIFTS[0]) };
+            *self.buckets.entry(bucket).or_default() += change;
         }
     }
 
     /// What changed, in one order everywhere.
-    pub(super) fn changes(&self) -> Vec<(Bucket, i64)> {
-        let mut changes: Vec<_> = self.0.iter().filter(|(_, change)| **change != 0).map(|(bucket, change)| (*bucket, *change)).collect();
+    pub(super) fn changes(&mut self) -> Vec<(Bucket, i64)> {
+        let last = self.last.take();
+        self.add(last);
+        let mut changes: Vec<_> =
+            self.buckets.iter().filter(|(_, change)| **change != 0).map(|(bucket, change)| (*bucket, *change)).collect();
         changes.sort_unstable();
         changes
     }

@@ -53,8 +53,8 @@ impl<'s> Batch<'s> {
     }
 
     /// Writes what was gathered: nothing but the commit is left to do. Says whether there is anything for others to follow.
-    pub(super) async fn finish(self) -> Result<bool, Error> {
-        totals::apply(self.session, &self.totals).await?;
+    pub(super) async fn finish(mut self) -> Result<bool, Error> {
+        totals::apply(self.session, &mut self.totals).await?;
         let noted = !self.entries.is_empty();
         if noted {
             let insert = self.session.prepare(INSERT_ENTRIES).await?;

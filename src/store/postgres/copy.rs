@@ -24,7 +24,7 @@ use crate::store::{
 
 /// What a session is told that copies: nothing of it has a deadline but waiting for others.
 const SESSION: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '10s'; \
-                       SET maintenance_work_mem = '256MB'; SET standard_conforming_strings = on";
+                       SET enable_seqscan = on; SET maintenance_work_mem = '256MB'; SET standard_conforming_strings = on";
 /// What begins COPY's binary form: a signature, no flags, no more header.
 const HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// What ends it, in the place of a row.

@@ -39,7 +39,8 @@ const SEEN: Duration = Duration::from_secs(15);
 pub(super) const GONE: Duration = Duration::from_secs(60);
 
 /// From the last place that was followed on, so that it is seen whether that is in this history.
-const READ: &str = "SELECT n.id IS NOT NULL AND n.suspect IS NULL, a.seq, a.seal, a.token_id, a.platform_id, a.node, a.action \
+const READ: &str = "SELECT n.id IS NOT NULL AND n.suspect IS NULL, a.seq, a.seal, a.token_id, a.platform_id, a.node, a.action, \
+                    coalesce(current_setting('synchronous_standby_names', true), '') <> '' \
                     FROM feed f LEFT JOIN node n ON n.id = $2 LEFT JOIN LATERAL \
                     (SELECT seq, seal, token_id, platform_id, node, action FROM audit WHERE seq >= $1 ORDER BY seq LIMIT $3) a ON true \
                     ORDER BY a.seq";
@@ -221,7 +222,8 @@ impl Feed {
             }
             places = behind;
         }
-        changes.unconfirmed = !self.confirm(s, now).await?;
+        // Where no commit waits for a standby there is nothing to confirm.
+        changes.unconfirmed = first.try_get(7)? && !self.confirm(s, now).await?;
         let (mut tokens, mut platforms) = (Vec::new(), Vec::new());
         for row in places {
             changes.through = sql::mark(row, 1)?;
@@ -259,7 +261,7 @@ impl Feed {
         if last.is_some_and(|last| now.saturating_sub(last) < lease / 5) {
             return Ok(false);
         }
-        s.confirm().await?;
+        s.commit_confirmed().await?;
         *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
         Ok(true)
     }

@@ -276,7 +276,7 @@ impl Postgres {
     pub(super) async fn visit_live_tokens(&self, visit: impl FnMut(Record) + Send + 'static) -> Result<(), Error> {
         // On a session made for it, without a deadline: it takes seconds, and the readers have others to serve.
         let session = self.connector.connect(None).await?;
-        session.run("SET statement_timeout = 0").await?;
+        session.run("SET statement_timeout = 0; SET enable_seqscan = on").await?;
         sql::visit_live_tokens(&session, visit, &self.unreadable).await
     }
 

@@ -125,10 +125,12 @@ impl Session {
     /// standby, something is committed; only a standby that is asked for its word may be promoted (`synchronous_mode`).
     /// Where none is waited for, there is nothing to find out.
     pub(super) async fn confirm(&self) -> Result<(), Error> {
-        let waits = self.row("SELECT current_setting('synchronous_standby_names') <> ''", &[]).await?;
-        if !waits.map(|row| row.try_get(0)).transpose()?.unwrap_or(true) {
-            return Ok(());
-        }
+        let waits = self.row("SELECT coalesce(current_setting('synchronous_standby_names', true), '') <> ''", &[]).await?;
+        if waits.map(|row| row.try_get(0)).transpose()?.unwrap_or(true) { self.commit_confirmed().await } else { Ok(()) }
+    }
+
+    /// The same where it is known that commits wait for a standby.
+    pub(super) async fn commit_confirmed(&self) -> Result<(), Error> {
         self.run(CONFIRM).await?;
         self.commit().await.map_err(|_| Error::Unavailable("no standby says that this database is the one to ask".to_owned()))
     }

@@ -64,7 +64,7 @@ pub(super) async fn give_buckets(s: &Session, pending: &mut Pending, scope: Scop
 }
 
 /// Writes what was noted.
-pub(super) async fn apply(s: &Session, pending: &Pending) -> Result<(), Error> {
+pub(super) async fn apply(s: &Session, pending: &mut Pending) -> Result<(), Error> {
     let raise = "INSERT INTO live_count (platform_id, environment, name_id, shift, bucket, live) \
                  SELECT * FROM UNNEST($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) \
                  ON CONFLICT (platform_id, environment, name_id, shift, bucket) DO UPDATE SET live = live_count.live + excluded.live";

@@ -53,7 +53,7 @@ impl Pending {
     }
 
     /// Writes what was noted.
-    pub(super) fn apply(&self, c: &Connection) -> Result<(), Error> {
+    pub(super) fn apply(&mut self, c: &Connection) -> Result<(), Error> {
         let raise = "INSERT INTO live_count (platform_id, environment, name_id, shift, bucket, live) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
                      ON CONFLICT DO UPDATE SET live = live + ?6";
         // Never below zero: a count that somebody edited must not keep a token from being ended.

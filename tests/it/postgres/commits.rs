@@ -182,3 +182,26 @@ fn d_07_sessions_that_are_ended_are_made_again() {
     assert!(nodes.iter().all(|node| !accepts(node, &kept)));
     assert_no_gap(&cluster);
 }
+
+/// Statements keep the plans that they were given when nothing was in the tables yet.
+#[test]
+fn a_create_reads_few_tokens_however_many_there_are() {
+    const CREATED: u64 = 300;
+    let cluster = Cluster::start(&["autovacuum=off"]);
+    let (url, data) = (cluster.url_at(cluster.port), tempfile::tempdir().unwrap());
+    let root = root(&url, data.path());
+    let server = Server::start_on(&url, data.path());
+    for _ in 0..CREATED {
+        token(&server, &root, "a");
+    }
+    // Its sessions tell what they have read when they end.
+    drop(server);
+    let read = "SELECT (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'token') + \
+                (SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'token')";
+    let mut rows = 0;
+    until("it is counted", || {
+        rows = ask(&cluster, read).parse().unwrap_or(0);
+        rows >= CREATED
+    });
+    assert!(rows < CREATED * 5, "{rows} rows were read");
+}
