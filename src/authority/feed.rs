@@ -23,7 +23,8 @@ impl Authority {
     /// Begins to answer from memory, if this process does: with everything but the tokens, and following the feed from
     /// there. Right from here on, because what the index lacks is read from the database.
     ///
-    /// With a journal, it follows from the last place that the journal has: what ended since is entered there too.
+    /// With a journal, it follows from the last place that the journal has, or from the very first where that is of a history
+    /// that was lost: what ended since is entered there too.
     pub(super) async fn load(&self, journaled: Option<Mark>) -> Result<(), store::Error> {
         let Some(lease) = &self.lease else { return Ok(()) };
         self.store.announce(lease.length(), lease.stale()).await?;
@@ -36,7 +37,7 @@ impl Authority {
         // Only a read of the feed says that others know of this process: the index is believed from there.
         match self.follow_feed().await {
             Err(store::Error::Rewound { taken_in: true }) => {
-                *self.followed_place() = loaded.mark;
+                *self.followed_place() = if self.journal.is_some() { Mark::START } else { loaded.mark };
                 self.follow_feed().await?;
             }
             followed => followed?,
@@ -63,7 +64,7 @@ impl Authority {
 
     /// Reads what others have changed and applies it. Called a few times a lease by a [`Follower`].
     ///
-    /// If the database has gone back to an earlier state, nothing is believed and nobody proven any more, until an operator
+    /// If the database has gone back to an earlier state, or is on hold, nothing is believed and nobody proven any more, until an operator
     /// has taken in what was lost: then everything is loaded anew.
     ///
     /// # Errors
@@ -72,8 +73,9 @@ impl Authority {
         let followed = self.follow_feed().await;
         match &followed {
             Ok(()) => self.rewound.store(false, Ordering::SeqCst),
-            Err(store::Error::Rewound { taken_in }) => {
-                self.refuse_all();
+            Err(e @ store::Error::Held(_)) => self.refuse_all(e),
+            Err(e @ store::Error::Rewound { taken_in }) => {
+                self.refuse_all(e);
                 if *taken_in {
                     return Ok(self.begin_anew().await?);
                 }
@@ -84,13 +86,9 @@ impl Authority {
     }
 
     /// Believes nothing any more, and proves nobody.
-    pub(super) fn refuse_all(&self) {
+    pub(super) fn refuse_all(&self, why: &store::Error) {
         if !self.rewound.swap(true, Ordering::SeqCst) {
-            let followed = self.followed();
-            tracing::error!(
-                followed,
-                "the database went back to an earlier state; everything is refused until countersign restore has taken in what was lost"
-            );
+            tracing::error!(followed = self.followed(), %why, "everything is refused from now on");
         }
         if let Some(lease) = &self.lease {
             lease.end();
@@ -102,7 +100,7 @@ impl Authority {
     async fn begin_anew(self: &Arc<Self>) -> Result<(), store::Error> {
         self.index.forget();
         self.operations.store(None);
-        self.load(None).await?;
+        self.load(self.journal.as_ref().map(|_| Mark::START)).await?;
         self.rewound.store(false, Ordering::SeqCst);
         tracing::info!("what was lost is taken in; going on from the database as it is");
         let authority = Arc::clone(self);

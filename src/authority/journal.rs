@@ -6,7 +6,7 @@
 //! answered when its line is on the disk; a journal that cannot be written does not hold a revoke up.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::{File, OpenOptions, TryLockError},
     io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -26,6 +26,8 @@ use crate::{
 
 /// How often a line is written if nothing ends: from there on an earlier state of the database is noticed at a start.
 const MARK_EVERY: Duration = Duration::from_secs(10);
+/// Servers that may write journals side by side.
+const MOST: u32 = 9;
 /// How long a revoke waits for its line.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -68,10 +70,12 @@ impl Line {
 #[derive(Debug)]
 pub struct Journal {
     pub(super) installation: [u8; 16],
+    /// Where it begins, and how far it goes.
+    pub(super) first: Mark,
     pub(super) mark: Mark,
     pub(super) ended: BTreeSet<TokenId>,
-    /// Platforms whose last change was that they were disabled.
-    pub(super) disabled: BTreeSet<PlatformId>,
+    /// The last that it knows of a platform: the place, and whether it was disabled there.
+    pub(super) platforms: BTreeMap<PlatformId, (u64, bool)>,
 }
 
 impl Journal {
@@ -100,9 +104,15 @@ fn read_lines(file: &File, path: &Path) -> Result<(Option<Journal>, u64), String
         whole += length as u64;
         number += 1;
         let broken = || format!("line {number} of the journal {} is not one that countersign wrote", path.display());
-        let line: Line = serde_json::from_str(&text).map_err(|_| broken())?;
+        let line: Line = match serde_json::from_str(&text) {
+            Ok(line) => line,
+            // The last one may have been torn with its end on the disk.
+            Err(_) if reader.fill_buf().is_ok_and(<[u8]>::is_empty) => return Ok((journal, whole - length as u64)),
+            Err(_) => return Err(broken()),
+        };
         let (mark, installation) = (line.mark().ok_or_else(broken)?, parse_hex(&line.installation).ok_or_else(broken)?);
-        let journal = journal.get_or_insert_with(|| Journal { installation, mark, ended: BTreeSet::new(), disabled: BTreeSet::new() });
+        let journal =
+            journal.get_or_insert_with(|| Journal { installation, first: mark, mark, ended: BTreeSet::new(), platforms: BTreeMap::new() });
         if journal.installation != installation {
             return Err(broken());
         }
@@ -110,11 +120,9 @@ fn read_lines(file: &File, path: &Path) -> Result<(Option<Journal>, u64), String
         for id in &line.ended {
             journal.ended.insert(TokenId::parse(id).ok_or_else(broken)?);
         }
-        for id in &line.disabled {
-            journal.disabled.insert(PlatformId::parse(id).ok_or_else(broken)?);
-        }
-        for id in &line.enabled {
-            journal.disabled.remove(&PlatformId::parse(id).ok_or_else(broken)?);
+        let changed = line.enabled.iter().map(|id| (id, false)).chain(line.disabled.iter().map(|id| (id, true)));
+        for (id, disabled) in changed {
+            journal.platforms.insert(PlatformId::parse(id).ok_or_else(broken)?, (mark.seq, disabled));
         }
     }
 }
@@ -147,11 +155,28 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Opens the journal at `path`, or makes it; none if another process writes it: one of them is enough.
+    /// Opens the journal at `path`, or makes it; the one beside it (`.2`, `.3`) if another process writes that. Returns it
+    /// with how far all of them are: whichever process wrote it, this one must go on from there too.
     ///
     /// # Errors
     /// A sentence that says what to do.
-    pub(super) fn open(path: &Path, installation: [u8; 16]) -> Result<Option<Self>, String> {
+    pub(super) fn open(path: &Path, installation: [u8; 16]) -> Result<(Self, Vec<Mark>), String> {
+        let (mut opened, mut marks) = (None, Vec::new());
+        for number in 1..=MOST {
+            let path = if number == 1 { path.to_owned() } else { path.with_added_extension(number.to_string()) };
+            if opened.is_none() {
+                opened = Self::try_open(&path, installation)?;
+            }
+            if path.exists() {
+                marks.extend(Journal::read(&path).ok().filter(|journal| journal.installation == installation).map(|journal| journal.mark));
+            }
+        }
+        let opened = opened.ok_or_else(|| format!("{MOST} servers write journals beside {} already", path.display()))?;
+        Ok((opened, marks))
+    }
+
+    /// None if another process writes it.
+    fn try_open(path: &Path, installation: [u8; 16]) -> Result<Option<Self>, String> {
         let failed = |e: io::Error| format!("cannot write the journal {}: {e}; say where it can be written with --journal", path.display());
         let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(failed)?;
         match file.try_lock() {

@@ -175,9 +175,10 @@ impl Authority {
         store.seal_entries_with(Arc::clone(&keyring) as _);
 
         let journal = match &options.journal {
-            Some(path) => journal::Writer::open(path, store.installation().await.map_err(|e| e.to_string())?)?,
+            Some(path) => Some(journal::Writer::open(path, store.installation().await.map_err(|e| e.to_string())?)?),
             None => None,
         };
+        let (journal, marks) = journal.map_or((None, Vec::new()), |(journal, marks)| (Some(journal), marks));
         let journaled = journal.as_ref().and_then(journal::Writer::found);
 
         let authority = Self {
@@ -201,6 +202,7 @@ impl Authority {
             creating: Mutex::default(),
             latest: AtomicI64::new(at.millis()),
         };
+        authority.check_marks(marks).await?;
         authority.load(journaled).await.map_err(|e| authority.cannot_load(&e))?;
         if let Some(journal) = &authority.journal {
             journal.reached(authority.followed()).await;
@@ -210,6 +212,17 @@ impl Authority {
             tracing::error!(cause = %e, "edited rows could not be entered in the audit log");
         }
         Ok(authority)
+    }
+
+    /// Refuses a database that lacks a place that this server, or another one in its place, had followed.
+    async fn check_marks(&self, marks: Vec<Mark>) -> Result<(), String> {
+        for mark in marks {
+            match self.store.changes_after(mark, self.clock.boot()).await {
+                Ok(_) | Err(store::Error::Rewound { taken_in: true }) => {}
+                Err(e) => return Err(self.cannot_load(&e)),
+            }
+        }
+        Ok(())
     }
 
     /// Why it does not start, and what to do.
@@ -285,7 +298,7 @@ impl Authority {
     /// A word for what is missing.
     pub async fn ready(&self) -> Result<Ready, &'static str> {
         if self.rewound.load(Ordering::SeqCst) {
-            return Err("the database went back to an earlier state");
+            return Err("the database went back to an earlier state, or is on hold");
         }
         let lost = || self.lease.as_ref().is_some_and(Lease::is_lost);
         if !lost()

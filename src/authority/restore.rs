@@ -1,7 +1,7 @@
 //! Going on behind a database that was put back to an earlier state: what ended since then ends again.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -9,7 +9,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::{Authority, Clock, Entropy, Error, Options, journal::Journal};
 use crate::{
-    domain::{Action, AuditEntry, Operator, PlatformId, TokenId},
+    domain::{Action, AuditEntry, Invalid, Operator, PlatformId, TokenId},
     store::{self, Mark, Store},
 };
 
@@ -41,7 +41,8 @@ impl Authority {
     /// passed over. Interrupted, it can be done again.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]: a journal is of another database, or the database cannot be written. Nothing starts on a
+    /// [`Error::Invalid`]: no journal begins early enough. [`Error::Unavailable`]: one is of another database, or the
+    /// database cannot be written. Nothing starts on a
     /// restored database then.
     pub async fn after_restore(self: &Arc<Self>, by: &Operator, journals: &[Journal], all: bool) -> Result<TakenIn, Error> {
         let installation = self.store.installation().await?;
@@ -52,9 +53,25 @@ impl Authority {
         if all {
             ended.extend(self.live_tokens().await?);
         }
-        // Whoever followed furthest knows best which platforms were disabled at the end.
-        let furthest = journals.iter().max_by_key(|journal| journal.mark.seq);
-        let disabled: Vec<PlatformId> = furthest.iter().flat_map(|journal| &journal.disabled).copied().collect();
+        let (mut lost, mut covered) = (Vec::new(), all);
+        // What a journal says last of a platform counts, and of several journals the one that says it at the latest place;
+        // but places of a history that was lost do not compare, and there the safe side is to disable.
+        let (mut platforms, mut disabled) = (BTreeMap::<PlatformId, (u64, bool)>::new(), BTreeSet::new());
+        for journal in journals {
+            let is_lost = !self.is_of_this_history(journal.mark).await?;
+            lost.extend(is_lost.then_some(journal.mark));
+            covered |= self.is_of_this_history(journal.first).await?;
+            for (id, change) in &journal.platforms {
+                disabled.extend((is_lost && change.1).then_some(*id));
+                platforms.entry(*id).and_modify(|known| *known = (*known).max(*change)).or_insert(*change);
+            }
+        }
+        if !covered {
+            let problem = "must begin before the state that the database is in: of what ended in between none of these knows; \
+                           give an older one, or say --invalidate-all";
+            return Err(Invalid::one("--journal", "coverage", problem).into());
+        }
+        disabled.extend(platforms.into_iter().filter(|(_, (_, disabled))| *disabled).map(|(id, _)| id));
 
         let mut taken_in = TakenIn::default();
         for id in disabled {
@@ -63,12 +80,6 @@ impl Authority {
         let mut ending = stream::iter(ended).map(|id| self.end_again(by, id)).buffer_unordered(AT_ONCE);
         while let Some(ended) = ending.next().await {
             taken_in.tokens += u64::from(ended?);
-        }
-        let mut lost = Vec::new();
-        for mark in journals.iter().map(|journal| journal.mark) {
-            if !self.is_of_this_history(mark).await? {
-                lost.push(mark);
-            }
         }
         taken_in.servers = lost.len() as u64;
         let counts = [("tokens", taken_in.tokens), ("platforms", taken_in.platforms), ("servers", taken_in.servers)];

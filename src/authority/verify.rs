@@ -196,9 +196,9 @@ impl Authority {
         }
         let found = match self.find_in_time(client_id.token).await {
             Ok(found) => found,
-            // Tokens that were ended may be live again there.
-            Err(store::Error::Rewound { .. }) => {
-                self.refuse_all();
+            // Tokens that were ended may be live there.
+            Err(e @ (store::Error::Rewound { .. } | store::Error::Held(_))) => {
+                self.refuse_all(&e);
                 return Err(Denied::Unknown);
             }
             Err(e) => {

@@ -29,6 +29,11 @@ impl Hold {
         Self::ALL.into_iter().find(|hold| hold.name() == name)
     }
 
+    /// Whether nobody may change anything in it either. (Who restores ends what had ended.)
+    pub(super) const fn keeps_changes_out(self) -> bool {
+        !matches!(self, Self::Restored)
+    }
+
     /// What it means for whoever wants to start on it.
     pub(crate) const fn sentence(self) -> &'static str {
         match self {

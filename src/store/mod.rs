@@ -54,6 +54,8 @@ pub(crate) enum Error {
     /// An older state of it is in its place: what was followed is not in it. `taken_in` once an operator has said that what
     /// is lost was taken in.
     Rewound { taken_in: bool },
+    /// Nothing may be served from it: it was moved, say.
+    Held(&'static str),
 }
 
 impl fmt::Display for Error {
@@ -65,6 +67,7 @@ impl fmt::Display for Error {
             Self::Full => f.write_str("the database's disk is full"),
             Self::Corrupt(what) => write!(f, "the database holds something that was not written by countersign: {what}"),
             Self::Unfit(why) => f.write_str(why),
+            Self::Held(why) => f.write_str(why),
             Self::Rewound { .. } => f.write_str("the database went back to an earlier state: changes that were followed are not in it"),
         }
     }
@@ -90,6 +93,7 @@ impl Error {
             Self::Corrupt(what) => Self::Corrupt(what.clone()),
             Self::Unfit(why) => Self::Unfit(why.clone()),
             Self::Rewound { taken_in } => Self::Rewound { taken_in: *taken_in },
+            Self::Held(why) => Self::Held(why),
         }
     }
 }
@@ -250,7 +254,7 @@ impl Store {
     /// database says so in it, and then looks who has announced itself.
     pub(crate) async fn refuse_hold(&self) -> Result<(), Error> {
         match on!(self, s => s.hold().await)? {
-            Some(hold) => Err(Error::Unfit(hold.sentence().to_owned())),
+            Some(hold) => Err(Error::Held(hold.sentence())),
             None => Ok(()),
         }
     }

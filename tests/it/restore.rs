@@ -114,7 +114,7 @@ fn r_15_a_running_server_waits_for_the_operator() {
         assert_ne!(statuses[1], 200);
     }
     assert_eq!(server.send("POST", GRID, &root, &json!({ "name": "a", "permissions": ["VIEW"] })).0, 503);
-    assert_eq!(server.admin("/readyz").1["reason"], "the database went back to an earlier state");
+    assert_eq!(server.admin("/readyz").1["reason"], "the database went back to an earlier state, or is on hold");
     assert_eq!(restore(data), json!({ "finished": true, "tokens": 1, "platforms": 0, "servers": 1 }));
     while verify(&server, &kept) == 503 {}
     assert_eq!(tokens.map(|token| verify(&server, token)), [200, 401, 401]);
@@ -143,4 +143,46 @@ fn a_journal_of_another_database_or_with_a_broken_line_is_refused() {
     fs::write(&path, format!("{whole}nonsense\n{whole}")).unwrap();
     let refused = refusal(data);
     assert!(refused.contains(&format!("line {} of the journal", whole.lines().count() + 1)), "{refused}");
+}
+
+/// A database that was moved, or is not whole, is not served by those either who were there before.
+#[test]
+fn a_running_server_obeys_a_hold() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let (_, [root, _]) = create_platform(data, "Acme");
+    let server = Server::start(data);
+    let token = create(&server, &root, "a");
+    database::edit(data, "INSERT INTO hold (one, reason) VALUES (1, 'moved')");
+    while verify(&server, &token) != 503 {}
+    assert_eq!(server.admin("/readyz").0, 503);
+    let command = run(data, &["token", "revoke", &token.id]);
+    assert!(String::from_utf8_lossy(&command.stderr).contains("was moved"), "{command:?}");
+    database::edit(data, "DELETE FROM hold");
+    while verify(&server, &token) == 503 {}
+    assert_eq!(verify(&server, &token), 200);
+}
+
+/// A journal that began later knows nothing of what had ended before.
+#[test]
+fn r_20_a_journal_must_reach_back_to_the_backup() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let (_, [root, _]) = create_platform(data, "Acme");
+    let server = Server::start(data);
+    let ended = create(&server, &root, "ended");
+    database::remember(data);
+    revoke(&server, &root, &ended);
+    // Another server beside it has a journal of its own, which begins here.
+    let second = Server::start(data);
+    let late = data.join("revocations.jsonl.2");
+    revoke(&second, &root, &create(&second, &root, "later"));
+    drop((server, second));
+    database::go_back(data);
+    let refused = run(data, &["restore", "--journal", late.to_str().unwrap()]);
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("must begin before"), "{refused:?}");
+    assert!(refusal(data).contains("earlier state"));
+    run_json(data, &["restore", "--journal", data.join("revocations.jsonl").to_str().unwrap(), "--journal", late.to_str().unwrap()]);
+    let server = Server::start(data);
+    assert_eq!([&root, &ended].map(|token| verify(&server, token)), [200, 401]);
 }

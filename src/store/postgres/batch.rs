@@ -10,7 +10,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::{
-    Error,
+    Error, hold,
     session::Session,
     sql,
     totals::{self, CountedNames},
@@ -58,13 +58,17 @@ impl<'s> Batch<'s> {
         let noted = !self.entries.is_empty();
         if noted {
             let insert = self.session.prepare(INSERT_ENTRIES).await?;
-            let advance = self.session.prepare("UPDATE feed SET seq = $1, seal = $2").await?;
+            let advance = self.session.prepare("UPDATE feed SET seq = $1, seal = $2 RETURNING (SELECT reason FROM hold)").await?;
             let columns = EntryColumns::of(&self.entries);
             let nodes = vec![self.log.node.as_str(); self.entries.len()];
             let (seq, mac) = (self.last.seq.cast_signed(), self.last.mac.as_slice());
             let [a, b, c, d, e, f, g, h, i, j, k, l] = columns.values();
             let all = [a, b, c, d, e, f, g, h, i, j, k, l, &nodes as _];
-            try_join(self.session.change(&insert, &all), self.session.change(&advance, &[&seq, &mac])).await?;
+            let moved: [&(dyn ToSql + Sync); 2] = [&seq, &mac];
+            let advance = self.session.row_of(&advance, &moved);
+            let (_, row) = try_join(self.session.change(&insert, &all), advance).await?;
+            // Looked at while nobody else can change it: a command that was opened before may have been slow.
+            hold::refuse(row.as_ref().map(|row| row.try_get(0)).transpose()?.flatten())?;
         }
         Ok(noted)
     }

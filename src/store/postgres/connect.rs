@@ -128,7 +128,7 @@ impl Connector {
         self.newest.fetch_max(timeline, Ordering::SeqCst);
         let session = Session::new(client, warned, timeline, Arc::clone(&self.newest));
         if session.is_replaced() {
-            return Err(Error::Unreachable("another server has taken this one's place".to_owned()));
+            return Err(Error::Unavailable("another server has taken this one's place".to_owned()));
         }
         Ok(session)
     }

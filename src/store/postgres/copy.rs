@@ -40,10 +40,11 @@ async fn connect(url: &str, create: bool) -> Result<Session, Error> {
     Ok(session)
 }
 
-/// Whether some process may answer from memory. One that was not seen for so long has ended without a word.
+/// Whether some process may answer from memory. One that was not seen for so long, or for as long as it goes on without the
+/// database, has ended without a word.
 async fn is_followed(s: &Session) -> Result<bool, Error> {
     let gone = i64::try_from(GONE.as_millis()).unwrap_or(i64::MAX);
-    Ok(s.row(&format!("SELECT 1 FROM node WHERE seen_at >= {NOW} - $1 LIMIT 1"), &[&gone]).await?.is_some())
+    Ok(s.row(&format!("SELECT 1 FROM node WHERE seen_at >= {NOW} - greatest($1, stale) LIMIT 1"), &[&gone]).await?.is_some())
 }
 
 /// What is copied: one state of it, from [`Source::begin`] on.

@@ -23,7 +23,7 @@ use std::{
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{Error, connect::Connector, session::Session, sql};
+use super::{Error, connect::Connector, hold, session::Session, sql};
 use crate::{
     domain::Action,
     store::{Changes, Mark, Unreadable, is_creation},
@@ -40,7 +40,7 @@ pub(super) const GONE: Duration = Duration::from_secs(60);
 
 /// From the last place that was followed on, so that it is seen whether that is in this history.
 const READ: &str = "SELECT n.id IS NOT NULL AND n.suspect IS NULL, a.seq, a.seal, a.token_id, a.platform_id, a.node, a.action, \
-                    coalesce(current_setting('synchronous_standby_names', true), '') <> '' \
+                    coalesce(current_setting('synchronous_standby_names', true), ''), (SELECT reason FROM hold) \
                     FROM feed f LEFT JOIN node n ON n.id = $2 LEFT JOIN LATERAL \
                     (SELECT seq, seal, token_id, platform_id, node, action FROM audit WHERE seq >= $1 ORDER BY seq LIMIT $3) a ON true \
                     ORDER BY a.seq";
@@ -55,6 +55,8 @@ pub(super) struct Feed {
     presence: Mutex<Option<Presence>>,
     /// Whether the rows of nodes could not be seen to, and somebody was told.
     untended: AtomicBool,
+    /// Whether somebody was told that a standby's word does not say which primary is the one in use.
+    unsure: AtomicBool,
     /// When the last read began that was confirmed.
     confirmed: Mutex<Option<Duration>>,
 }
@@ -96,6 +98,7 @@ impl Feed {
             heard: Arc::default(),
             presence: Mutex::default(),
             untended: AtomicBool::default(),
+            unsure: AtomicBool::default(),
             confirmed: Mutex::default(),
         }
     }
@@ -114,7 +117,7 @@ impl Feed {
     pub(super) async fn announce(&self, s: &Session, believes: (Duration, Duration)) -> Result<(), Error> {
         let sql = format!(
             "INSERT INTO node (id, lease, stale, followed, seen_at) VALUES ($1, $2, $3, 0, {NOW}) \
-             ON CONFLICT (id) DO UPDATE SET lease = excluded.lease, stale = excluded.stale, seen_at = excluded.seen_at, suspect = NULL"
+             ON CONFLICT (id) DO UPDATE SET lease = excluded.lease, stale = excluded.stale, seen_at = excluded.seen_at, suspect = NULL, followed = 0"
         );
         // A fifth more than is believed: clocks that are being corrected go at different speeds, by less than that.
         let waited_for = |believed: Duration| {
@@ -213,6 +216,7 @@ impl Feed {
         }
         // The one row of the feed is there even if it has no places.
         let first = rows.first().ok_or_else(|| Error::Corrupt("the feed's row is missing".to_owned()))?;
+        hold::refuse(first.try_get(8)?)?;
         let mut places = if first.try_get::<_, Option<i64>>(1)?.is_some() { rows.as_slice() } else { &[] };
         let mut changes = Changes { more: i64::try_from(places.len()).is_ok_and(|places| places == PAGE), ..Changes::none_after(mark) };
         if mark != Mark::START {
@@ -223,7 +227,8 @@ impl Feed {
             places = behind;
         }
         // Where no commit waits for a standby there is nothing to confirm.
-        changes.unconfirmed = first.try_get(7)? && !self.confirm(s, now).await?;
+        let standbys: &str = first.try_get(7)?;
+        changes.unconfirmed = !standbys.is_empty() && !self.confirm(s, now, standbys).await?;
         let (mut tokens, mut platforms) = (Vec::new(), Vec::new());
         for row in places {
             changes.through = sql::mark(row, 1)?;
@@ -255,7 +260,14 @@ impl Feed {
 
     /// Whether the lease may be renewed by the read that began at `now`. That takes a commit (see [`Session::confirm`]), so
     /// of the reads that notifications hurry, a few a lease are confirmed and the others only bring what is new.
-    async fn confirm(&self, s: &Session, now: Duration) -> Result<bool, Error> {
+    async fn confirm(&self, s: &Session, now: Duration, standbys: &str) -> Result<bool, Error> {
+        if !must_all_answer(standbys) && !self.unsure.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                synchronous_standby_names = standbys,
+                "commits wait for some of several standbys: if one is promoted while another still answers the old primary, \
+                 a node that reaches that one does not notice; let all that are named answer"
+            );
+        }
         let lease = self.presence().as_ref().map_or(Duration::ZERO, |presence| presence.believes.0);
         let last = *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_some_and(|last| now.saturating_sub(last) < lease / 5) {
@@ -301,10 +313,34 @@ async fn rewound(s: &Session, lost: &Mark) -> Error {
     sql::is_taken_in(s, lost).await.map_or_else(|e| e, |taken_in| Error::Rewound { taken_in })
 }
 
+/// Whether a commit waits for every standby that `synchronous_standby_names` names, so that none of them can have been
+/// promoted when it is through.
+fn must_all_answer(setting: &str) -> bool {
+    let setting = setting.trim();
+    let (number, names) = match setting.split_once('(') {
+        Some((kind, names)) => (kind.split_whitespace().last().and_then(|number| number.parse().ok()), names.trim_end_matches(')')),
+        None => (Some(1), setting),
+    };
+    number == Some(names.split(',').count()) && !names.contains('*')
+}
+
 fn millis(stored: i64) -> Duration {
     Duration::from_millis(stored.unsigned_abs())
 }
 
 fn late() -> Error {
     Error::Unreachable("the database did not answer in time".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn who_must_answer() {
+        for setting in ["a", "\"m-2\"", " 1 (a) ", "FIRST 1 (a)", "ANY 1 (a)", "2 (a, b)", "ANY 3 (a,b,c)"] {
+            assert!(super::must_all_answer(setting), "{setting}");
+        }
+        for setting in ["*", "a, b", "1 (a, b)", "FIRST 1 (a, b)", "ANY 2 (a, b, c)", "1 (*)", "2 (a)", "(a)"] {
+            assert!(!super::must_all_answer(setting), "{setting}");
+        }
+    }
 }

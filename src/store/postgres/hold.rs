@@ -20,6 +20,15 @@ pub(super) async fn find(s: &Session) -> Result<Option<Hold>, Error> {
     row.map(|row| Hold::parse(row.try_get(0)?).ok_or_else(unknown)).transpose()
 }
 
+/// Refuses to serve, or to change anything, where there is such a reason.
+pub(super) fn refuse(reason: Option<&str>) -> Result<(), Error> {
+    match reason.map(Hold::parse) {
+        Some(None) => Err(Error::Corrupt("the reason of a hold".to_owned())),
+        Some(Some(hold)) if hold.keeps_changes_out() => Err(Error::Held(hold.sentence())),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(feature = "server")]
 pub(super) async fn put(s: &Session, hold: Option<Hold>) -> Result<(), Error> {
     let Some(hold) = hold else { return s.run("DELETE FROM hold").await };

@@ -8,7 +8,7 @@ use tokio_postgres::{
 };
 use uuid::Uuid;
 
-use super::{Error, session::Session, totals};
+use super::{Error, hold, session::Session, totals};
 use crate::{
     domain::{
         Action, Actor, AuditEntry, AuditQuery, Environment, Issuer, Liveness, Order, Permissions, Platform, PlatformId, RecordedEntry,
@@ -137,11 +137,12 @@ pub(super) async fn find_token(
     unreadable: &Unreadable,
 ) -> Result<Option<(Record, PlatformRecord)>, Error> {
     let sql = format!(
-        "SELECT {PLATFORM}, {TOKEN}, $2::bigint = 0 OR EXISTS (SELECT 1 FROM audit WHERE seq = $2 AND seal = $3) \
+        "SELECT {PLATFORM}, {TOKEN}, $2::bigint = 0 OR EXISTS (SELECT 1 FROM audit WHERE seq = $2 AND seal = $3), (SELECT reason FROM hold) \
          FROM token t JOIN platform p ON p.id = t.platform_id WHERE t.id = $1"
     );
     let Some(row) = s.row(&sql, &[&id.0, &known.seq.cast_signed(), &known.mac.as_slice()]).await? else { return Ok(None) };
-    if !value(&row, row.len() - 1)? {
+    hold::refuse(value(&row, row.len() - 1)?)?;
+    if !value(&row, row.len() - 2)? {
         return Err(Error::Rewound { taken_in: false });
     }
     readable(unreadable, &row, PLATFORM_COLUMNS)?.map(|record| Ok((record, platform(&row)?))).transpose()

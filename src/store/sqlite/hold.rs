@@ -22,6 +22,14 @@ pub(super) fn find(c: &Connection) -> Result<Option<Hold>, Error> {
     reason.map(|reason| Hold::parse(&reason).ok_or_else(unknown)).transpose()
 }
 
+/// Refuses to serve, or to change anything, where there is such a reason.
+pub(super) fn refuse(c: &Connection) -> Result<(), Error> {
+    match find(c)? {
+        Some(hold) if hold.keeps_changes_out() => Err(Error::Held(hold.sentence())),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(feature = "server")]
 pub(super) fn put(c: &Connection, hold: Option<Hold>) -> Result<(), Error> {
     match hold {

@@ -16,7 +16,7 @@ mod writer;
 
 use std::{
     fmt, fs,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -55,6 +55,8 @@ const MIGRATIONS: [(&str, &str); 1] = [("0001_authority", include_str!("../../..
 /// The store in a data directory.
 pub(crate) struct Sqlite {
     file: PathBuf,
+    /// Which file that was when it was opened.
+    identity: (u64, u64),
     directory: PathBuf,
     log: Log,
     writer: Writer,
@@ -188,8 +190,10 @@ impl Sqlite {
         let threads = std::thread::available_parallelism().map_or(READERS, |cores| cores.get().clamp(2, READERS));
         let readers = Readers::start(&file, threads)?;
         let feed = Mutex::new(connect(&file)?);
+        let identity = identity(&file)?;
         Ok(Self {
             file,
+            identity,
             directory: data.join("running"),
             log,
             writer,
@@ -233,7 +237,7 @@ impl Sqlite {
 
     pub(super) async fn find_token(&self, id: TokenId, known: Mark) -> Result<Option<(Record, PlatformRecord)>, Error> {
         let unreadable = Arc::clone(&self.unreadable);
-        let find = move |c: &Connection| match sql::is_of_this_history(c, &known)? {
+        let find = move |c: &Connection| match hold::refuse(c).and_then(|()| sql::is_of_this_history(c, &known))? {
             true => sql::find_token(c, id, &unreadable),
             false => Err(Error::Rewound { taken_in: false }),
         };
@@ -408,8 +412,13 @@ impl Sqlite {
 
     pub(super) fn changes_after(&self, mark: Mark) -> Result<Changes, Error> {
         self.stay_announced()?;
+        if identity(&self.file)? != self.identity {
+            // What it says still is not what others change.
+            return Err(Error::Held("the database's file was removed or replaced; put it back and restart"));
+        }
         let feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner);
         snapshot(&feed, || {
+            hold::refuse(&feed)?;
             let mut places = sql::places_from(&feed, mark.seq, FEED_PAGE + 1)?.into_iter();
             let mut changes = Changes { more: places.len() > FEED_PAGE, ..Changes::none_after(mark) };
             if mark != Mark::START && places.next().is_none_or(|place| place.mark != mark) {
@@ -498,6 +507,12 @@ impl Sqlite {
     pub(super) async fn probe(&self) -> Result<(), Error> {
         self.write(|batch| sql::probe(batch.connection)).await
     }
+}
+
+/// Which file it is.
+fn identity(file: &Path) -> Result<(u64, u64), Error> {
+    let file = fs::metadata(file).map_err(|e| Error::Unavailable(e.to_string()))?;
+    Ok((file.dev(), file.ino()))
 }
 
 fn insert_token(batch: &mut Batch<'_>, record: &Record, entry: &AuditEntry) -> Result<(), Error> {

@@ -17,7 +17,7 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::{Error, ballast::Ballast, sql, totals};
+use super::{Error, ballast::Ballast, hold, sql, totals};
 use crate::{
     domain::{AuditEntry, TokenId},
     store::log::{Log, Mark},
@@ -51,7 +51,8 @@ impl Batch<'_> {
 
     /// Commits an entry with the rest; returns its place.
     pub(super) fn note(&mut self, entry: &AuditEntry) -> Result<u64, Error> {
-        let mut last = self.last.map_or_else(|| sql::last_mark(self.connection), Ok)?;
+        let first = || hold::refuse(self.connection).and_then(|()| sql::last_mark(self.connection));
+        let mut last = self.last.map_or_else(first, Ok)?;
         let seal = self.log.append(&mut last, entry)?;
         sql::insert_audit_entry(self.connection, last.seq, &self.log.node, entry, &seal)?;
         self.last = Some(last);
