@@ -70,8 +70,10 @@ impl Line {
 #[derive(Debug)]
 pub struct Journal {
     pub(super) installation: [u8; 16],
-    /// Where it begins, and how far it goes.
+    /// Where it begins.
+    #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "whoever restores looks at it"))]
     pub(super) first: Mark,
+    /// How far it goes.
     pub(super) mark: Mark,
     pub(super) ended: BTreeSet<TokenId>,
     /// The last that it knows of a platform: the place, and whether it was disabled there.
