@@ -7,9 +7,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{File, OpenOptions, TryLockError},
+    fs::{DirBuilder, File, OpenOptions, TryLockError},
     io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::mpsc,
     thread::JoinHandle,
@@ -180,6 +180,10 @@ impl Writer {
     /// None if another process writes it.
     fn try_open(path: &Path, installation: [u8; 16]) -> Result<Option<Self>, String> {
         let failed = |e: io::Error| format!("cannot write the journal {}: {e}; say where it can be written with --journal", path.display());
+        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+            // On PostgreSQL nothing else may have been kept in the data directory yet.
+            DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+        }
         let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}

@@ -135,6 +135,11 @@ fn a_journal_of_another_database_or_with_a_broken_line_is_refused() {
     fs::copy(&path, other.join("revocations.jsonl")).unwrap();
     assert!(refusal(other).contains("of another database"));
 
+    // Its directory is made where it is not there.
+    let elsewhere = data.join("new/here.jsonl");
+    drop(Server::start_with(data, &["--journal", elsewhere.to_str().unwrap()]));
+    assert!(elsewhere.exists());
+
     let whole = journal(data);
     // Cut off in the middle of a line, as a power cut does: nobody was told that the line is there.
     fs::write(&path, format!("{whole}{{\"installation\":")).unwrap();
