@@ -64,8 +64,8 @@ impl Authority {
 
     /// Reads what others have changed and applies it. Called a few times a lease by a [`Follower`].
     ///
-    /// If the database has gone back to an earlier state, or is on hold, nothing is believed and nobody proven any more, until an operator
-    /// has taken in what was lost: then everything is loaded anew.
+    /// If the database has gone back to an earlier state, or is on hold, nothing is believed and nobody proven any more, until
+    /// an operator has taken in what was lost, which has everything loaded anew, or the hold is over.
     ///
     /// # Errors
     /// The database could not be read, or is not believed; the lease is not renewed then.

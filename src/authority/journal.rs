@@ -7,9 +7,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{DirBuilder, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::mpsc,
     thread::JoinHandle,
@@ -129,6 +129,13 @@ fn read_lines(file: &File, path: &Path) -> Result<(Option<Journal>, u64), String
     }
 }
 
+/// Opens a journal to write it, as the only one who does.
+fn open_locked(path: &Path) -> Result<File, TryLockError> {
+    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(TryLockError::Error)?;
+    file.try_lock()?;
+    Ok(file)
+}
+
 /// What the writing thread is told.
 enum Note {
     /// This was followed, at this moment by the clock of leases.
@@ -169,8 +176,9 @@ impl Writer {
             if opened.is_none() {
                 opened = Self::try_open(&path, installation)?;
             }
-            if path.exists() {
-                marks.extend(Journal::read(&path).ok().filter(|journal| journal.installation == installation).map(|journal| journal.mark));
+            if let Ok(file) = File::open(&path) {
+                let journal = read_lines(&file, &path)?.0.filter(|journal| journal.installation == installation);
+                marks.extend(journal.map(|journal| journal.mark));
             }
         }
         let opened = opened.ok_or_else(|| format!("{MOST} servers write journals beside {} already", path.display()))?;
@@ -184,12 +192,11 @@ impl Writer {
             // On PostgreSQL nothing else may have been kept in the data directory yet.
             DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
         }
-        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
+        let file = match open_locked(path) {
+            Ok(file) => file,
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(e)) => return Err(failed(e)),
-        }
+        };
         let (journal, whole) = read_lines(&file, path)?;
         if journal.as_ref().is_some_and(|journal| journal.installation != installation) {
             return Err(format!(
@@ -330,11 +337,25 @@ impl Writing {
         (waiting.seq, waiting.seal) = (seq, seal);
     }
 
+    /// Goes on in a new file where somebody has moved the one before, or where it is shorter than it was: what is written to
+    /// a file that nobody finds again is lost.
+    fn stay(&mut self) -> io::Result<()> {
+        let ours = self.file.metadata()?;
+        let is_there = fs::metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
+        if !is_there {
+            self.file = open_locked(&self.path)?;
+            self.whole = self.file.metadata()?.len();
+        }
+        self.whole = self.whole.min(self.file.metadata()?.len());
+        Ok(())
+    }
+
     /// Writes what waits, to the disk.
     fn write(&mut self) -> io::Result<()> {
         let Some(line) = &self.waiting else { return Ok(()) };
         let mut text = serde_json::to_string(line)?;
         text.push('\n');
+        self.stay()?;
         // What a write that failed has left goes first.
         self.file.set_len(self.whole)?;
         self.file.seek(SeekFrom::End(0))?;

@@ -42,8 +42,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`Error::Invalid`]: no journal begins early enough. [`Error::Unavailable`]: one is of another database, or the
-    /// database cannot be written. Nothing starts on a
-    /// restored database then.
+    /// database cannot be written. Nothing starts on a restored database then.
     pub async fn after_restore(self: &Arc<Self>, by: &Operator, journals: &[Journal], all: bool) -> Result<TakenIn, Error> {
         let installation = self.store.installation().await?;
         if journals.iter().any(|journal| journal.installation != installation) {

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use serde_json::{Value, json};
 
 use crate::support::{
-    GRID, Pair, database,
+    GRID, Pair, TestApp, database, operator,
     program::{Server, create_platform, program_on, run, run_json},
 };
 
@@ -190,4 +190,39 @@ fn r_20_a_journal_must_reach_back_to_the_backup() {
     run_json(data, &["restore", "--journal", data.join("revocations.jsonl").to_str().unwrap(), "--journal", late.to_str().unwrap()]);
     let server = Server::start(data);
     assert_eq!([&root, &ended].map(|token| verify(&server, token)), [200, 401]);
+}
+
+/// Whoever had opened the database before it was moved changes nothing in it any more, however late they come.
+#[tokio::test]
+async fn a_change_that_comes_late_obeys_a_hold() {
+    let app = TestApp::new().await;
+    let audit = "SELECT count(*) FROM audit";
+    let before = database::number(app.directory.path(), audit);
+    database::edit(app.directory.path(), "INSERT INTO hold (one, reason) VALUES (1, 'moved')");
+    let disabled = app.authority.set_platform_disabled(&operator(), app.platform.id, true).await.unwrap_err();
+    assert!(disabled.to_string().contains("was moved"), "{disabled}");
+    app.post(GRID).json(&json!({ "name": "a", "permissions": ["VIEW"] })).expecting_5xx().send().await.refused(503, "SERVICE_UNAVAILABLE");
+    assert_eq!(database::number(app.directory.path(), audit), before);
+}
+
+/// A journal that somebody moves away or cuts to nothing goes on under its name: the end that comes next is in it.
+#[test]
+fn a_journal_that_was_moved_goes_on() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let (_, [root, _]) = create_platform(data, "Acme");
+    let server = Server::start(data);
+    let path = data.join("revocations.jsonl");
+    for (n, away) in [true, false].into_iter().enumerate() {
+        match away {
+            true => fs::rename(&path, data.join("old.jsonl")).unwrap(),
+            false => fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap(),
+        }
+        let token = create(&server, &root, "a");
+        revoke(&server, &root, &token);
+        let there = journal(data);
+        assert!(there.starts_with("{\"installation\"") && there.contains(&token.id), "{n}: {there:?}");
+    }
+    drop(server);
+    assert_eq!(Server::start(data).admin("/readyz").0, 200);
 }

@@ -72,18 +72,11 @@ impl Readers {
 
     /// The same, of a server that no other one had replaced when this began.
     pub(super) async fn read_confirmed<R>(&self, read: impl AsyncFnOnce(&Session) -> Result<R, Error>) -> Result<R, Error> {
-        let finish = async {
-            let mut begun = Begun(Some(self.session().await?));
-            let Some(session) = &begun.0 else { unreachable!("it was just put there") };
+        self.read(async |session| {
             session.confirm().await?;
-            let result = read(session).await;
-            if session.is_replaced() {
-                return Err(replaced());
-            }
-            drop(begun.0.take());
-            result
-        };
-        in_time(finish).await
+            read(session).await
+        })
+        .await
     }
 
     /// Reads several things of one state of the database.
