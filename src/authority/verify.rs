@@ -145,15 +145,16 @@ impl Authority {
         let Some(lease) = &self.lease else { return Resident::Ask };
         // Last of all: a pause anywhere above, of the machine even, must not outlive the lease.
         let now = self.clock.boot();
-        let stale = !lease.holds(now);
-        if stale && !lease.serves_stale(now) {
-            return Resident::Ask;
+        if !lease.holds(now) {
+            if !lease.serves_stale(now) {
+                return Resident::Ask;
+            }
+            if !disabled {
+                lease.accept_stale();
+            }
         }
         if disabled {
             return Resident::Refused(Reason::PlatformDisabled);
-        }
-        if stale {
-            lease.accept_stale();
         }
         if found.count_use() {
             self.uses.touch(client_id.token, self.clock.wall());
