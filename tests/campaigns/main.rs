@@ -1,0 +1,73 @@
+//! Campaigns: what must hold while something is broken on purpose, for as long as one likes. Each is one command, and prints
+//! one line for each thing that it has tried.
+//!
+//! ```text
+//! cargo test --release --test campaigns -- NAME [--OPTION VALUE]…      one, at its full length
+//! cargo test --test campaigns                                          the short form of all
+//! ```
+
+#![expect(clippy::print_stdout, reason = "a program of tests")]
+
+use std::process::ExitCode;
+
+/// What a campaign is told: its options by their names, and whether it is the short form.
+pub(crate) struct Args {
+    pub(crate) short: bool,
+    options: Vec<(String, String)>,
+}
+
+impl Args {
+    /// The number that an option says, or else what is usual in the short form and in the full one.
+    pub(crate) fn number(&self, name: &str, short: u64, full: u64) -> u64 {
+        let said = self.options.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+        said.map_or(if self.short { short } else { full }, |value| value.parse().unwrap_or_else(|_| panic!("--{name} is a number")))
+    }
+
+    /// The word that an option says.
+    pub(crate) fn word(&self, name: &str) -> Option<&str> {
+        self.options.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A campaign: its name, what it tries, and how; it says whether all held.
+type Campaign = (&'static str, &'static str, fn(&Args) -> bool);
+
+const CAMPAIGNS: &[Campaign] = &[];
+
+fn main() -> ExitCode {
+    // A runner that asks for the tests in it.
+    if std::env::args().any(|argument| argument == "--list") {
+        if !std::env::args().any(|argument| argument == "--ignored") {
+            println!("campaigns: test");
+        }
+        return ExitCode::SUCCESS;
+    }
+    let (mut names, mut options) = (Vec::new(), Vec::new());
+    let mut arguments = std::env::args().skip(1).peekable();
+    while let Some(argument) = arguments.next() {
+        match argument.strip_prefix("--") {
+            Some(name) => {
+                let value = arguments.next_if(|value| !value.starts_with("--")).unwrap_or_default();
+                options.push((name.to_owned(), value));
+            }
+            // What `cargo test` says to every test program goes with the options, but for a name that it filters by.
+            None if argument == "campaigns" => {}
+            None => names.push(argument),
+        }
+    }
+    let known = |name: &String| CAMPAIGNS.iter().any(|(known, ..)| known == name);
+    if !names.iter().all(known) {
+        println!("campaigns are:");
+        CAMPAIGNS.iter().for_each(|(name, what, _)| println!("  {name:12} {what}"));
+        return ExitCode::from(2);
+    }
+    let args = Args { short: names.is_empty(), options };
+    let chosen = CAMPAIGNS.iter().filter(|(name, ..)| names.is_empty() || names.iter().any(|chosen| chosen == name));
+    let mut held = true;
+    for (name, what, run) in chosen {
+        println!("{name}: {what}");
+        held &= run(&args);
+    }
+    println!("{}", if held { "all held" } else { "something did not hold" });
+    if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
