@@ -241,7 +241,7 @@ impl Sqlite {
             true => sql::find_token(c, id, &unreadable),
             false => Err(Error::Rewound { taken_in: false }),
         };
-        self.read(find).await
+        self.read(move |c| snapshot(c, || find(c))).await
     }
 
     pub(super) async fn find_token_in(&self, scope: Scope, id: TokenId) -> Result<Option<Record>, Error> {
