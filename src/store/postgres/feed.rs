@@ -260,6 +260,11 @@ impl Feed {
 
     /// Whether the lease may be renewed by the read that began at `now`. That takes a commit (see [`Session::confirm`]), so
     /// of the reads that notifications hurry, a few a lease are confirmed and the others only bring what is new.
+    ///
+    /// What those bring is followed like the rest, mark and all: who has said that it followed a place must ask for it from then
+    /// on, or a database that goes back behind it would go unnoticed. It is said to the server that was read. If that was a
+    /// primary that had been replaced a moment ago, nobody waits for its word; and should it have shown what no standby has
+    /// got, the one in use lacks the mark, and everything is refused: needlessly perhaps, but here nobody can tell.
     async fn confirm(&self, s: &Session, now: Duration, standbys: &str) -> Result<bool, Error> {
         if !must_all_answer(standbys) && !self.unsure.swap(true, Ordering::Relaxed) {
             tracing::warn!(
