@@ -393,7 +393,9 @@ async fn open_keyring(store: &Store, options: &Options, new: [u8; 16], at: Times
     })?;
     let keyring = Keyring::new(&file).ok_or_else(|| format!("the key file {} has no active key", path.display()))?;
 
-    store.insert_installation(new, at).await.map_err(failed)?;
+    if known.is_empty() {
+        store.insert_installation(new, at).await.map_err(failed)?;
+    }
     let installation = store.installation().await.map_err(failed)?;
     let ours: Vec<_> = keyring.canaries(&installation).collect();
     for (id, mac) in &ours {
