@@ -420,7 +420,7 @@ fn r_20_a_journal_is_taken_in_behind_a_backup() {
     let journal = data.path().join("revocations.jsonl");
     let (key_file, journal) = (keys(data.path()), journal.to_str().unwrap());
     let restored = run_json(new.path(), &["restore", "--from", file, "--journal", journal, "--key-file", &key_file]);
-    assert_eq!((&restored["finished"], &restored["tokens"], &restored["servers"]), (&json!(true), &json!(1), &json!(1)));
+    assert_eq!((&restored["finished"], &restored["tokens"], &restored["journals"]), (&json!(true), &json!(1), &json!(1)));
     // The server comes back with its journal, on the database that was restored.
     let server = Server::start_with(new.path(), &["--key-file", &key_file, "--journal", journal]);
     let verified = [&root, &kept, &before, &after, &late].map(|token| server.get("/verify", token).0);
