@@ -54,7 +54,10 @@ impl Restore {
         let authority = Arc::new(authority.map_err(Failure::CouldNotRun)?);
         let done = authority.after_restore(&operator(), &journals, self.since.invalidate_all).await?;
         let text = || {
-            let restored = copied.as_ref().map(|(copied, took)| format!("{}\n", copying::text("restored", copied, *took)));
+            let restored = copied.as_ref().map(|(copied, took)| match copied.tables.is_empty() {
+                true => format!("restored before, the feed is now at place {}\n", copied.seq),
+                false => format!("{}\n", copying::text("restored", copied, *took)),
+            });
             format!(
                 "{}{} tokens have ended again, {} platforms are disabled again; {} journals were ahead of the database, and their servers can go on.",
                 restored.unwrap_or_default(),

@@ -375,16 +375,25 @@ async fn r_20_a_restore_brings_no_token_back_to_life() {
     let (platform, [root, _]) = create_platform(data.path(), "Acme");
     let create = ["token", "create", "--platform", &platform, "--environment", "sandbox", "--name", "a", "--permissions", "VIEW"];
     let tokens: Vec<_> = (0..5).map(|_| pair(&run_json(data.path(), &create))).collect();
+    let [older, file, newer] = ["older", "backup", "newer"].map(|name| data.path().join(name).to_str().unwrap().to_owned());
+    let (file, key_file) = (file.as_str(), keys(data.path()));
+    run_json(data.path(), &["backup", "--to", &older]);
     run_json(data.path(), &["token", "revoke", &tokens[0].id]);
-    let (file, key_file) = (data.path().join("backup"), keys(data.path()));
-    let file = file.to_str().unwrap();
     run_json(data.path(), &["backup", "--to", file]);
     run_json(data.path(), &["token", "revoke", &tokens[1].id]);
+    run_json(data.path(), &["backup", "--to", &newer]);
 
     let said = refused(new.path(), &["restore", "--from", file, "--key-file", &key_file], 2);
     assert!(said.contains("--invalidate-all") && said.contains("--journal"), "{said}");
     // Interrupted when it was whole, and nothing was revoked yet.
-    authority::restore(Path::new(file), &database::of(new.path()), Path::new(&key_file), |_, _| {}).await.unwrap();
+    let restored = async |file: &str| authority::restore(Path::new(file), &database::of(new.path()), Path::new(&key_file), |_, _| {}).await;
+    restored(file).await.unwrap();
+    // Gone on with from another file: it is not said to be what that one is.
+    assert!(restored(&newer).await.unwrap_err().contains("from another backup"));
+    for same in [file, &older] {
+        let there = u64::try_from(database::number(new.path(), "SELECT max(seq) FROM audit")).unwrap();
+        assert_eq!(restored(same).await.unwrap().seq, there, "{same}");
+    }
     let restore = ["restore", "--from", file, "--invalidate-all", "--key-file", &key_file];
     let said = refused(new.path(), &["token", "list", "--key-file", &key_file], 2);
     assert!(said.contains("was restored"), "{said}");

@@ -17,7 +17,12 @@ use std::{
 use futures_util::FutureExt as _;
 use tokio::sync::{Notify, oneshot};
 
-use super::{Error, batch::Batch, connect::Connector, session::Session};
+use super::{
+    Error,
+    batch::Batch,
+    connect::Connector,
+    session::{Session, unknown_commit},
+};
 use crate::store::{Insert, Inserted, log::Log};
 
 /// Jobs in one transaction at the most: keeps a commit short.
@@ -328,7 +333,7 @@ async fn run(session: &Session, log: &Log, jobs: &mut [Job]) -> Result<(Vec<Inse
     let noted = batch.finish().await.map_err(undone)?;
     session.commit().await.map_err(|error| match error {
         Some(error) => Failed::RolledBack(error),
-        None => Failed::Unknown(Error::Unavailable("the connection broke at a commit".to_owned())),
+        None => Failed::Unknown(unknown_commit()),
     })?;
     Ok((inserted, noted))
 }
