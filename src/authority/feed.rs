@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Authority, Error, defect::Defect, journal};
+use super::{Authority, Error, Lease, defect::Defect, journal};
 use crate::{
     domain::{Action, PlatformId, TokenId},
     store::{self, Mark, PlatformRecord, Record, Settled},
@@ -56,7 +56,7 @@ impl Authority {
             followed => followed?,
         }
         // Whatever is read from here on is at least as new as what was loaded, so nobody need wait for this process.
-        self.store.applied(self.followed().mark.seq).await;
+        self.acknowledge(lease).await;
         Ok(())
     }
 
@@ -181,12 +181,27 @@ impl Authority {
                 lease.renew(began);
             }
             if changes.through != mark {
-                self.store.applied(changes.through.seq).await;
+                self.acknowledge(lease).await;
             }
             if !changes.more {
                 self.uses.collect_sometimes(&self.index, self.clock.wall(), began);
                 return Ok(());
             }
+        }
+    }
+
+    /// Says that this process has followed up to where it is, so that nobody waits for it: when its journal has that too. So
+    /// what has ended, and everybody has acknowledged, is in every journal. One that takes its time is not waited for here,
+    /// because the lease must be renewed: then whoever ended something waits for the lease.
+    async fn acknowledge(&self, lease: &Lease) {
+        let mark = self.followed().mark;
+        let in_time = lease.length() / READS_A_LEASE / 2;
+        let is_kept = match &self.journal {
+            Some(journal) => journal.has(mark, in_time).await,
+            None => true,
+        };
+        if is_kept {
+            self.store.applied(mark.seq).await;
         }
     }
 

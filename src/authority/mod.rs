@@ -205,7 +205,7 @@ impl Authority {
         authority.check_marks(marks).await?;
         authority.load(journaled).await.map_err(|e| authority.cannot_load(&e))?;
         if let Some(journal) = &authority.journal {
-            journal.reached(authority.followed().mark.seq).await;
+            journal.has(authority.followed().mark, journal::PATIENCE).await;
         }
         if let Err(e) = authority.record_tampering().await {
             // On a full disk, say: the rows are refused all the same, and the next flush tries again.

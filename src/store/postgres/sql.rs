@@ -278,6 +278,13 @@ pub(super) fn mark(row: &Row, at: usize) -> Result<Mark, Error> {
     Ok(Mark { seq: unsigned(row, at)?, mac: bytes(row, at + 1)? })
 }
 
+/// Whether that place is here as it was when it was followed.
+#[cfg(feature = "server")]
+pub(super) async fn is_of_this_history(s: &Session, known: &Mark) -> Result<bool, Error> {
+    let sql = "SELECT 1 FROM audit WHERE seq = $1 AND seal = $2";
+    Ok(*known == Mark::START || s.row(sql, &[&known.seq.cast_signed(), &known.mac.as_slice()]).await?.is_some())
+}
+
 /// Whether an operator has said that what was lost up to there was taken in.
 pub(super) async fn is_taken_in(s: &Session, lost: &Mark) -> Result<bool, Error> {
     let sql = "SELECT 1 FROM lost_mark WHERE seal = $1 AND seq = $2";

@@ -28,11 +28,11 @@ use self::{
     ballast::Ballast,
     presence::Presence,
     readers::Readers,
-    writer::{Batch, Urgency, Writer},
+    writer::{Batch, Writer},
 };
 use super::{
     Changes, Decision, Error, Insert, Inserted, Loaded, Location, Mark, OperationsRecord, PlatformRecord, Record, Records, Settled,
-    Unreadable, is_creation, log::Log,
+    Unreadable, is_creation, log::Log, queue::Urgency,
 };
 use crate::domain::{
     Action, AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenName, TokenQuery, TokenUse, Use,
