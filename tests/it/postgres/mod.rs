@@ -5,6 +5,7 @@
 #[expect(dead_code, reason = "tests/prove has it too")]
 mod cluster;
 #[path = "../../prove/proxy.rs"]
+#[expect(dead_code, reason = "tests/prove has it too")]
 mod proxy;
 
 mod commits; // unanswered, stalled, ended
