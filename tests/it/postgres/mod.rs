@@ -9,6 +9,7 @@ mod cluster;
 mod proxy;
 
 mod commits; // unanswered, stalled, ended
+mod promoting; // a standby takes over
 mod reaching; // settings, standbys, certificates
 
 use std::{
