@@ -48,6 +48,11 @@ pub struct VerifierOptions {
     pub database: Option<String>,
     /// The key file, if it is not `keys.json` in the data directory.
     pub key_file: Option<PathBuf>,
+    /// Where to keep the journal of what ended, as a server does: `revocations.jsonl` in the data directory, or, where another
+    /// process writes that one, `revocations.jsonl.2` and so on. By it this process notices, over its end too, that the database
+    /// was put back to an earlier state, and proves nobody until `countersign restore` has taken it in. With `None`, one that
+    /// is started on such a database believes it: it must be stopped before, and stay so until the restore is done.
+    pub journal: Option<PathBuf>,
     /// For how long the index is believed after it was last brought up to date; a second. Every revoke, by whatever
     /// process, waits this long: above zero, at most four seconds.
     pub lease: Duration,
@@ -62,10 +67,12 @@ pub struct VerifierOptions {
 impl VerifierOptions {
     /// For that data directory; the rest as a server has it.
     pub fn new(data: impl Into<PathBuf>) -> Self {
+        let data = data.into();
         Self {
-            data: data.into(),
             database: None,
             key_file: None,
+            journal: Some(data.join("revocations.jsonl")),
+            data,
             lease: Duration::from_secs(1),
             on_database_loss: OnDatabaseLoss::Deny,
             flush_interval: Duration::from_secs(10),
@@ -95,9 +102,9 @@ impl Verifier {
     ///
     /// # Errors
     /// A sentence that says what to do: there is no database, its key file is missing, or not its own, or readable by
-    /// others; its settings would not hold what we promise; or the options are out of bounds.
+    /// others; its settings would not hold what we promise; it went back to an earlier state; or the options are out of bounds.
     pub async fn open(options: VerifierOptions) -> Result<Self, String> {
-        let VerifierOptions { data, database, key_file, lease, on_database_loss, flush_interval } = options;
+        let VerifierOptions { data, database, key_file, journal, lease, on_database_loss, flush_interval } = options;
         if lease.is_zero() || lease > LONGEST_LEASE {
             return Err(format!("the lease of a verifier must be above zero and at most {LONGEST_LEASE:?}, not {lease:?}"));
         }
@@ -118,7 +125,7 @@ impl Verifier {
             lease: Some(lease),
             on_database_loss,
             revocation_wait: true,
-            journal: None,
+            journal,
             attempts: AttemptLimits::NONE,
         };
         let authority = Arc::new(Authority::open(options, Arc::new(SystemClock), Arc::new(SystemEntropy)).await?);

@@ -16,7 +16,8 @@ const NAMED: usize = 20;
 pub struct Copied {
     /// The last place of the feed of changes that is in it.
     pub seq: u64,
-    /// Each table with its rows, all of them compared, and how many of them had to be written.
+    /// Each table with its rows, all of them compared, and how many of them had to be written; none where everything had been
+    /// copied before.
     pub tables: Vec<(&'static str, u64, u64)>,
     /// How many rows are not as they were sealed: they were copied as they are, and are refused there too.
     pub edited: u64,
@@ -94,7 +95,10 @@ pub async fn restore(file: &Path, database: &Database, key_file: &Path, progress
     if target.hold().await.map_err(sentence)? == Some(Hold::Restored) {
         // What was done since must not be undone.
         same_installation(&target, &source).await?;
-        return Ok(Copied { seq: source.last_place().await.map_err(sentence)?, unfinished, ..Copied::default() });
+        if !target.has(source.last_mark().await.map_err(sentence)?).await.map_err(sentence)? {
+            return Err("that database was restored from another backup; finish it with that one, or empty it first".to_owned());
+        }
+        return Ok(Copied { seq: target.last_mark().await.map_err(sentence)?.seq, unfinished, ..Copied::default() });
     }
     begin_target(&target, &source, false).await?;
     let copied = copy(&source, &target, &keyring, progress).await?;
@@ -139,7 +143,7 @@ pub async fn move_to(
     refuse_followed(&source).await?;
     tokio::time::sleep(source.changes_may_come_for() + Duration::from_millis(100)).await;
     refuse_followed(&source).await?;
-    if source.last_place().await.map_err(sentence)? != copied.seq {
+    if source.last_mark().await.map_err(sentence)?.seq != copied.seq {
         return Ok(Copied { unfinished: Some(Unfinished::LateChange), ..copied });
     }
     target.set_hold(None).await.map_err(sentence)?;

@@ -1,14 +1,14 @@
 //! Following what other processes change: loading the index, keeping it believed, and waiting until everybody knows.
 
 use std::{
-    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, MutexGuard, PoisonError, RwLockWriteGuard, atomic::Ordering},
     thread::JoinHandle,
     time::Duration,
 };
 
 use tokio::sync::oneshot;
 
-use super::{Authority, Error, defect::Defect, journal};
+use super::{Authority, Error, Lease, defect::Defect, journal};
 use crate::{
     domain::{Action, PlatformId, TokenId},
     store::{self, Mark, PlatformRecord, Record, Settled},
@@ -18,6 +18,19 @@ use crate::{
 const READS_A_LEASE: u32 = 4;
 /// Audit entries about tampered rows at the most in one go: an edited column must not fill the log.
 const TAMPER_ENTRIES: usize = 100;
+
+/// How far the index has followed the feed, and of which history.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Followed {
+    /// The last place that was followed. What is read from the database must be of a history that has it.
+    pub(super) mark: Mark,
+    /// The histories that were followed, counted: one more each time that everything is loaded anew.
+    history: u64,
+}
+
+impl Followed {
+    pub(super) const NOTHING: Self = Self { mark: Mark::START, history: 0 };
+}
 
 impl Authority {
     /// Begins to answer from memory, if this process does: with everything but the tokens, and following the feed from
@@ -30,20 +43,20 @@ impl Authority {
         self.store.announce(lease.length(), lease.stale()).await?;
         self.store.refuse_hold().await?;
         let loaded = self.store.load().await?;
+        self.forget(journaled.unwrap_or(loaded.mark));
         self.index.reserve(usize::try_from(loaded.live).unwrap_or(usize::MAX));
         loaded.platforms.iter().for_each(|record| self.put_platform(record, 0));
         loaded.operations.iter().for_each(|record| self.put_operations(record, 0));
-        *self.followed_place() = journaled.unwrap_or(loaded.mark);
         // Only a read of the feed says that others know of this process: the index is believed from there.
         match self.follow_feed().await {
             Err(store::Error::Rewound { taken_in: true }) => {
-                *self.followed_place() = if self.journal.is_some() { Mark::START } else { loaded.mark };
+                self.followed_place().mark = if self.journal.is_some() { Mark::START } else { loaded.mark };
                 self.follow_feed().await?;
             }
             followed => followed?,
         }
         // Whatever is read from here on is at least as new as what was loaded, so nobody need wait for this process.
-        self.store.applied(self.followed()).await;
+        self.acknowledge(lease).await;
         Ok(())
     }
 
@@ -57,8 +70,8 @@ impl Authority {
         if self.lease.is_none() {
             return Ok(());
         }
-        let authority = Arc::clone(self);
-        self.store.visit_live_tokens(move |record| authority.put_token(&record)).await?;
+        let (authority, known) = (Arc::clone(self), self.followed());
+        self.store.visit_live_tokens(move |record| authority.remember(&known, || authority.put_token(&record))).await?;
         self.record_tampering().await
     }
 
@@ -70,12 +83,13 @@ impl Authority {
     /// # Errors
     /// The database could not be read, or is not believed; the lease is not renewed then.
     pub async fn follow(self: &Arc<Self>) -> Result<(), Error> {
+        let known = self.followed();
         let followed = self.follow_feed().await;
         match &followed {
             Ok(()) => self.rewound.store(false, Ordering::SeqCst),
-            Err(e @ store::Error::Held(_)) => self.refuse_all(e),
+            Err(e @ store::Error::Held(_)) => self.refuse_all(&known, e),
             Err(e @ store::Error::Rewound { taken_in }) => {
-                self.refuse_all(e);
+                self.refuse_all(&known, e);
                 if *taken_in {
                     return Ok(self.begin_anew().await?);
                 }
@@ -85,10 +99,15 @@ impl Authority {
         Ok(followed?)
     }
 
-    /// Believes nothing any more, and proves nobody.
-    pub(super) fn refuse_all(&self, why: &store::Error) {
+    /// Believes nothing any more, and proves nobody: for what was found by a read that began at `known`. Where everything was
+    /// loaded anew since, that was of the history before.
+    pub(super) fn refuse_all(&self, known: &Followed, why: &store::Error) {
+        let followed = self.followed.read().unwrap_or_else(PoisonError::into_inner);
+        if followed.history != known.history {
+            return;
+        }
         if !self.rewound.swap(true, Ordering::SeqCst) {
-            tracing::error!(followed = self.followed(), %why, "everything is refused from now on");
+            tracing::error!(followed = followed.mark.seq, %why, "everything is refused from now on");
         }
         if let Some(lease) = &self.lease {
             lease.end();
@@ -98,9 +117,12 @@ impl Authority {
     }
 
     async fn begin_anew(self: &Arc<Self>) -> Result<(), store::Error> {
-        self.index.forget();
-        self.operations.store(None);
-        self.load(self.journal.as_ref().map(|_| Mark::START)).await?;
+        let lost = self.followed().mark;
+        if let Err(e) = self.load(self.journal.as_ref().map(|_| Mark::START)).await {
+            // So that the next read finds it lost again, and all of this is done again.
+            self.followed_place().mark = lost;
+            return Err(e);
+        }
         self.rewound.store(false, Ordering::SeqCst);
         tracing::info!("what was lost is taken in; going on from the database as it is");
         let authority = Arc::clone(self);
@@ -113,25 +135,37 @@ impl Authority {
         Ok(())
     }
 
-    fn followed_place(&self) -> MutexGuard<'_, Mark> {
-        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Empties the memory: from here on it follows the feed of the history that is in the database now, behind `mark`.
+    fn forget(&self, mark: Mark) {
+        let mut followed = self.followed_place();
+        *followed = Followed { mark, history: followed.history + 1 };
+        self.index.forget();
+        self.operations.store(None);
     }
 
-    /// The last place of the feed that was followed. What is read from the database must be of a history that has it.
-    pub(super) fn mark(&self) -> Mark {
-        *self.followed_place()
+    /// Puts into memory what was read or committed since `known` was taken; or nothing, where everything was forgotten since:
+    /// a token that is live there may have ended in the history that is followed now.
+    pub(super) fn remember(&self, known: &Followed, put: impl FnOnce()) {
+        let followed = self.followed.read().unwrap_or_else(PoisonError::into_inner);
+        if followed.history == known.history {
+            put();
+        }
     }
 
-    /// The place of the feed up to which the index has followed.
-    pub(super) fn followed(&self) -> u64 {
-        self.mark().seq
+    fn followed_place(&self) -> RwLockWriteGuard<'_, Followed> {
+        self.followed.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far the index has followed: to be taken before a read of what is to be remembered.
+    pub(super) fn followed(&self) -> Followed {
+        *self.followed.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn follow_feed(&self) -> Result<(), store::Error> {
         let Some(lease) = &self.lease else { return Ok(()) };
         loop {
             let began = self.clock.boot();
-            let mark = self.mark();
+            let mark = self.followed().mark;
             let changes = self.store.changes_after(mark, began).await;
             self.note_answer(&changes);
             let changes = changes?;
@@ -141,18 +175,33 @@ impl Authority {
             }
             changes.operations.iter().for_each(|(seq, record)| self.put_operations(record, *seq));
             self.refuse_unreadable();
-            *self.followed_place() = changes.through;
+            self.followed_place().mark = changes.through;
             self.journal.iter().for_each(|journal| journal.note(&changes, began));
             if !changes.more && !changes.unconfirmed {
                 lease.renew(began);
             }
             if changes.through != mark {
-                self.store.applied(changes.through.seq).await;
+                self.acknowledge(lease).await;
             }
             if !changes.more {
                 self.uses.collect_sometimes(&self.index, self.clock.wall(), began);
                 return Ok(());
             }
+        }
+    }
+
+    /// Says that this process has followed up to where it is, so that nobody waits for it: when its journal has that too. So
+    /// what has ended, and everybody has acknowledged, is in every journal. One that takes its time is not waited for here,
+    /// because the lease must be renewed: then whoever ended something waits for the lease.
+    async fn acknowledge(&self, lease: &Lease) {
+        let mark = self.followed().mark;
+        let in_time = lease.length() / READS_A_LEASE / 2;
+        let is_kept = match &self.journal {
+            Some(journal) => journal.has(mark, in_time).await,
+            None => true,
+        };
+        if is_kept {
+            self.store.applied(mark.seq).await;
         }
     }
 

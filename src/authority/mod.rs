@@ -47,7 +47,7 @@ use std::{
     fmt,
     path::PathBuf,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, RwLock,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
@@ -56,7 +56,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 
-use self::{attempts::Attempts, denials::Denials, index::Index, keyring::Keyring, lease::Lease, uses::Uses};
+use self::{attempts::Attempts, denials::Denials, feed::Followed, index::Index, keyring::Keyring, lease::Lease, uses::Uses};
 use crate::{
     domain::{Action, Actor, AuditEntry, OnDatabaseLoss, RequestInfo, Timestamp, TokenId},
     store::{self, Location, Mark, Store},
@@ -118,8 +118,8 @@ pub struct Authority {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     index: Index,
-    /// The place of the feed up to which the index has followed.
-    followed: Mutex<Mark>,
+    /// How far the index has followed the feed. Whoever puts something into memory that was read before holds this.
+    followed: RwLock<Followed>,
     /// Whether the database went back to an earlier state than was followed: nothing is believed then.
     rewound: AtomicBool,
     lease: Option<Lease>,
@@ -187,7 +187,7 @@ impl Authority {
             clock,
             entropy,
             index: Index::new(),
-            followed: Mutex::new(Mark::START),
+            followed: RwLock::new(Followed::NOTHING),
             rewound: AtomicBool::new(false),
             lease: options.lease.map(|length| Lease::new(length, options.on_database_loss)),
             revocation_wait: options.revocation_wait,
@@ -205,7 +205,7 @@ impl Authority {
         authority.check_marks(marks).await?;
         authority.load(journaled).await.map_err(|e| authority.cannot_load(&e))?;
         if let Some(journal) = &authority.journal {
-            journal.reached(authority.followed()).await;
+            journal.has(authority.followed().mark, journal::PATIENCE).await;
         }
         if let Err(e) = authority.record_tampering().await {
             // On a full disk, say: the rows are refused all the same, and the next flush tries again.
@@ -339,7 +339,7 @@ impl Authority {
     pub fn figures(&self) -> Figures {
         Figures {
             live_tokens: self.index.len(),
-            followed: self.followed(),
+            followed: self.followed().mark.seq,
             tampered: self.tampered().len(),
             stale: self.is_stale(),
             stale_accepts: self.lease.as_ref().map_or(0, Lease::accepted_stale),
@@ -393,7 +393,9 @@ async fn open_keyring(store: &Store, options: &Options, new: [u8; 16], at: Times
     })?;
     let keyring = Keyring::new(&file).ok_or_else(|| format!("the key file {} has no active key", path.display()))?;
 
-    store.insert_installation(new, at).await.map_err(failed)?;
+    if known.is_empty() {
+        store.insert_installation(new, at).await.map_err(failed)?;
+    }
     let installation = store.installation().await.map_err(failed)?;
     let ours: Vec<_> = keyring.canaries(&installation).collect();
     for (id, mac) in &ours {

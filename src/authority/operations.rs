@@ -150,8 +150,9 @@ impl Authority {
         let detail: serde_json::Map<_, _> = counts.into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect();
         let entry =
             AuditEntry { actor: by.actor(), request: by.request.clone(), ..self.system_entry(Action::OperationsLoad, None, detail) };
+        let known = self.followed();
         let seq = self.store.replace_operations(record.clone(), entry).await?;
-        self.put_operations(&record, seq);
+        self.remember(&known, || self.put_operations(&record, seq));
         Ok((difference, self.receipt(Some(seq)).await?))
     }
 }

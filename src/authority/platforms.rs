@@ -38,10 +38,13 @@ impl Authority {
         }
         let (record, entry) = (self.keyring.seal_platform(platform.clone()), platform_entry(&platform, by, Action::PlatformCreate, now));
         let records: Vec<_> = roots.iter().map(|(record, _)| record.clone()).collect();
+        let known = self.followed();
         let seq = self.store.insert_platform(record.clone(), entry, roots).await?;
         if self.lease.is_some() {
-            self.index.put_platform(&record, seq);
-            records.iter().for_each(|record| self.put_new_token(record));
+            self.remember(&known, || {
+                self.index.put_platform(&record, seq);
+                records.iter().for_each(|record| self.put_new_token(record));
+            });
         }
         Ok((platform, issued))
     }
@@ -91,6 +94,7 @@ impl Authority {
             let entry = platform_entry(&platform, &by, action, now);
             Decision::Write(keyring.seal_platform(platform), entry)
         };
+        let known = self.followed();
         let (record, seq) = self.store.change_platform(id, decide).await?.ok_or(Error::NotFound)?;
         if !self.keyring.is_platform_intact(&record) {
             self.put_platform(&record, 0);
@@ -98,7 +102,7 @@ impl Authority {
             return Err(Error::Tampered);
         }
         if let Some(seq) = seq {
-            self.index.put_platform(&record, seq);
+            self.remember(&known, || self.index.put_platform(&record, seq));
         }
         Ok((record.platform, self.receipt(seq).await?))
     }

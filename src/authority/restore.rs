@@ -15,6 +15,8 @@ use crate::{
 
 /// Tokens that are being ended at once: they share commits.
 const AT_ONCE: usize = 256;
+/// So many that could not be ended are told by name; where there are more, it is the database that does not serve.
+const TOLD: usize = 20;
 
 /// What was taken in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,8 +25,8 @@ pub struct TakenIn {
     pub tokens: u64,
     /// Platforms that were disabled again.
     pub platforms: u64,
-    /// Servers whose last place is not in the database: they go on now.
-    pub servers: u64,
+    /// Journals whose last place is not in the database: the servers that wrote them go on now.
+    pub journals: u64,
 }
 
 impl Authority {
@@ -40,9 +42,11 @@ impl Authority {
     /// journals go on with the database as it is, and others start on it. Tokens and platforms that the database lacks are
     /// passed over. Interrupted, it can be done again.
     ///
+    /// One that cannot be ended keeps no other from ending.
+    ///
     /// # Errors
-    /// [`Error::Invalid`]: no journal begins early enough. [`Error::Unavailable`]: one is of another database, or the
-    /// database cannot be written. Nothing starts on a restored database then.
+    /// [`Error::Invalid`]: no journal begins early enough, or there is a gap between them. [`Error::Unavailable`]: one is of
+    /// another database, or something could not be ended, with its name. Nothing starts on a restored database then.
     pub async fn after_restore(self: &Arc<Self>, by: &Operator, journals: &[Journal], all: bool) -> Result<TakenIn, Error> {
         let installation = self.store.installation().await?;
         if journals.iter().any(|journal| journal.installation != installation) {
@@ -52,36 +56,45 @@ impl Authority {
         if all {
             ended.extend(self.live_tokens().await?);
         }
-        let (mut lost, mut covered) = (Vec::new(), all);
+        if !all {
+            self.refuse_gaps(journals).await?;
+        }
+        let mut lost = Vec::new();
         // What a journal says last of a platform counts, and of several journals the one that says it at the latest place;
         // but places of a history that was lost do not compare, and there the safe side is to disable.
         let (mut platforms, mut disabled) = (BTreeMap::<PlatformId, (u64, bool)>::new(), BTreeSet::new());
         for journal in journals {
             let is_lost = !self.is_of_this_history(journal.mark).await?;
             lost.extend(is_lost.then_some(journal.mark));
-            covered |= self.is_of_this_history(journal.first).await?;
             for (id, change) in &journal.platforms {
                 disabled.extend((is_lost && change.1).then_some(*id));
                 platforms.entry(*id).and_modify(|known| *known = (*known).max(*change)).or_insert(*change);
             }
         }
-        if !covered {
-            let problem = "must begin before the state that the database is in: of what ended in between none of these knows; \
-                           give an older one, or say --invalidate-all";
-            return Err(Invalid::one("--journal", "coverage", problem).into());
-        }
         disabled.extend(platforms.into_iter().filter(|(_, (_, disabled))| *disabled).map(|(id, _)| id));
 
-        let mut taken_in = TakenIn::default();
+        let (mut taken_in, mut failed) = (TakenIn::default(), Vec::new());
         for id in disabled {
-            taken_in.platforms += u64::from(self.disable_again(by, id).await?);
+            match self.disable_again(by, id).await {
+                Ok(disabled) => taken_in.platforms += u64::from(disabled),
+                Err(e) => failed.push(format!("{id}: {e}")),
+            }
         }
-        let mut ending = stream::iter(ended).map(|id| self.end_again(by, id)).buffer_unordered(AT_ONCE);
-        while let Some(ended) = ending.next().await {
-            taken_in.tokens += u64::from(ended?);
+        let mut ending = stream::iter(ended).map(async |id| (id, self.end_again(by, id).await)).buffer_unordered(AT_ONCE);
+        while failed.len() < TOLD
+            && let Some((id, ended)) = ending.next().await
+        {
+            match ended {
+                Ok(ended) => taken_in.tokens += u64::from(ended),
+                Err(e) => failed.push(format!("{id}: {e}")),
+            }
         }
-        taken_in.servers = lost.len() as u64;
-        let counts = [("tokens", taken_in.tokens), ("platforms", taken_in.platforms), ("servers", taken_in.servers)];
+        if !failed.is_empty() {
+            let more = if failed.len() < TOLD { "" } else { ", and perhaps others" };
+            return Err(Error::Unavailable(format!("not everything could be ended again: {}{more}", failed.join("; "))));
+        }
+        taken_in.journals = lost.len() as u64;
+        let counts = [("tokens", taken_in.tokens), ("platforms", taken_in.platforms), ("journals", taken_in.journals)];
         let detail = counts.into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect();
         let entry = AuditEntry { actor: by.actor(), request: by.request.clone(), ..self.system_entry(Action::Restore, None, detail) };
         // Last: only now nothing is missing any more.
@@ -89,6 +102,36 @@ impl Authority {
         self.settle(None, true).await?;
         self.store.release().await?;
         Ok(taken_in)
+    }
+
+    /// A journal knows what ended between its first place and its last. So one must begin in the state that the database is
+    /// in, and every other one there too, or not behind the last place of those before it.
+    async fn refuse_gaps(&self, journals: &[Journal]) -> Result<(), Error> {
+        let (mut reached, mut later) = (None, Vec::new());
+        for journal in journals {
+            match self.is_of_this_history(journal.first).await? {
+                true => reached = reached.max(Some(journal.mark.seq)),
+                false => later.push((journal.first.seq, journal.mark.seq)),
+            }
+        }
+        later.sort_unstable();
+        let refused = |problem: &str| Err(Invalid::one("--journal", "coverage", problem).into());
+        let Some(mut reached) = reached else {
+            return refused(
+                "must begin before the state that the database is in: of what ended in between none of these knows; \
+                 give an older one, or say --invalidate-all",
+            );
+        };
+        for (first, last) in later {
+            if first > reached {
+                return refused(&format!(
+                    "must go on where another one ends: of what ended before place {first} none of these knows; \
+                     give the one that lies between, or say --invalidate-all"
+                ));
+            }
+            reached = reached.max(last);
+        }
+        Ok(())
     }
 
     async fn live_tokens(&self) -> Result<Vec<TokenId>, Error> {

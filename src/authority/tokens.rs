@@ -161,10 +161,11 @@ impl Authority {
             replay,
             replays_since: now.plus_millis(-REPLAY),
         };
+        let known = self.followed();
         match self.store.insert_token(insert).await? {
             Inserted::Created => {
                 if self.lease.is_some() {
-                    self.put_new_token(&record);
+                    self.remember(&known, || self.put_new_token(&record));
                 }
                 Ok(Issued { token: record.token, secret: Some(secret), replayed: false })
             }
@@ -330,7 +331,7 @@ impl Authority {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Unavailable`].
     pub async fn locate_token(&self, by: &Operator, id: TokenId) -> Result<Caller, Error> {
-        let (record, _) = self.store.find_token(id, self.mark()).await?.ok_or(Error::NotFound)?;
+        let (record, _) = self.store.find_token(id, self.followed().mark).await?.ok_or(Error::NotFound)?;
         Ok(by.within(record.token.scope))
     }
 

@@ -17,6 +17,7 @@ use std::{fmt, net::IpAddr, sync::atomic::Ordering, time::Duration};
 use super::{
     Authority, defect,
     denials::Reason,
+    feed::Followed,
     index::{Entry, Found, Missing},
     lease::Lease,
 };
@@ -165,20 +166,20 @@ impl Authority {
 
     /// Reads a token. A lease that holds behind the read says that the database which was read is the one in use; without one
     /// it has to say so itself.
-    async fn find(&self, id: TokenId) -> Result<Option<(Record, PlatformRecord)>, store::Error> {
+    async fn find(&self, id: TokenId, known: &Followed) -> Result<Option<(Record, PlatformRecord)>, store::Error> {
         let holds = || self.lease.as_ref().is_some_and(|lease| lease.holds(self.clock.boot()));
         if holds() {
-            let found = self.store.find_token(id, self.mark()).await;
+            let found = self.store.find_token(id, known.mark).await;
             if holds() {
                 return found;
             }
         }
-        self.store.find_token_confirmed(id, self.mark()).await
+        self.store.find_token_confirmed(id, known.mark).await
     }
 
     /// The same; where memory would do instead, only for as long as a database in good health takes by far.
-    async fn find_in_time(&self, id: TokenId) -> Result<Option<(Record, PlatformRecord)>, store::Error> {
-        let found = self.find(id);
+    async fn find_in_time(&self, id: TokenId, known: &Followed) -> Result<Option<(Record, PlatformRecord)>, store::Error> {
+        let found = self.find(id, known);
         if self.lease.as_ref().is_none_or(|lease| lease.stale().is_zero()) {
             return found.await;
         }
@@ -192,14 +193,17 @@ impl Authority {
             return Err(Denied::Unknown);
         }
         let client_id = presented.client_id();
+        // First: while everything is loaded anew nobody gets past the next line, so what is read behind it for the history that
+        // was loaded is no older than that.
+        let known = self.followed();
         if self.rewound.load(Ordering::SeqCst) {
             return Err(Denied::Unknown);
         }
-        let found = match self.find_in_time(client_id.token).await {
+        let found = match self.find_in_time(client_id.token, &known).await {
             Ok(found) => found,
             // Tokens that were ended may be live there.
             Err(e @ (store::Error::Rewound { .. } | store::Error::Held(_))) => {
-                self.refuse_all(&e);
+                self.refuse_all(&known, &e);
                 return Err(Denied::Unknown);
             }
             Err(e) => {
@@ -221,8 +225,10 @@ impl Authority {
         let proven = record.digest.matches(&digest);
         // Kept for the next time, whatever its state: the index joins, so it can't come back to life.
         if self.lease.is_some() {
-            self.put_platform(&platform, 0);
-            self.put_token(&record);
+            self.remember(&known, || {
+                self.put_platform(&platform, 0);
+                self.put_token(&record);
+            });
         }
         let token = &record.token;
         let refused = if !proven || token.client_id() != *client_id {

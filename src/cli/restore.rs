@@ -54,13 +54,16 @@ impl Restore {
         let authority = Arc::new(authority.map_err(Failure::CouldNotRun)?);
         let done = authority.after_restore(&operator(), &journals, self.since.invalidate_all).await?;
         let text = || {
-            let restored = copied.as_ref().map(|(copied, took)| format!("{}\n", copying::text("restored", copied, *took)));
+            let restored = copied.as_ref().map(|(copied, took)| match copied.tables.is_empty() {
+                true => format!("restored before, the feed is now at place {}\n", copied.seq),
+                false => format!("{}\n", copying::text("restored", copied, *took)),
+            });
             format!(
-                "{}{} tokens have ended again, {} platforms are disabled again, {} servers can go on.",
+                "{}{} tokens have ended again, {} platforms are disabled again; {} journals were ahead of the database, and their servers can go on.",
                 restored.unwrap_or_default(),
                 copying::number(done.tokens),
                 done.platforms,
-                done.servers
+                done.journals
             )
         };
         let json = || {
@@ -68,7 +71,7 @@ impl Restore {
             json["finished"] = true.into();
             json["tokens"] = done.tokens.into();
             json["platforms"] = done.platforms.into();
-            json["servers"] = done.servers.into();
+            json["journals"] = done.journals.into();
             json
         };
         output::print(self.output, text, json)?;

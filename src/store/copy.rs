@@ -17,7 +17,7 @@ use futures_util::future::try_join;
 use tokio::sync::mpsc;
 
 use super::{
-    Database, Error, Hold, postgres, sealed,
+    Database, Error, Hold, Mark, postgres, sealed,
     sealed::Sealed,
     sqlite,
     tables::{AUDIT, Rows, TABLES, Table, integer, values},
@@ -80,8 +80,8 @@ impl Source {
     }
 
     /// The last place of its feed.
-    pub(crate) async fn last_place(&self) -> Result<u64, Error> {
-        on!(Self, self, s => s.last_place().await, s.last_place().await)
+    pub(crate) async fn last_mark(&self) -> Result<Mark, Error> {
+        on!(Self, self, s => s.last_mark().await, s.last_mark().await)
     }
 
     /// Whether some process answers from memory, and may change it any moment.
@@ -142,6 +142,16 @@ impl Target {
     /// Whose copy it is, as far as it is one.
     pub(crate) async fn installation(&self) -> Result<Option<[u8; 16]>, Error> {
         on!(Self, self, s => s.installation().await, s.installation().await)
+    }
+
+    /// The last place of its feed.
+    pub(crate) async fn last_mark(&self) -> Result<Mark, Error> {
+        on!(Self, self, s => s.last_mark().await, s.last_mark().await)
+    }
+
+    /// Whether everything up to that place is in it.
+    pub(crate) async fn has(&self, mark: Mark) -> Result<bool, Error> {
+        on!(Self, self, s => s.has(mark).await, s.has(mark).await)
     }
 
     /// Whether nothing is in it that would be lost.
@@ -303,7 +313,7 @@ pub(crate) async fn copy(source: &Source, target: &Target, mut watch: impl FnMut
         rows += source.count(table).await?;
     }
     watch(Step::Rows(rows));
-    let seq = source.last_place().await?;
+    let seq = source.last_mark().await?.seq;
     let mut tables = Vec::new();
     for table in &TABLES {
         let (to, mut from) = mpsc::channel(ON_THEIR_WAY);

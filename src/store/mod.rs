@@ -9,6 +9,7 @@ mod copy;
 mod hold;
 mod log;
 mod postgres;
+mod queue;
 mod row;
 #[cfg(feature = "server")]
 mod sealed;

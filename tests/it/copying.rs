@@ -375,16 +375,25 @@ async fn r_20_a_restore_brings_no_token_back_to_life() {
     let (platform, [root, _]) = create_platform(data.path(), "Acme");
     let create = ["token", "create", "--platform", &platform, "--environment", "sandbox", "--name", "a", "--permissions", "VIEW"];
     let tokens: Vec<_> = (0..5).map(|_| pair(&run_json(data.path(), &create))).collect();
+    let [older, file, newer] = ["older", "backup", "newer"].map(|name| data.path().join(name).to_str().unwrap().to_owned());
+    let (file, key_file) = (file.as_str(), keys(data.path()));
+    run_json(data.path(), &["backup", "--to", &older]);
     run_json(data.path(), &["token", "revoke", &tokens[0].id]);
-    let (file, key_file) = (data.path().join("backup"), keys(data.path()));
-    let file = file.to_str().unwrap();
     run_json(data.path(), &["backup", "--to", file]);
     run_json(data.path(), &["token", "revoke", &tokens[1].id]);
+    run_json(data.path(), &["backup", "--to", &newer]);
 
     let said = refused(new.path(), &["restore", "--from", file, "--key-file", &key_file], 2);
     assert!(said.contains("--invalidate-all") && said.contains("--journal"), "{said}");
     // Interrupted when it was whole, and nothing was revoked yet.
-    authority::restore(Path::new(file), &database::of(new.path()), Path::new(&key_file), |_, _| {}).await.unwrap();
+    let restored = async |file: &str| authority::restore(Path::new(file), &database::of(new.path()), Path::new(&key_file), |_, _| {}).await;
+    restored(file).await.unwrap();
+    // Gone on with from another file: it is not said to be what that one is.
+    assert!(restored(&newer).await.unwrap_err().contains("from another backup"));
+    for same in [file, &older] {
+        let there = u64::try_from(database::number(new.path(), "SELECT max(seq) FROM audit")).unwrap();
+        assert_eq!(restored(same).await.unwrap().seq, there, "{same}");
+    }
     let restore = ["restore", "--from", file, "--invalidate-all", "--key-file", &key_file];
     let said = refused(new.path(), &["token", "list", "--key-file", &key_file], 2);
     assert!(said.contains("was restored"), "{said}");
@@ -420,7 +429,7 @@ fn r_20_a_journal_is_taken_in_behind_a_backup() {
     let journal = data.path().join("revocations.jsonl");
     let (key_file, journal) = (keys(data.path()), journal.to_str().unwrap());
     let restored = run_json(new.path(), &["restore", "--from", file, "--journal", journal, "--key-file", &key_file]);
-    assert_eq!((&restored["finished"], &restored["tokens"], &restored["servers"]), (&json!(true), &json!(1), &json!(1)));
+    assert_eq!((&restored["finished"], &restored["tokens"], &restored["journals"]), (&json!(true), &json!(1), &json!(1)));
     // The server comes back with its journal, on the database that was restored.
     let server = Server::start_with(new.path(), &["--key-file", &key_file, "--journal", journal]);
     let verified = [&root, &kept, &before, &after, &late].map(|token| server.get("/verify", token).0);

@@ -269,6 +269,8 @@ async fn a_verifier_has_the_servers_defaults_and_nobody_waits_for_it_long() {
     let options = options(app.directory.path());
     let config = Config::layered(&BTreeMap::new(), [], None).unwrap();
     assert_eq!((options.lease, options.flush_interval), (config.lease, config.flush_interval));
+    let journal = options.journal.as_ref().unwrap();
+    assert_eq!((journal.parent(), journal.file_name()), (Some(app.directory.path()), config.journal.file_name()));
     for (lease, flush_interval) in [(0, 1), (4001, 1), (1000, 0)] {
         let (lease, flush_interval) = (Duration::from_millis(lease), Duration::from_millis(flush_interval));
         let error = Verifier::open(VerifierOptions { lease, flush_interval, ..options.clone() }).await.unwrap_err();
@@ -289,6 +291,30 @@ async fn a_verifier_has_the_servers_defaults_and_nobody_waits_for_it_long() {
     let mut leases: Vec<_> = running.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
     leases.sort();
     assert_eq!(leases, ["1000", "901"]);
+}
+
+/// One that was not there when the database went back knows all the same how far it had followed.
+#[tokio::test]
+async fn r_15_a_verifier_does_not_start_on_an_earlier_state() {
+    let app = TestApp::new().await;
+    let data = app.directory.path();
+    let ended = app.token("ended", &["VIEW"]).await;
+    let journal = data.join("revocations.jsonl");
+    let verifier = open(data).await;
+    database::remember(data);
+    revoke(&app, &ended).await;
+    while !std::fs::read_to_string(&journal).unwrap().contains(&ended.id) {}
+    verifier.close().await.unwrap();
+    drop(verifier);
+    database::go_back(data);
+
+    let refused = Verifier::open(options(data)).await.unwrap_err();
+    assert!(refused.contains("earlier state") && refused.contains("countersign restore --journal"), "{refused}");
+    let restored = run(data, &["restore", "--journal", journal.to_str().unwrap()]);
+    assert!(restored.status.success(), "{restored:?}");
+    let verifier = open(data).await;
+    assert_eq!(verifier.verify(Some(ended.basic().as_bytes())).await, Err(Denied::Refused(Reason::Revoked)));
+    verifier.verify(Some(app.sandbox.basic().as_bytes())).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

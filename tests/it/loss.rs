@@ -46,7 +46,7 @@ async fn metric(app: &TestApp, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn by_default_nobody_passes() {
+async fn r_11_by_default_nobody_passes_without_the_database() {
     let Some((app, passage, _)) = cut_off(OnDatabaseLoss::Deny).await else { return };
     passage.cut();
     assert_eq!(status(&app, &app.sandbox).await, 200, "within the lease");
@@ -219,6 +219,23 @@ async fn a_stale_node_is_reckoned_with_to_the_end() {
     assert_eq!((rows("id = 'killed'"), rows("stale > 0")), (0, 1));
     after(BOUND).await;
     assert_eq!(rows("stale > 0"), 0);
+}
+
+/// A row that was edited is put right with the next read of whom it stands for; until then, what can't be is not believed.
+#[tokio::test]
+async fn an_edited_row_of_a_node_is_put_right() {
+    let Some((app, passage, elsewhere)) = cut_off(OnDatabaseLoss::ServeStale(MOST)).await else { return };
+    let edit = |edit: &str| assert_eq!(database::edit(app.directory.path(), &format!("UPDATE node SET {edit} WHERE stale > 0")), 1);
+    for what in ["lease = 1", "stale = 1", "followed = 1000000", "suspect = 'nobody'"] {
+        edit(what);
+        app.authority.follow().await.unwrap();
+        let right = "SELECT count(*) FROM node WHERE lease = 1210 AND stale = 360010 AND followed < 1000000 AND suspect IS NULL";
+        assert_eq!(database::number(app.directory.path(), right), 1, "{what}");
+    }
+    passage.cut();
+    edit("followed = 1000000");
+    let (_, receipt) = elsewhere.set_platform_disabled(&operator(), app.platform.id, true).await.unwrap();
+    assert_eq!((receipt.bound, receipt.unheard.len()), (BOUND, 1));
 }
 
 #[tokio::test]

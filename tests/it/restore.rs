@@ -1,6 +1,9 @@
 //! A database that was put back to an earlier state: the journal knows what had ended.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde_json::{Value, json};
 
@@ -77,8 +80,8 @@ fn r_20_what_ended_since_a_backup_stays_ended() {
     assert_eq!(database::number(data, "SELECT max(seq) FROM audit"), created);
     let refused = refusal(data);
     assert!(refused.contains("earlier state") && refused.contains("countersign restore --journal"), "{refused}");
-    assert_eq!(restore(data), json!({ "finished": true, "tokens": 2, "platforms": 1, "servers": 1 }));
-    assert_eq!(restore(data), json!({ "finished": true, "tokens": 0, "platforms": 0, "servers": 0 }), "once more changes nothing");
+    assert_eq!(restore(data), json!({ "finished": true, "tokens": 2, "platforms": 1, "journals": 1 }));
+    assert_eq!(restore(data), json!({ "finished": true, "tokens": 0, "platforms": 0, "journals": 0 }), "once more changes nothing");
     let server = Server::start(data);
     let verified = [&kept, &first, &second, &late, &root, &other_root].map(|token| verify(&server, token));
     assert_eq!(verified, [200, 401, 401, 401, 200, 401]);
@@ -115,7 +118,7 @@ fn r_15_a_running_server_waits_for_the_operator() {
     }
     assert_eq!(server.send("POST", GRID, &root, &json!({ "name": "a", "permissions": ["VIEW"] })).0, 503);
     assert_eq!(server.admin("/readyz").1["reason"], "the database went back to an earlier state, or is on hold");
-    assert_eq!(restore(data), json!({ "finished": true, "tokens": 1, "platforms": 0, "servers": 1 }));
+    assert_eq!(restore(data), json!({ "finished": true, "tokens": 1, "platforms": 0, "journals": 1 }));
     while verify(&server, &kept) == 503 {}
     assert_eq!(tokens.map(|token| verify(&server, token)), [200, 401, 401]);
     create(&server, &root, "after");
@@ -145,9 +148,14 @@ fn a_journal_of_another_database_or_with_a_broken_line_is_refused() {
     fs::write(&path, format!("{whole}{{\"installation\":")).unwrap();
     drop(Server::start(data));
     assert!(journal(data).starts_with(&whole));
+    fs::write(&path, format!("{whole}nonsense\nnonsense\n")).unwrap();
+    assert!(refusal(data).contains("does not end with lines that countersign wrote"));
+    // A server reads the end alone; who restores reads all of it.
     fs::write(&path, format!("{whole}nonsense\n{whole}")).unwrap();
-    let refused = refusal(data);
-    assert!(refused.contains(&format!("line {} of the journal", whole.lines().count() + 1)), "{refused}");
+    drop(Server::start(data));
+    let refused = run(data, &["restore", "--journal", path.to_str().unwrap()]);
+    let line = format!("line {} of the journal", whole.lines().count() + 1);
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains(&line), "{refused:?}");
 }
 
 /// A database that was moved, or is not whole, is not served by those either who were there before.
@@ -225,4 +233,68 @@ fn a_journal_that_was_moved_goes_on() {
     }
     drop(server);
     assert_eq!(Server::start(data).admin("/readyz").0, 200);
+}
+
+/// Whoever moves it away while a server runs has parts of it, one beginning where the other ends, and restores with all.
+#[test]
+fn r_20_parts_of_a_journal_are_one_if_none_is_missing() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let (_, [root, _]) = create_platform(data, "Acme");
+    let server = Server::start(data);
+    let tokens = [(); 3].map(|()| create(&server, &root, "a"));
+    database::remember(data);
+    let path = data.join("revocations.jsonl");
+    let parts = ["first.jsonl", "second.jsonl", "revocations.jsonl"].map(|part| data.join(part));
+    for (token, part) in tokens.iter().zip(&parts) {
+        revoke(&server, &root, token);
+        if *part != path {
+            fs::rename(&path, part).unwrap();
+            // At once, not with the next end.
+            while !path.exists() || journal(data).is_empty() {}
+        }
+    }
+    drop(server);
+    database::go_back(data);
+    let restore = |given: &[&Path]| {
+        let journals = given.iter().flat_map(|part| ["--journal", part.to_str().unwrap()]);
+        run(data, &["restore", "--output", "json"].into_iter().chain(journals).collect::<Vec<_>>())
+    };
+    let [first, second, last] = &parts;
+    for (given, why) in [([first, last], "go on where another one ends"), ([second, last], "begin before")] {
+        let refused = restore(&given.map(PathBuf::as_path));
+        assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains(why), "{why}: {refused:?}");
+    }
+    assert!(refusal(data).contains("earlier state"));
+    let restored = restore(&[last, first, second]);
+    assert!(restored.status.success(), "{restored:?}");
+    assert_eq!(serde_json::from_slice::<Value>(&restored.stdout).unwrap()["tokens"], 3);
+    let server = Server::start(data);
+    assert_eq!(tokens.each_ref().map(|token| verify(&server, token)), [401; 3]);
+}
+
+/// What cannot be ended keeps nothing else from ending, and is told by name; nothing is served before it has.
+#[test]
+fn r_20_one_end_that_fails_does_not_keep_others() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let (_, [root, _]) = create_platform(data, "Acme");
+    let server = Server::start(data);
+    let [stuck, other, stuck_too] = ["stuck", "other", "stuck"].map(|name| create(&server, &root, name));
+    database::remember(data);
+    for token in [&stuck, &other, &stuck_too] {
+        revoke(&server, &root, token);
+    }
+    drop(server);
+    database::go_back(data);
+    database::refuse_changes(data, "stuck");
+    let failed = run(data, &["restore", "--journal", data.join("revocations.jsonl").to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&failed.stderr);
+    assert!(!failed.status.success() && said.contains(&stuck.id) && said.contains(&stuck_too.id), "{said}");
+    assert!(!said.contains(&other.id), "{said}");
+    assert_eq!(database::number(data, "SELECT count(*) FROM token WHERE revoked_at IS NOT NULL"), 1);
+    assert!(refusal(data).contains("earlier state"));
+    database::allow_changes(data);
+    assert_eq!(restore(data)["tokens"], 2);
+    assert_eq!(verify(&Server::start(data), &stuck), 401);
 }

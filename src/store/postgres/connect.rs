@@ -37,7 +37,7 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// the feed's row for longer. Every statement has its index; a plan that was made while a table was small must not go on
 /// reading all of it when it is not; and none of them is worth compiling.
 const SESSION: &str = "SET statement_timeout = '5s'; SET lock_timeout = '2500ms'; SET idle_in_transaction_session_timeout = '1500ms'; \
-                       SET enable_seqscan = off; SET jit = off";
+                       SET idle_session_timeout = 0; SET enable_seqscan = off; SET jit = off";
 
 /// How to reach the database.
 pub(super) struct Connector {
@@ -67,7 +67,11 @@ impl Connector {
         }
         let url = if rest.is_empty() { place.to_owned() } else { format!("{place}?{}", rest.join("&")) };
         // The library's own message could repeat a part of the URL.
-        let mut config = Config::from_str(&url).map_err(|_| unfit("is not one of PostgreSQL".to_owned()))?;
+        let is_read = |query: &str| Config::from_str(&format!("{place}?{query}")).is_ok();
+        let mut config = Config::from_str(&url).map_err(|_| {
+            let odd = rest.iter().find(|parameter| is_read("") && !is_read(parameter)).and_then(|parameter| parameter.split('=').next());
+            unfit(odd.map_or("is not one of PostgreSQL".to_owned(), |name| format!("says something of {name} that is not understood")))
+        })?;
         if place.matches('@').count() > 1 {
             return Err(unfit("has more than one @; one in a password is written %40".to_owned()));
         }

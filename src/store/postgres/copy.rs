@@ -12,12 +12,12 @@ use super::{
     feed::{GONE, NOW},
     hold,
     migrate::{self, MIGRATIONS},
-    session::Session,
+    session::{Session, unknown_commit},
     sql,
     writer::DEADLINE,
 };
 use crate::store::{
-    Hold,
+    Hold, Mark,
     copy::Difference,
     tables::{Kind, Rows, TABLES, Table, indexes, integer, values},
 };
@@ -38,6 +38,11 @@ async fn connect(url: &str, create: bool) -> Result<Session, Error> {
     migrate::migrate(&session, create).await?;
     session.run(SESSION).await?;
     Ok(session)
+}
+
+/// Commits, everywhere where the database commits: what was not may be gone when a standby takes over.
+async fn commit(s: &Session) -> Result<(), Error> {
+    s.commit().await.map_err(|error| error.unwrap_or_else(unknown_commit))
 }
 
 /// Whether some process may answer from memory. One that was not seen for so long, or for as long as it goes on without the
@@ -69,8 +74,8 @@ impl Source {
         sql::list_canaries(&self.session).await
     }
 
-    pub(in crate::store) async fn last_place(&self) -> Result<u64, Error> {
-        sql::last_mark(&self.session).await.map(|mark| mark.seq)
+    pub(in crate::store) async fn last_mark(&self) -> Result<Mark, Error> {
+        sql::last_mark(&self.session).await
     }
 
     pub(in crate::store) async fn is_followed(&self) -> Result<bool, Error> {
@@ -88,13 +93,13 @@ impl Source {
         };
         self.session.run(&begin).await?;
         // The first read chooses the state, when the locks are there.
-        self.last_place().await.map(drop)
+        self.last_mark().await.map(drop)
     }
 
     /// Notes that another database has its place, and lets go of it.
     pub(in crate::store) async fn end_as_moved(&self) -> Result<(), Error> {
         hold::put(&self.session, Some(Hold::Moved)).await?;
-        self.session.run("COMMIT").await
+        commit(&self.session).await
     }
 
     /// How long a change may still come that was under way at [`Source::end_as_moved`].
@@ -222,9 +227,19 @@ impl Target {
         sql::installation(&self.session).await
     }
 
+    pub(in crate::store) async fn last_mark(&self) -> Result<Mark, Error> {
+        sql::last_mark(&self.session).await
+    }
+
+    pub(in crate::store) async fn has(&self, mark: Mark) -> Result<bool, Error> {
+        sql::is_of_this_history(&self.session, &mark).await
+    }
+
     /// Puts it on hold, or lets it go.
     pub(in crate::store) async fn set_hold(&self, hold: Option<Hold>) -> Result<(), Error> {
-        hold::put(&self.session, hold).await
+        self.session.run("BEGIN").await?;
+        hold::put(&self.session, hold).await?;
+        commit(&self.session).await
     }
 
     /// Takes its indexes away: all at once they are made in a fraction of the time that they take row by row.
@@ -310,7 +325,7 @@ impl Target {
                 format!("INSERT INTO {} ({names}) VALUES {rows} ON CONFLICT ({key}) DO UPDATE SET {}", table.name, others.join(", "));
             s.run(&replace).await?;
         }
-        s.run("COMMIT").await
+        commit(s).await
     }
 
     /// The next change gets the place behind this one.

@@ -21,6 +21,7 @@ use std::{
 };
 
 use tokio::sync::Notify;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{Error, connect::Connector, hold, session::Session, sql};
@@ -38,8 +39,9 @@ const SEEN: Duration = Duration::from_secs(15);
 /// Unseen for so long, by the database's clock, its row is suspected. Nothing but this hint goes by that clock.
 pub(super) const GONE: Duration = Duration::from_secs(60);
 
-/// From the last place that was followed on, so that it is seen whether that is in this history.
-const READ: &str = "SELECT n.id IS NOT NULL AND n.suspect IS NULL, a.seq, a.seal, a.token_id, a.platform_id, a.node, a.action, \
+/// From the last place that was followed on, so that it is seen whether that is in this history; and whether the row is there
+/// as it was written.
+const READ: &str = "SELECT n.suspect IS NULL AND (n.lease, n.stale) = ($4, $5) AND n.followed <= $1, a.seq, a.seal, a.token_id, a.platform_id, a.node, a.action, \
                     coalesce(current_setting('synchronous_standby_names', true), ''), (SELECT reason FROM hold) \
                     FROM feed f LEFT JOIN node n ON n.id = $2 LEFT JOIN LATERAL \
                     (SELECT seq, seal, token_id, platform_id, node, action FROM audit WHERE seq >= $1 ORDER BY seq LIMIT $3) a ON true \
@@ -119,11 +121,6 @@ impl Feed {
             "INSERT INTO node (id, lease, stale, followed, seen_at) VALUES ($1, $2, $3, 0, {NOW}) \
              ON CONFLICT (id) DO UPDATE SET lease = excluded.lease, stale = excluded.stale, seen_at = excluded.seen_at, suspect = NULL, followed = 0"
         );
-        // A fifth more than is believed: clocks that are being corrected go at different speeds, by less than that.
-        let waited_for = |believed: Duration| {
-            let longer = if believed.is_zero() { believed } else { believed + believed / 5 + Duration::from_millis(10) };
-            i64::try_from(longer.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
-        };
         s.execute(&sql, &[&self.node, &waited_for(believes.0), &waited_for(believes.1)]).await?;
         let before = self.presence().take();
         let (seen, suspects) = before.map_or((Duration::ZERO, Vec::new()), |before| (before.seen, before.suspects));
@@ -134,17 +131,28 @@ impl Feed {
     /// Takes this process's row away. It must not believe its index any more.
     pub(super) async fn depart(&self) -> Result<(), Error> {
         *self.presence() = None;
-        let held = self.session.lock().await;
-        let Some(session) = held.as_ref() else { return Ok(()) };
-        let gone = tokio::time::timeout(DEADLINE, session.execute("DELETE FROM node WHERE id = $1", &[&self.node])).await;
-        gone.unwrap_or_else(|_| Err(late())).map(drop)
+        let session = self.session.lock().await.take().filter(|session| !session.is_over());
+        let gone = async {
+            let session = match session {
+                Some(session) => session,
+                None => self.connect().await?,
+            };
+            session.execute("DELETE FROM node WHERE id = $1", &[&self.node]).await.map(drop)
+        };
+        tokio::time::timeout(DEADLINE, gone).await.unwrap_or_else(|_| Err(late()))
     }
 
-    /// The other processes that have not said that they have followed the feed up to `seq`.
+    /// The other processes that have not said that they have followed the feed up to `seq`. A row that says less than this
+    /// process's own, or more than can be, was edited: nobody believes it.
     pub(super) async fn behind(&self, s: &Session, seq: u64) -> Result<Vec<Behind>, Error> {
         let seq = i64::try_from(seq).unwrap_or(i64::MAX);
-        let rows = s.rows("SELECT id, lease, stale FROM node WHERE id <> $1 AND followed < $2 ORDER BY id", &[&self.node, &seq]).await?;
-        rows.iter().map(|row| Ok(Behind { id: row.try_get(0)?, lease: millis(row.try_get(1)?), stale: millis(row.try_get(2)?) })).collect()
+        let sql = "SELECT id, lease, stale FROM node WHERE id <> $1 AND (followed < $2 OR followed > (SELECT seq FROM feed)) ORDER BY id";
+        let least = self.presence().as_ref().map_or(Duration::ZERO, |presence| millis(waited_for(presence.believes.0)));
+        let behind = |row: &Row| {
+            let lease = millis(row.try_get(1)?).max(least);
+            Ok(Behind { id: row.try_get(0)?, lease, stale: millis(row.try_get(2)?) })
+        };
+        s.rows(sql, &[&self.node, &seq]).await?.iter().map(behind).collect()
     }
 
     /// Says that everything up to `seq` is applied.
@@ -201,16 +209,22 @@ impl Feed {
             }
         }
         let from = i64::try_from(mark.seq).unwrap_or(i64::MAX);
-        let mut rows = s.rows(READ, &[&from, &self.node, &PAGE]).await?;
         let presence = self.presence().clone();
-        if let (Some(presence), Some(row)) = (presence, rows.first())
-            && !row.try_get::<_, bool>(0)?
+        let (lease, stale) =
+            presence.as_ref().map_or((0, 0), |presence| (waited_for(presence.believes.0), waited_for(presence.believes.1)));
+        let read = async || s.rows(READ, &[&from, &self.node, &PAGE, &lease, &stale]).await;
+        let is_there = |row: &Row| row.try_get::<_, Option<bool>>(0).ok().flatten().unwrap_or(false);
+        let mut rows = read().await?;
+        if let Some(presence) = presence
+            && !rows.first().is_none_or(is_there)
         {
-            tracing::warn!("another process took this one for gone; it announces itself again");
+            tracing::warn!(
+                "this process's row was removed or changed, by another that took it for gone perhaps; it announces itself again"
+            );
             self.announce(s, presence.believes).await?;
             // What was read before the row was there does not count.
-            rows = s.rows(READ, &[&from, &self.node, &PAGE]).await?;
-            if !rows.first().is_some_and(|row| row.try_get(0).unwrap_or(false)) {
+            rows = read().await?;
+            if !rows.first().is_some_and(is_there) {
                 return Err(Error::Unavailable("this process could not announce itself".to_owned()));
             }
         }
@@ -260,6 +274,11 @@ impl Feed {
 
     /// Whether the lease may be renewed by the read that began at `now`. That takes a commit (see [`Session::confirm`]), so
     /// of the reads that notifications hurry, a few a lease are confirmed and the others only bring what is new.
+    ///
+    /// What those bring is followed like the rest, mark and all: who has said that it followed a place must ask for it from then
+    /// on, or a database that goes back behind it would go unnoticed. It is said to the server that was read. If that was a
+    /// primary that had been replaced a moment ago, nobody waits for its word; and should it have shown what no standby has
+    /// got, the one in use lacks the mark, and everything is refused: needlessly perhaps, but here nobody can tell.
     async fn confirm(&self, s: &Session, now: Duration, standbys: &str) -> Result<bool, Error> {
         if !must_all_answer(standbys) && !self.unsure.swap(true, Ordering::Relaxed) {
             tracing::warn!(
@@ -322,6 +341,13 @@ fn must_all_answer(setting: &str) -> bool {
         None => (Some(1), setting),
     };
     number == Some(names.split(',').count()) && !names.contains('*')
+}
+
+/// For how long others wait for a process: a fifth more than it believes its index, because clocks that are being corrected
+/// go at different speeds, by less than that. In milliseconds.
+fn waited_for(believed: Duration) -> i64 {
+    let longer = if believed.is_zero() { believed } else { believed + believed / 5 + Duration::from_millis(10) };
+    i64::try_from(longer.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
 }
 
 fn millis(stored: i64) -> Duration {

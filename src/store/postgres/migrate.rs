@@ -29,7 +29,8 @@ pub(super) async fn check(s: &Session) -> Result<(), Error> {
 
 /// Brings the tables up to date, or, unless it may `create` them, says that there are none.
 pub(super) async fn migrate(s: &Session, create: bool) -> Result<(), Error> {
-    let exists = s.row("SELECT 1 FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = 'migration'", &[]);
+    // Not in the standard's own schema, which shows nobody what they have no rights to.
+    let exists = s.row("SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = current_schema() AND tablename = 'migration'", &[]);
     if exists.await?.is_some() {
         // Looked at first without the lock: where there is nothing to do, nobody has to wait.
         if done(s).await? == MIGRATIONS.len() {

@@ -32,7 +32,7 @@ use self::{
 };
 use super::{
     Changes, Decision, Error, Insert, Inserted, Loaded, Location, Mark, OperationsRecord, PlatformRecord, Record, Records, Settled,
-    Unreadable, log::Log,
+    Unreadable, log::Log, queue::Urgency,
 };
 use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenName, TokenQuery, TokenUse, Use};
 
@@ -167,7 +167,7 @@ impl Postgres {
         if self.readers.read(async |s| totals::wants_buckets(s, scope, name).await).await? {
             let name = name.clone();
             // Where this can't be written now, they are counted row by row.
-            let _ = self.writer.change(async move |batch: &mut Batch<'_>| batch.give_buckets(scope, &name).await).await;
+            let _ = self.writer.change(Urgency::Normal, async move |batch: &mut Batch<'_>| batch.give_buckets(scope, &name).await).await;
         }
         Ok(())
     }
@@ -191,7 +191,7 @@ impl Postgres {
                 }
             }
         };
-        self.writer.end(change).await
+        self.writer.change(Urgency::Ending, change).await
     }
 
     pub(super) async fn insert_platform(
@@ -206,7 +206,7 @@ impl Postgres {
             batch.insert_roots(&roots).await?;
             Ok(seq)
         };
-        self.writer.change(insert).await
+        self.writer.change(Urgency::Normal, insert).await
     }
 
     pub(super) async fn change_platform<F>(&self, id: PlatformId, mut decide: F) -> Result<Option<(PlatformRecord, Option<u64>)>, Error>
@@ -223,7 +223,7 @@ impl Postgres {
                 }
             }
         };
-        self.writer.end(change).await
+        self.writer.change(Urgency::Ending, change).await
     }
 
     pub(super) async fn find_platform(&self, id: PlatformId) -> Result<Option<PlatformRecord>, Error> {
@@ -239,7 +239,7 @@ impl Postgres {
             batch.replace_operations(&operations).await?;
             batch.note(entry.clone())
         };
-        self.writer.change(replace).await
+        self.writer.change(Urgency::Normal, replace).await
     }
 
     pub(super) async fn find_operations(&self) -> Result<Option<OperationsRecord>, Error> {
@@ -247,7 +247,7 @@ impl Postgres {
     }
 
     pub(super) async fn insert_audit_entry(&self, entry: AuditEntry) -> Result<(), Error> {
-        self.writer.change(async move |batch: &mut Batch<'_>| batch.note(entry.clone()).map(drop)).await
+        self.writer.change(Urgency::Normal, async move |batch: &mut Batch<'_>| batch.note(entry.clone()).map(drop)).await
     }
 
     #[cfg(feature = "server")]
@@ -258,7 +258,7 @@ impl Postgres {
             }
             batch.note(entry.clone()).map(drop)
         };
-        self.writer.change(insert).await
+        self.writer.change(Urgency::Normal, insert).await
     }
 
     pub(super) async fn list_audit(&self, query: AuditQuery) -> Result<(Vec<RecordedEntry>, bool), Error> {

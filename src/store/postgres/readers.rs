@@ -4,7 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult};
 
-use super::{Error, connect::Connector, session::Session};
+use super::{
+    Error,
+    connect::Connector,
+    session::{Session, unknown_commit},
+};
 
 /// Sessions at the most.
 const SESSIONS: usize = 8;
@@ -112,13 +116,10 @@ impl Readers {
             session.run(begin).await?;
             *committing = Some(run(session).await?);
             if let Err(refused) = session.commit().await {
-                return Err(refused.map_or_else(
-                    || Error::Unavailable("the connection broke at a commit".to_owned()),
-                    |error| {
-                        *committing = None;
-                        error
-                    },
-                ));
+                return Err(refused.map_or_else(unknown_commit, |error| {
+                    *committing = None;
+                    error
+                }));
             }
             if session.is_replaced() {
                 return Err(replaced());

@@ -27,6 +27,11 @@ const CONFIRM: &str = "BEGIN; SELECT pg_advisory_xact_lock(hashtext('countersign
 /// What statements are given.
 pub(super) type Values<'v> = &'v [&'v (dyn ToSql + Sync)];
 
+/// What is said of a commit of which nobody knows whether it was done, or everywhere.
+pub(super) fn unknown_commit() -> Error {
+    Error::Unavailable("nobody knows whether that was committed: the connection broke, or a standby did not answer".to_owned())
+}
+
 /// A session.
 pub(super) struct Session {
     client: Client,

@@ -138,12 +138,17 @@ pub(super) async fn find_token(
 ) -> Result<Option<(Record, PlatformRecord)>, Error> {
     let sql = format!(
         "SELECT {PLATFORM}, {TOKEN}, $2::bigint = 0 OR EXISTS (SELECT 1 FROM audit WHERE seq = $2 AND seal = $3), (SELECT reason FROM hold) \
-         FROM token t JOIN platform p ON p.id = t.platform_id WHERE t.id = $1"
+         FROM (VALUES (1)) one LEFT JOIN (token t JOIN platform p ON p.id = t.platform_id) ON t.id = $1"
     );
-    let Some(row) = s.row(&sql, &[&id.0, &known.seq.cast_signed(), &known.mac.as_slice()]).await? else { return Ok(None) };
+    // There is a row even if there is no such token: that too must be said by the history that was followed.
+    let row = s.row(&sql, &[&id.0, &known.seq.cast_signed(), &known.mac.as_slice()]).await?;
+    let row = row.ok_or_else(|| Error::Unavailable("no row where there always is one".to_owned()))?;
     hold::refuse(value(&row, row.len() - 1)?)?;
     if !value(&row, row.len() - 2)? {
         return Err(Error::Rewound { taken_in: false });
+    }
+    if value::<Option<Uuid>>(&row, 0)?.is_none() {
+        return Ok(None);
     }
     readable(unreadable, &row, PLATFORM_COLUMNS)?.map(|record| Ok((record, platform(&row)?))).transpose()
 }
@@ -271,6 +276,13 @@ pub(super) async fn last_mark(s: &Session) -> Result<Mark, Error> {
 
 pub(super) fn mark(row: &Row, at: usize) -> Result<Mark, Error> {
     Ok(Mark { seq: unsigned(row, at)?, mac: bytes(row, at + 1)? })
+}
+
+/// Whether that place is here as it was when it was followed.
+#[cfg(feature = "server")]
+pub(super) async fn is_of_this_history(s: &Session, known: &Mark) -> Result<bool, Error> {
+    let sql = "SELECT 1 FROM audit WHERE seq = $1 AND seal = $2";
+    Ok(*known == Mark::START || s.row(sql, &[&known.seq.cast_signed(), &known.mac.as_slice()]).await?.is_some())
 }
 
 /// Whether an operator has said that what was lost up to there was taken in.

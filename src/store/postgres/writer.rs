@@ -4,26 +4,25 @@
 //! If any job of a batch fails, the batch is rolled back and each runs again alone, so nobody suffers from a neighbour.
 //! Where it is not known whether a transaction was committed, nothing runs again, and nobody is told that it was done.
 
-use std::{
-    collections::VecDeque,
-    future::Future,
-    panic::AssertUnwindSafe,
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
-use super::{Error, batch::Batch, connect::Connector, session::Session};
-use crate::store::{Insert, Inserted, log::Log};
+use super::{
+    Error,
+    batch::Batch,
+    connect::Connector,
+    session::{Session, unknown_commit},
+};
+use crate::store::{
+    Insert, Inserted,
+    log::Log,
+    queue::{Queue, Urgency, Waiting},
+};
 
 /// Jobs in one transaction at the most: keeps a commit short.
 const BATCH: usize = 512;
-/// Jobs waiting at the most; one more is refused. Jobs that end something are never refused.
-const QUEUE: usize = 4096;
 /// How long a transaction may take, from here.
 pub(super) const DEADLINE: Duration = Duration::from_secs(4);
 /// How often a transaction is tried that the database gave up for the sake of another.
@@ -76,64 +75,21 @@ impl Job {
     }
 }
 
-#[derive(Default)]
-struct Queue {
-    ending: VecDeque<Job>,
-    normal: VecDeque<Job>,
-    closed: bool,
-}
-
-#[derive(Default)]
-struct Shared {
-    queue: Mutex<Queue>,
-    filled: Notify,
-}
-
-impl Shared {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The next jobs, as soon as there is one; none once the queue is closed and empty.
-    async fn next(&self) -> Vec<Job> {
-        loop {
-            {
-                let mut queue = self.queue();
-                let mut jobs = Vec::new();
-                while jobs.len() < BATCH {
-                    let Queue { ending, normal, .. } = &mut *queue;
-                    let Some(job) = ending.pop_front().or_else(|| normal.pop_front()) else { break };
-                    jobs.push(job);
-                }
-                if !jobs.is_empty() || queue.closed {
-                    return jobs;
-                }
-            }
-            self.filled.notified().await;
-        }
-    }
-}
-
 /// The way to the writing thread. Dropping it finishes what waits.
-pub(super) struct Writer {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
+pub(super) struct Writer(Queue<Job>);
 
 impl Writer {
     /// Starts the thread, with a connection of its own.
     pub(super) fn start(connector: Arc<Connector>, log: Log) -> Result<Self, Error> {
-        let failed = |e: std::io::Error| Error::Unavailable(e.to_string());
-        let shared = Arc::new(Shared::default());
-        let theirs = Arc::clone(&shared);
         // A runtime of its own: however busy the requests are, a change goes on.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|e| Error::Unavailable(e.to_string()))?;
         // Made where it runs: what its jobs do need not travel between threads.
-        let write = move || {
+        let write = move |mut waiting: Waiting<Job>| {
             runtime.block_on(async {
                 let mut writing = Writing { connector, log, session: None, noted: false };
                 loop {
-                    let jobs = theirs.next().await;
+                    let jobs = waiting.next(BATCH).await;
                     if jobs.is_empty() {
                         return;
                     }
@@ -141,66 +97,21 @@ impl Writer {
                 }
             })
         };
-        let thread = std::thread::Builder::new().name("postgres-writer".to_owned()).spawn(write).map_err(failed)?;
-        Ok(Self { shared, thread: Some(thread) })
+        Queue::start("postgres-writer", write).map(Self)
     }
 
     /// Inserts a token, with whatever else is waiting, and returns once that is durable.
     pub(super) async fn insert(&self, insert: Insert) -> Result<Inserted, Error> {
-        let (reply, answer) = oneshot::channel();
-        self.push(Job::Insert(Box::new(insert), reply), false)?;
-        wait(answer).await
+        self.0.ask(Urgency::Normal, |reply| Job::Insert(Box::new(insert), reply)).await
     }
 
     /// Runs a change in the next transaction and returns once it is durable.
-    pub(super) async fn change<F, R>(&self, run: F) -> Result<R, Error>
+    pub(super) async fn change<F, R>(&self, urgency: Urgency, run: F) -> Result<R, Error>
     where
         F: AsyncFnMut(&mut Batch<'_>) -> Result<R, Error> + Send + 'static,
         R: Send + 'static,
     {
-        let (reply, answer) = oneshot::channel();
-        self.push(Job::Change(Box::new(Work { run, done: None, reply })), false)?;
-        wait(answer).await
-    }
-
-    /// The same with one that ends something: it goes before all others.
-    pub(super) async fn end<F, R>(&self, run: F) -> Result<R, Error>
-    where
-        F: AsyncFnMut(&mut Batch<'_>) -> Result<R, Error> + Send + 'static,
-        R: Send + 'static,
-    {
-        let (reply, answer) = oneshot::channel();
-        self.push(Job::Change(Box::new(Work { run, done: None, reply })), true)?;
-        wait(answer).await
-    }
-
-    fn push(&self, job: Job, ending: bool) -> Result<(), Error> {
-        let mut queue = self.shared.queue();
-        if ending {
-            queue.ending.push_back(job);
-        } else if queue.normal.len() < QUEUE {
-            queue.normal.push_back(job);
-        } else {
-            return Err(Error::Unavailable("too many writes are waiting".to_owned()));
-        }
-        drop(queue);
-        self.shared.filled.notify_one();
-        Ok(())
-    }
-}
-
-async fn wait<R>(answer: oneshot::Receiver<Result<R, Error>>) -> Result<R, Error> {
-    answer.await.unwrap_or_else(|_| Err(Error::Unavailable("the writer has stopped".to_owned())))
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.shared.queue().closed = true;
-        self.shared.filled.notify_one();
-        if let Some(thread) = self.thread.take() {
-            // It cannot have panicked: jobs are caught.
-            let _ = thread.join();
-        }
+        self.0.ask(urgency, |reply| Job::Change(Box::new(Work { run, done: None, reply }))).await
     }
 }
 
@@ -328,7 +239,7 @@ async fn run(session: &Session, log: &Log, jobs: &mut [Job]) -> Result<(Vec<Inse
     let noted = batch.finish().await.map_err(undone)?;
     session.commit().await.map_err(|error| match error {
         Some(error) => Failed::RolledBack(error),
-        None => Failed::Unknown(Error::Unavailable("the connection broke at a commit".to_owned())),
+        None => Failed::Unknown(unknown_commit()),
     })?;
     Ok((inserted, noted))
 }

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::{BUSY, Error, FILE, MIGRATIONS, connect, hold, make, migrate, migrations_done, presence, sql};
 use crate::store::{
-    Hold,
+    Hold, Mark,
     copy::Difference,
     tables::{Kind, Rows, Table, indexes, integer, values},
 };
@@ -93,8 +93,8 @@ impl Source {
         self.held.with(|c| sql::list_canaries(c)).await
     }
 
-    pub(in crate::store) async fn last_place(&self) -> Result<u64, Error> {
-        self.held.with(|c| sql::last_mark(c).map(|mark| mark.seq)).await
+    pub(in crate::store) async fn last_mark(&self) -> Result<Mark, Error> {
+        self.held.with(|c| sql::last_mark(c)).await
     }
 
     pub(in crate::store) fn is_followed(&self) -> Result<bool, Error> {
@@ -106,7 +106,7 @@ impl Source {
         let begin = if still { "BEGIN IMMEDIATE" } else { "BEGIN" };
         self.held.with(move |c| Ok(c.execute_batch(begin)?)).await?;
         // The first read chooses the state.
-        self.last_place().await.map(drop)
+        self.last_mark().await.map(drop)
     }
 
     /// Notes that another database has its place, and lets go of it.
@@ -259,6 +259,14 @@ impl Target {
 
     pub(in crate::store) async fn installation(&self) -> Result<Option<[u8; 16]>, Error> {
         self.held.with(|c| sql::installation(c)).await
+    }
+
+    pub(in crate::store) async fn last_mark(&self) -> Result<Mark, Error> {
+        self.held.with(|c| sql::last_mark(c)).await
+    }
+
+    pub(in crate::store) async fn has(&self, mark: Mark) -> Result<bool, Error> {
+        self.held.with(move |c| sql::is_of_this_history(c, &mark)).await
     }
 
     /// Puts it on hold, or, when everything that was written is on the disk, lets it go.

@@ -28,11 +28,11 @@ use self::{
     ballast::Ballast,
     presence::Presence,
     readers::Readers,
-    writer::{Batch, Urgency, Writer},
+    writer::{Batch, Writer},
 };
 use super::{
     Changes, Decision, Error, Insert, Inserted, Loaded, Location, Mark, OperationsRecord, PlatformRecord, Record, Records, Settled,
-    Unreadable, is_creation, log::Log,
+    Unreadable, is_creation, log::Log, queue::Urgency,
 };
 use crate::domain::{
     Action, AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenName, TokenQuery, TokenUse, Use,
@@ -241,7 +241,7 @@ impl Sqlite {
             true => sql::find_token(c, id, &unreadable),
             false => Err(Error::Rewound { taken_in: false }),
         };
-        self.read(find).await
+        self.read(move |c| snapshot(c, || find(c))).await
     }
 
     pub(super) async fn find_token_in(&self, scope: Scope, id: TokenId) -> Result<Option<Record>, Error> {

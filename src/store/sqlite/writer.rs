@@ -5,13 +5,11 @@
 //! what they did last counts.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::HashSet,
     fs,
     os::unix::fs::MetadataExt as _,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex, PoisonError},
-    thread::JoinHandle,
 };
 
 use rusqlite::Connection;
@@ -20,13 +18,14 @@ use tokio::sync::oneshot;
 use super::{Error, ballast::Ballast, hold, sql, totals};
 use crate::{
     domain::{AuditEntry, TokenId},
-    store::log::{Log, Mark},
+    store::{
+        log::{Log, Mark},
+        queue::{Queue, Urgency, Waiting},
+    },
 };
 
 /// Jobs in one transaction at the most: keeps a commit short.
 const BATCH: usize = 256;
-/// Jobs waiting at the most; one more is refused. Jobs that end something are never refused.
-const QUEUE: usize = 4096;
 
 /// The transaction that a job runs in.
 pub(super) struct Batch<'c> {
@@ -65,15 +64,6 @@ impl Batch<'_> {
     }
 }
 
-/// What a job is to the queue.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Urgency {
-    /// Ends something: goes first, is never refused, and may use the space kept back for it.
-    Ending,
-    /// Anything else.
-    Normal,
-}
-
 trait Job: Send {
     fn run(&mut self, batch: &mut Batch<'_>) -> Result<(), Error>;
     fn urgency(&self) -> Urgency;
@@ -108,72 +98,30 @@ where
     }
 }
 
-#[derive(Default)]
-struct Queue {
-    ending: VecDeque<Box<dyn Job>>,
-    normal: VecDeque<Box<dyn Job>>,
-    closed: bool,
-}
-
-#[derive(Default)]
-struct Shared {
-    queue: Mutex<Queue>,
-    filled: Condvar,
-}
-
-impl Shared {
-    fn queue(&self) -> std::sync::MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The next jobs, as soon as there is one; none once the queue is closed and empty.
-    fn next(&self) -> Vec<Box<dyn Job>> {
-        let mut queue = self.queue();
-        while queue.ending.is_empty() && queue.normal.is_empty() && !queue.closed {
-            queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
-        let mut jobs: Vec<_> = Vec::new();
-        while jobs.len() < BATCH {
-            let Queue { ending, normal, .. } = &mut *queue;
-            let Some(job) = ending.pop_front().or_else(|| normal.pop_front()) else { break };
-            jobs.push(job);
-        }
-        jobs
-    }
-}
-
 /// The way to the writing thread. Dropping it finishes what waits.
-pub(super) struct Writer {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
+pub(super) struct Writer(Queue<Box<dyn Job>>);
 
 impl Writer {
     /// Starts the thread on its own connection.
     pub(super) fn start(connection: Connection, file: PathBuf, ballast: Ballast, log: Log) -> Result<Self, Error> {
         let identity = move || fs::metadata(&file).map(|file| (file.dev(), file.ino()));
         let opened = identity().map_err(|e| Error::Unavailable(e.to_string()))?;
-        let shared = Arc::new(Shared::default());
-        let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("sqlite-writer".to_owned())
-            .spawn(move || {
-                loop {
-                    let jobs = theirs.next();
-                    if jobs.is_empty() {
-                        return;
-                    }
-                    // A file that was removed or replaced still takes what is written, and loses it.
-                    if identity().is_ok_and(|now| now == opened) {
-                        commit(&connection, &ballast, &log, jobs);
-                    } else {
-                        let gone = Error::Unavailable("its file was removed or replaced; put it back and restart".to_owned());
-                        jobs.into_iter().for_each(|job| job.answer(Err(gone.copy())));
-                    }
+        let write = move |mut waiting: Waiting<Box<dyn Job>>| {
+            loop {
+                let jobs = waiting.blocking_next(BATCH);
+                if jobs.is_empty() {
+                    return;
                 }
-            })
-            .map_err(|e| Error::Unavailable(e.to_string()))?;
-        Ok(Self { shared, thread: Some(thread) })
+                // A file that was removed or replaced still takes what is written, and loses it.
+                if identity().is_ok_and(|now| now == opened) {
+                    commit(&connection, &ballast, &log, jobs);
+                } else {
+                    let gone = Error::Unavailable("its file was removed or replaced; put it back and restart".to_owned());
+                    jobs.into_iter().for_each(|job| job.answer(Err(gone.copy())));
+                }
+            }
+        };
+        Queue::start("sqlite-writer", write).map(Self)
     }
 
     /// Runs a job in the next transaction and returns once it is durable.
@@ -182,31 +130,7 @@ impl Writer {
         F: FnMut(&mut Batch<'_>) -> Result<R, Error> + Send + 'static,
         R: Send + 'static,
     {
-        let (reply, answer) = oneshot::channel();
-        let job = Box::new(Work { run, urgency, done: None, reply });
-        {
-            let mut queue = self.shared.queue();
-            if urgency == Urgency::Normal && queue.normal.len() >= QUEUE {
-                return Err(Error::Unavailable("too many writes are waiting".to_owned()));
-            }
-            match urgency {
-                Urgency::Ending => queue.ending.push_back(job),
-                Urgency::Normal => queue.normal.push_back(job),
-            }
-        }
-        self.shared.filled.notify_one();
-        answer.await.unwrap_or_else(|_| Err(Error::Unavailable("the writer has stopped".to_owned())))
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.shared.queue().closed = true;
-        self.shared.filled.notify_one();
-        if let Some(thread) = self.thread.take() {
-            // It cannot have panicked: jobs are caught.
-            let _ = thread.join();
-        }
+        self.0.ask(urgency, |reply| Box::new(Work { run, urgency, done: None, reply })).await
     }
 }
 

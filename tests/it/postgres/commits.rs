@@ -2,21 +2,29 @@
 //! twice, and nobody misses it.
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
-    process::{Child, Stdio},
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    process::{Child, Command, Stdio},
 };
+
+use serde_json::{Value, json};
 
 use super::{
     accepts, ask,
     cluster::Cluster,
-    create, pair,
+    command, create, pair,
     proxy::{Passage, Proxy},
     revoke, root, token, until,
 };
 use crate::support::{
     GRID, Pair,
-    program::{Server, request},
+    program::{Server, program, request},
 };
+
+/// Linux's.
+const O_NONBLOCK: i32 = 0o4000;
 
 #[test]
 fn d_06_a_commit_that_nobody_answers_is_acknowledged_by_nobody_and_can_be_repeated() {
@@ -181,6 +189,73 @@ fn d_07_sessions_that_are_ended_are_made_again() {
     assert_eq!(revoke(&nodes[1], &root, &kept), 204);
     assert!(nodes.iter().all(|node| !accepts(node, &kept)));
     assert_no_gap(&cluster);
+}
+
+/// A node does not say that it has followed before its journal has what it followed: whoever hears it from all may lose the
+/// database and every journal but one.
+#[test]
+fn r_20_an_end_that_all_have_followed_is_in_every_journal() {
+    let (cluster, data) = (Cluster::start(&[]), [(); 2].map(|()| tempfile::tempdir().unwrap()));
+    let url = cluster.url_at(cluster.port);
+    let root = root(&url, data[0].path());
+    fs::copy(data[0].path().join("keys.json"), data[1].path().join("keys.json")).unwrap();
+    let slow = Server::start_on(&url, data[0].path());
+    let id = ask(&cluster, "SELECT id FROM node");
+    let _other = Server::start_on(&url, data[1].path());
+    let journals = data.each_ref().map(|data| data.path().join("revocations.jsonl"));
+    let has = |journal: &Path, token: &Pair| fs::read_to_string(journal).is_ok_and(|text| text.contains(&token.id));
+    let [first, second] = ["first", "second"].map(|name| token(&slow, &root, name));
+    // By a command, which has no journal itself.
+    let unheard = |token: &Pair| {
+        let revoked = command(&url, data[0].path(), &["token", "revoke", &token.id, "--output", "json"]);
+        assert!(revoked.status.success(), "{revoked:?}");
+        serde_json::from_slice::<Value>(&revoked.stdout).unwrap()["receipt"]["unheard"].clone()
+    };
+    assert_eq!(unheard(&first), json!([]));
+    assert!(journals.iter().all(|journal| has(journal, &first)));
+
+    // A disk that takes nothing: a full pipe in the journal's place.
+    let pipe = data[0].path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut full = fs::File::options().read(true).write(true).custom_flags(O_NONBLOCK).open(&pipe).unwrap();
+    while full.write(&[0; 4096]).is_ok() {}
+    fs::rename(&pipe, &journals[0]).unwrap();
+    assert_eq!(unheard(&second), json!([id]));
+    assert!(!accepts(&slow, &second) && has(&journals[1], &second));
+    // With the next file it has what it owes.
+    fs::remove_file(&journals[0]).unwrap();
+    while full.read(&mut [0; 4096]).is_ok() {}
+    until("it is written", || has(&journals[0], &second));
+}
+
+/// Where a commit's wait for a standby was cancelled, the database says that it is committed there, and perhaps nowhere else:
+/// a database is not given up on that word.
+#[test]
+fn d_06_a_database_is_not_moved_by_a_commit_that_no_standby_has() {
+    let (cluster, data, new) = (Cluster::start(&[]), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let url = cluster.url_at(cluster.port);
+    root(&url, data.path());
+    let wait_for = |standby: &str| {
+        ask(&cluster, &format!("ALTER SYSTEM SET synchronous_standby_names = '{standby}'"));
+        ask(&cluster, "SELECT pg_reload_conf()");
+        until("it is known", || ask(&cluster, "SHOW synchronous_standby_names") == standby);
+    };
+    let to = format!("sqlite://{}", new.path().display());
+    let finish = || command(&url, data.path(), &["migrate-store", "--to", &to, "--finish"]);
+    wait_for("gone");
+    std::thread::scope(|scope| {
+        let moving = scope.spawn(finish);
+        let cancel = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query = 'COMMIT'";
+        until("it commits", || ask(&cluster, cancel) == "1");
+        let moved = moving.join().unwrap();
+        assert!(!moved.status.success() && String::from_utf8_lossy(&moved.stderr).contains("nobody knows"), "{moved:?}");
+    });
+    let keys = data.path().join("keys.json");
+    let held = program().args(["token", "list", "--data"]).arg(new.path()).arg("--key-file").arg(keys).output().unwrap();
+    assert!(String::from_utf8_lossy(&held.stderr).contains("a copy that is not whole yet"), "{held:?}");
+    wait_for("");
+    let moved = finish();
+    assert!(moved.status.success(), "{moved:?}");
 }
 
 /// Statements keep the plans that they were given when nothing was in the tables yet.

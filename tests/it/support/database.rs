@@ -181,6 +181,27 @@ pub(crate) fn allow_inserts(directory: &Path, table: &str) {
     };
 }
 
+/// From now on no token with that name can be changed.
+pub(crate) fn refuse_changes(directory: &Path, name: &str) {
+    let of = format!("BEFORE UPDATE ON token FOR EACH ROW WHEN (OLD.name = '{name}')");
+    let statements = match postgres() {
+        None => format!("CREATE TRIGGER refuse_changes {of} BEGIN SELECT raise(ABORT, 'told to fail'); END"),
+        Some(_) => format!(
+            "CREATE FUNCTION refuse_changes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'told to fail'; END $$; \
+             CREATE TRIGGER refuse_changes {of} EXECUTE FUNCTION refuse_changes()"
+        ),
+    };
+    edit(directory, &statements);
+}
+
+/// They can be again.
+pub(crate) fn allow_changes(directory: &Path) {
+    match postgres() {
+        None => edit(directory, "DROP TRIGGER refuse_changes"),
+        Some(_) => edit(directory, "DROP FUNCTION refuse_changes CASCADE"),
+    };
+}
+
 /// Takes all tables of a PostgreSQL database away, or puts them back.
 pub(crate) fn set_gone(directory: &Path, gone: bool) {
     let schema = schema_of(directory);

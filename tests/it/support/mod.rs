@@ -11,7 +11,7 @@ use std::{
     fmt,
     path::Path,
     sync::{
-        Arc, Mutex,
+        Arc, Barrier, Mutex,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
@@ -45,6 +45,10 @@ pub(crate) struct ManualClock {
     boot: AtomicU64,
     /// Behind how many more looks at the clock that counts suspend the machine is suspended for an hour; 0 is never.
     pub(crate) looks_to_suspend: AtomicU64,
+    /// Behind how many more such looks whoever looks waits there; 0 is never.
+    looks_to_wait: AtomicU64,
+    /// Where they are met, and then let go.
+    waits: Barrier,
     /// Asking for the time panics, once: a defect in the middle of a request.
     pub(crate) panics: std::sync::atomic::AtomicBool,
 }
@@ -53,13 +57,41 @@ impl ManualClock {
     /// One whose wall clock shows this.
     pub(crate) fn showing(wall: i64) -> Self {
         let boot = AtomicU64::new(1_000_000_000_000);
-        Self { wall: AtomicI64::new(wall), boot, looks_to_suspend: AtomicU64::new(0), panics: false.into() }
+        Self {
+            wall: AtomicI64::new(wall),
+            boot,
+            looks_to_suspend: 0.into(),
+            looks_to_wait: 0.into(),
+            waits: Barrier::new(2),
+            panics: false.into(),
+        }
     }
 
     /// Both clocks move on.
     pub(crate) fn advance(&self, time: Duration) {
         self.wall.fetch_add(i64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
         self.boot.fetch_add(u64::try_from(time.as_nanos()).unwrap(), Ordering::SeqCst);
+    }
+
+    /// What comes of some work that waits at one of its looks at the clock that counts suspend for as long as `meanwhile` takes.
+    pub(crate) async fn stop_at<R: Send + 'static>(
+        self: &Arc<Self>,
+        look: u64,
+        work: impl Future<Output = R> + Send + 'static,
+        meanwhile: impl AsyncFnOnce(),
+    ) -> R {
+        self.looks_to_wait.store(look, Ordering::SeqCst);
+        // The thread that waits drives nothing that others may need.
+        let run = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap().block_on(work);
+        let (worker, clock) = (std::thread::spawn(run), Arc::clone(self));
+        let meet = async || {
+            let clock = Arc::clone(&clock);
+            tokio::task::spawn_blocking(move || clock.waits.wait()).await.unwrap();
+        };
+        meet().await;
+        meanwhile().await;
+        meet().await;
+        tokio::task::spawn_blocking(|| worker.join().unwrap()).await.unwrap()
     }
 
     /// Somebody sets the wall clock.
@@ -79,7 +111,13 @@ impl Clock for ManualClock {
         if looks == Ok(1) {
             self.advance(Duration::from_secs(3600));
         }
-        Duration::from_nanos(self.boot.load(Ordering::SeqCst))
+        let boot = Duration::from_nanos(self.boot.load(Ordering::SeqCst));
+        let looks = self.looks_to_wait.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |looks| looks.checked_sub(1));
+        if looks == Ok(1) {
+            self.waits.wait();
+            self.waits.wait();
+        }
+        boot
     }
 }
 
@@ -129,13 +167,19 @@ pub(crate) struct TestApp {
 
 impl TestApp {
     pub(crate) async fn new() -> Self {
+        Self::on(database::of).await
+    }
+
+    /// On another database than the tests', by its directory.
+    pub(crate) async fn on(database: fn(&Path) -> Database) -> Self {
         static CAPTURE: std::sync::Once = std::sync::Once::new();
         CAPTURE.call_once(capture_log);
         let log_start = LOG.lock().unwrap().len();
         let directory = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::showing(START));
         let entropy = Arc::new(SeededEntropy { rng: Mutex::new(ChaCha20Rng::from_seed([7; 32])), broken: false.into() });
-        let authority = open(directory.path(), &clock, &entropy).await.unwrap();
+        let authority = open_on(database(directory.path()), directory.path(), &clock, &entropy).await.unwrap();
+        authority.load_tokens().await.unwrap();
         let (platform, pairs) = create_platform(&authority, "Acme").await;
         let [sandbox, production] = pairs;
         let secrets = Mutex::new(vec![sandbox.secret.clone(), production.secret.clone()]);

@@ -1,0 +1,146 @@
+//! What waits for the thread that writes. What ends something goes first and is never refused; of anything else only so much
+//! waits.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::Error;
+
+/// Jobs waiting at the most that end nothing; one more is refused.
+const MOST: usize = 4096;
+
+/// What a job is to the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// Ends something: goes first, is never refused, and may use the space kept back for it.
+    Ending,
+    /// Anything else.
+    Normal,
+}
+
+/// The way to the thread. Dropping it finishes what waits.
+pub(super) struct Queue<J> {
+    jobs: Option<mpsc::UnboundedSender<(Urgency, J)>>,
+    normal: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<J: Send + 'static> Queue<J> {
+    /// Starts the thread, which is to work until there is nothing more.
+    pub(super) fn start(name: &str, work: impl FnOnce(Waiting<J>) + Send + 'static) -> Result<Self, Error> {
+        let (jobs, arriving) = mpsc::unbounded_channel();
+        let normal = Arc::<AtomicUsize>::default();
+        let waiting = Waiting { arriving, ending: VecDeque::new(), normal: VecDeque::new(), count: Arc::clone(&normal) };
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || work(waiting));
+        let thread = thread.map_err(|e| Error::Unavailable(e.to_string()))?;
+        Ok(Self { jobs: Some(jobs), normal, thread: Some(thread) })
+    }
+
+    /// Has a job done that answers whoever gave it.
+    pub(super) async fn ask<R>(&self, urgency: Urgency, job: impl FnOnce(oneshot::Sender<Result<R, Error>>) -> J) -> Result<R, Error> {
+        let (reply, answer) = oneshot::channel();
+        if urgency == Urgency::Normal && self.normal.fetch_add(1, Ordering::Relaxed) >= MOST {
+            self.normal.fetch_sub(1, Ordering::Relaxed);
+            return Err(Error::Unavailable("too many writes are waiting".to_owned()));
+        }
+        if let Some(jobs) = &self.jobs {
+            // Where the thread has stopped, the job is dropped, and its reply with it.
+            let _ = jobs.send((urgency, job(reply)));
+        }
+        answer.await.unwrap_or_else(|_| Err(Error::Unavailable("the writer has stopped".to_owned())))
+    }
+}
+
+impl<J> Drop for Queue<J> {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take() {
+            // It cannot have panicked: jobs are caught.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread's side.
+pub(super) struct Waiting<J> {
+    arriving: mpsc::UnboundedReceiver<(Urgency, J)>,
+    ending: VecDeque<J>,
+    normal: VecDeque<J>,
+    count: Arc<AtomicUsize>,
+}
+
+impl<J> Waiting<J> {
+    /// The next jobs, at most so many, as soon as there is one; none once the queue is dropped and empty.
+    pub(super) async fn next(&mut self, most: usize) -> Vec<J> {
+        let first = if self.is_empty() { self.arriving.recv().await } else { None };
+        self.take(first, most)
+    }
+
+    /// The same on a thread that may block.
+    pub(super) fn blocking_next(&mut self, most: usize) -> Vec<J> {
+        let first = if self.is_empty() { self.arriving.blocking_recv() } else { None };
+        self.take(first, most)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ending.is_empty() && self.normal.is_empty()
+    }
+
+    fn take(&mut self, first: Option<(Urgency, J)>, most: usize) -> Vec<J> {
+        let Self { arriving, ending, normal, count } = self;
+        for (urgency, job) in first.into_iter().chain(std::iter::from_fn(|| arriving.try_recv().ok())) {
+            match urgency {
+                Urgency::Ending => ending.push_back(job),
+                Urgency::Normal => normal.push_back(job),
+            }
+        }
+        let ends = ending.len().min(most);
+        let others = normal.len().min(most - ends);
+        count.fetch_sub(others, Ordering::Relaxed);
+        ending.drain(..ends).chain(normal.drain(..others)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    type Job = (usize, oneshot::Sender<Result<usize, Error>>);
+
+    #[tokio::test]
+    async fn ends_go_first_and_are_never_refused() {
+        let (give, given) = std::sync::mpsc::channel();
+        let queue = Queue::<Job>::start("test", move |waiting| give.send(waiting).unwrap()).unwrap();
+        let mut waiting = given.recv().unwrap();
+        let ask = |urgency, n| {
+            let mut asked = Box::pin(queue.ask(urgency, move |reply| (n, reply)));
+            assert!(asked.as_mut().now_or_never().is_none(), "{n}");
+            asked
+        };
+        let _asked: Vec<_> = (0..MOST).map(|n| ask(Urgency::Normal, n)).collect();
+        let refused = async || queue.ask(Urgency::Normal, |reply| (MOST, reply)).now_or_never().is_some_and(|answer| answer.is_err());
+        assert!(refused().await && refused().await);
+        let _ends = [ask(Urgency::Ending, MOST + 1), ask(Urgency::Ending, MOST + 2)];
+        let numbers = |jobs: Vec<Job>| jobs.into_iter().map(|(n, _)| n).collect::<Vec<_>>();
+        assert_eq!(numbers(waiting.next(3).await), [MOST + 1, MOST + 2, 0]);
+        // Room for one more.
+        let _more = ask(Urgency::Normal, MOST + 3);
+        assert!(refused().await);
+        let _end = ask(Urgency::Ending, MOST + 4);
+        assert_eq!(numbers(waiting.next(2).await), [MOST + 4, 1]);
+        assert_eq!(waiting.next(MOST).await.len(), MOST - 1);
+        drop((_asked, _ends, _more, _end));
+        drop(queue);
+        assert!(waiting.next(1).await.is_empty());
+    }
+}
