@@ -24,6 +24,7 @@ pub mod authority;
 pub mod cli;
 #[cfg(feature = "server")]
 pub mod config;
+mod defect;
 pub mod domain;
 #[cfg(feature = "server")]
 pub mod http;

@@ -8,8 +8,9 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Authority, Error, Lease, defect::Defect, journal};
+use super::{Authority, Error, Lease, journal};
 use crate::{
+    defect::Defect,
     domain::{Action, PlatformId, TokenId},
     store::{self, Mark, PlatformRecord, Record, Settled},
 };

@@ -26,8 +26,8 @@ use std::{
 use constant_time_eq::constant_time_eq_n;
 
 use self::table::{ENDED, Slot, Tables, USE};
-use super::defect;
 use crate::{
+    defect,
     domain::{Environment, Permissions, PlatformId, Scope, TokenId},
     store::{PlatformRecord, Record},
 };

@@ -5,8 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::defect::Defect;
-use crate::domain::OnDatabaseLoss;
+use crate::{defect::Defect, domain::OnDatabaseLoss};
 
 /// Until when the index is known to be complete, by the clock that counts suspend.
 ///

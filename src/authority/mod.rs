@@ -21,7 +21,6 @@ mod clock;
 #[cfg(feature = "server")]
 mod copying;
 mod cursor;
-mod defect;
 mod denials;
 mod digester;
 mod entropy;

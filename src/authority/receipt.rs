@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Authority, Error, defect::Defect};
-use crate::domain::Timestamp;
+use super::{Authority, Error};
+use crate::{defect::Defect, domain::Timestamp};
 
 /// Where a change stands in the feed, and since when, or by when, everybody goes by it.
 #[derive(Debug, Clone, PartialEq, Eq)]

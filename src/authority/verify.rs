@@ -15,13 +15,14 @@
 use std::{fmt, net::IpAddr, sync::atomic::Ordering, time::Duration};
 
 use super::{
-    Authority, defect,
+    Authority,
     denials::Reason,
     feed::Followed,
     index::{Entry, Found, Missing},
     lease::Lease,
 };
 use crate::{
+    defect,
     domain::{Caller, ClientId, Presented, Proven, RequestInfo, Scope, SecretDigest, TokenId},
     store::{self, PlatformRecord, Record},
 };

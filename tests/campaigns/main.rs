@@ -6,7 +6,21 @@
 //! cargo test --test campaigns                                          the short form of all
 //! ```
 
-#![expect(clippy::print_stdout, reason = "a program of tests")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a program of tests, which measures real time")]
+
+mod answered;
+#[path = "../prove/cluster.rs"]
+#[expect(dead_code, reason = "tests/prove has it too")]
+mod cluster;
+mod crash;
+#[path = "../prove/node.rs"]
+#[expect(dead_code, reason = "tests/prove has it too")]
+mod node;
+mod power;
+#[path = "../prove/proxy.rs"]
+#[expect(dead_code, reason = "tests/prove has it too")]
+mod proxy;
+mod torn;
 
 use std::process::ExitCode;
 
@@ -32,7 +46,11 @@ impl Args {
 /// A campaign: its name, what it tries, and how; it says whether all held.
 type Campaign = (&'static str, &'static str, fn(&Args) -> bool);
 
-const CAMPAIGNS: &[Campaign] = &[];
+const CAMPAIGNS: &[Campaign] = &[
+    ("crash", "servers, databases and single sessions are killed under load; what was answered is there, and nothing by half", crash::run),
+    ("power", "what was not on the disk when the power went is gone; what was answered is there", power::run),
+    ("torn", "the embedded database's files are cut and changed; nothing wrong is served", torn::run),
+];
 
 fn main() -> ExitCode {
     // A runner that asks for the tests in it.

@@ -5,7 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
-#[path = "../../src/authority/defect.rs"]
+#[path = "../../src/defect.rs"]
 #[expect(dead_code, reason = "the table has one of them only")]
 mod defect;
 mod sync;

@@ -12,7 +12,9 @@ use tempfile::TempDir;
 
 /// A running cluster.
 pub(crate) struct Cluster {
-    directory: TempDir,
+    directory: PathBuf,
+    /// Removed with it, if it was made for it.
+    _made: Option<TempDir>,
     programs: PathBuf,
     /// Where it listens, on 127.0.0.1.
     pub(crate) port: u16,
@@ -25,13 +27,31 @@ fn programs() -> PathBuf {
     versions.filter(|path| path.join("initdb").exists()).max_by_key(version).unwrap_or_default()
 }
 
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 impl Cluster {
     /// Makes and starts one, with these settings beside its defaults.
     pub(crate) fn start(settings: &[&str]) -> Self {
         let cluster = Self::prepare();
-        cluster.run("initdb", &["-D", &cluster.data(), "-A", "trust", "-U", "countersign", "-E", "UTF8", "--locale=C", "-N"]);
+        cluster.initialize();
         cluster.begin(settings);
         cluster
+    }
+
+    /// Starts the one in this directory, made there if there is none; the directory stays.
+    pub(crate) fn at(directory: &Path, settings: &[&str]) -> Self {
+        let cluster = Self { directory: directory.to_owned(), _made: None, programs: programs(), port: free_port() };
+        if !directory.join("data").exists() {
+            cluster.initialize();
+        }
+        cluster.begin(settings);
+        cluster
+    }
+
+    fn initialize(&self) {
+        self.run("initdb", &["-D", &self.data(), "-A", "trust", "-U", "countersign", "-E", "UTF8", "--locale=C", "-N"]);
     }
 
     /// Makes and starts a standby of this one, which follows it.
@@ -47,8 +67,7 @@ impl Cluster {
         let directory = tempfile::tempdir().unwrap();
         // Its owner is another user, if we are root.
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self { directory, programs: programs(), port }
+        Self { directory: directory.path().to_owned(), _made: Some(directory), programs: programs(), port: free_port() }
     }
 
     fn begin(&self, settings: &[&str]) {
@@ -61,7 +80,7 @@ impl Cluster {
 
     /// A file beside its data.
     pub(crate) fn path(&self, name: &str) -> String {
-        self.directory.path().join(name).display().to_string()
+        self.directory.join(name).display().to_string()
     }
 
     fn data(&self) -> String {
@@ -105,10 +124,11 @@ impl Cluster {
         self.run("pg_ctl", &["-D", &self.data(), "-m", "immediate", "-l", &self.log(), "-w", "restart"]);
     }
 
-    /// Its first process.
+    /// Its first process; 0 if that is gone.
     pub(crate) fn pid(&self) -> u32 {
         let postmaster = std::fs::read_to_string(Path::new(&self.data()).join("postmaster.pid")).unwrap_or_default();
-        postmaster.lines().next().and_then(|first| first.parse().ok()).unwrap_or_default()
+        let pid = postmaster.lines().next().and_then(|first| first.parse().ok());
+        pid.filter(|pid: &u32| Path::new("/proc").join(pid.to_string()).exists()).unwrap_or_default()
     }
 
     /// Stops it as a power cut would.

@@ -14,6 +14,7 @@
 
 #[expect(dead_code, reason = "tests/it has it too")]
 mod cluster;
+#[expect(dead_code, reason = "tests/campaigns has it too")]
 mod node;
 mod proxy;
 

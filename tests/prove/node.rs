@@ -1,18 +1,33 @@
-//! A node: a server process that reaches the database through a proxy; and one connection of a client of it.
+//! A server process; a node, which is one that reaches the database through a proxy; and one connection of a client.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+        mpsc,
+    },
     time::Duration,
 };
 
 use crate::proxy::Proxy;
 
-/// A server.
-pub(crate) struct Node {
+/// For how long a server may start.
+const STARTING: Duration = Duration::from_secs(60);
+
+/// A server, which is killed when this is dropped.
+pub(crate) struct Server {
     child: Child,
+    pub(crate) address: SocketAddr,
+    panics: Arc<AtomicU64>,
+}
+
+/// A server whose way to the database can be cut.
+pub(crate) struct Node {
+    server: Server,
     pub(crate) address: SocketAddr,
     pub(crate) proxy: Proxy,
 }
@@ -20,29 +35,65 @@ pub(crate) struct Node {
 impl Node {
     /// Starts one with this key file, on the database behind the proxy; `seeded` is what a build with defects is told.
     pub(crate) fn start(data: &Path, proxy: Proxy, url: &str, more: &[String], seeded: &[(&str, String)]) -> Self {
+        let server = Server::start(data, url, more, seeded).unwrap_or_else(|said| panic!("the server ended: {said}"));
+        Self { address: server.address, server, proxy }
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        self.server.signal(signal);
+    }
+}
+
+impl Server {
+    /// Starts one on a database, or says what it said before it ended.
+    pub(crate) fn start(data: &Path, url: &str, more: &[String], seeded: &[(&str, String)]) -> Result<Self, String> {
         let mut command = program(data, url);
         command.envs(seeded.iter().map(|(name, value)| (name, value)));
         command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--failed-attempts-per-source", "0"]);
         command.args(["--failed-attempts-per-client", "0"]).args(more).arg("--data").arg(data);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = loop {
-            let line = lines.next().expect("the server ended").unwrap();
-            if let Some(address) = line.strip_prefix("listening on http://") {
-                break address.parse().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let (panics, (tell, told)) = (Arc::new(AtomicU64::new(0)), mpsc::channel());
+        let seen = Arc::clone(&panics);
+        // Its log is read to its end, so that it never waits for us.
+        std::thread::spawn(move || {
+            for line in lines {
+                seen.fetch_add(u64::from(line.contains("panicked")), SeqCst);
+                let _ = tell.send(line);
             }
-        };
-        // Its log is read, so that it never waits for us.
-        std::thread::spawn(move || lines.by_ref().for_each(drop));
-        Self { child, address, proxy }
+        });
+        let mut said = String::new();
+        loop {
+            let Ok(line) = told.recv_timeout(STARTING) else {
+                let _ = child.kill();
+                let status = child.wait().unwrap();
+                return Err(format!("{said}{status}"));
+            };
+            if let Some(address) = line.strip_prefix("listening on http://") {
+                return Ok(Self { child, address: address.parse().unwrap(), panics });
+            }
+            said += &line;
+            said += "\n";
+        }
     }
 
     pub(crate) fn signal(&self, signal: &str) {
         assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
     }
+
+    /// Ends it as an operator does.
+    pub(crate) fn end(mut self) {
+        self.signal("-TERM");
+        self.child.wait().unwrap();
+    }
+
+    /// How often its log says that it panicked.
+    pub(crate) fn panics(&self) -> u64 {
+        self.panics.load(SeqCst)
+    }
 }
 
-impl Drop for Node {
+impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

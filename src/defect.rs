@@ -13,6 +13,8 @@ pub(crate) enum Defect {
     Join,
     /// A receipt says less than a process may take that goes on without the database.
     Bound,
+    /// The database answers a commit before it is on the disk.
+    Sync,
 }
 
 impl Defect {
@@ -25,6 +27,7 @@ impl Defect {
             Self::Feed => "feed",
             Self::Join => "join",
             Self::Bound => "bound",
+            Self::Sync => "sync",
         };
         SEEDED.as_deref() == Some(name)
     }
