@@ -65,7 +65,7 @@ impl Postgres {
         let ids: Vec<_> = ids.into_iter().map(|id| id.0).collect();
         let reseal = async move |batch: &mut Batch<'_>| {
             let mut stand = sql::find_tokens(batch.session, &ids, &unreadable).await?;
-            let anew: Vec<_> = stand.iter().map(|before| decide(before)).collect();
+            let anew: Vec<_> = stand.iter().map(&mut decide).collect();
             let (mut ids, mut before, mut after, mut proofs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
             for (old, new) in stand.iter().zip(&anew).filter_map(|(old, new)| Some((old, new.as_ref()?))) {
                 ids.push(old.token.id.0);
