@@ -205,6 +205,28 @@ async fn r_03_nothing_is_sealed_anew_from_a_retired_key() {
     assert_eq!(listed["data"].as_array().unwrap().len(), 2, "the root and the other one: {listed}");
 }
 
+/// A row as it was before its key was retired, with a genuine seal: whoever has the key could write it.
+#[tokio::test]
+async fn s_08_a_live_row_under_a_retired_key_is_dead() {
+    let two = Two::new().await;
+    let token = two.app.token("put back", &["VIEW"]).await;
+    let directory = two.app.directory.path();
+    database::edit(directory, "CREATE TABLE before AS SELECT id, proof FROM token");
+    for (file, authority) in two.files.iter().zip([&two.other, &two.app.authority]) {
+        write_keys(file, &[(1, "verify-only")], 2);
+        authority.reload_keys().await.unwrap();
+    }
+    assert_eq!(retire(&two.other, 1, true).await.unwrap(), 3);
+    database::edit(directory, "UPDATE token SET revoked_at = NULL, proof = (SELECT proof FROM before b WHERE b.id = token.id)");
+    let app = two.app.restart().await;
+    for _ in 0..2 {
+        app.get("/verify").auth(&token).send().await.refused(401, "UNAUTHORIZED");
+    }
+    assert_eq!(app.authority.figures().tampered, 0);
+    // Said again, it ends again.
+    assert_eq!(retire(&two.other, 1, true).await.unwrap(), 3);
+}
+
 /// Whoever has a retired key as its active one makes nothing that would be dead at birth; and nothing is planned around it.
 #[tokio::test]
 async fn s_08_nothing_is_made_under_a_retired_key() {

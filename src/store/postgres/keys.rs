@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio_postgres::Row;
-
 use super::{
     Error, Postgres,
     batch::Batch,
@@ -53,7 +51,7 @@ impl Postgres {
                    (SELECT key_id, count(*) AS n FROM token WHERE revoked_at IS NULL GROUP BY key_id) t ON t.key_id = c.key_id";
         let rows = session.rows(sql, &[]).await?;
         let sealing =
-            |row: &Row| Ok::<_, Error>(Sealing { tokens: unsigned(row, 1)?, platforms: unsigned(row, 2)?, operations: unsigned(row, 3)? });
+            |row: &tokio_postgres::Row| Ok::<_, Error>(Sealing { tokens: unsigned(row, 1)?, platforms: unsigned(row, 2)?, operations: unsigned(row, 3)? });
         rows.iter().map(|row| Ok((unsigned(row, 0)?, sealing(row)?))).collect()
     }
 
