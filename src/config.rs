@@ -3,6 +3,8 @@
 //! `config.default.toml` is the list of settings, their defaults and their manual at once; the command line's flags and
 //! their help are made from it. The only file that reads the environment.
 
+mod keys;
+
 use std::{
     collections::BTreeMap,
     fmt, fs,
@@ -14,8 +16,9 @@ use std::{
 
 use http::HeaderName;
 use ipnet::IpNet;
+use zeroize::Zeroizing;
 
-use crate::domain::{OnDatabaseLoss, Rule};
+use crate::domain::{KeySource, OnDatabaseLoss, Rule};
 
 const DEFAULTS: &str = include_str!("../config.default.toml");
 const PREFIX: &str = "COUNTERSIGN_";
@@ -101,7 +104,7 @@ pub enum LogFormat {
 pub struct Config {
     pub data: PathBuf,
     pub database: Option<String>,
-    pub key_file: PathBuf,
+    pub keys: KeySource,
     pub journal: PathBuf,
     pub listen: SocketAddr,
     pub admin_listen: SocketAddr,
@@ -306,13 +309,15 @@ impl Config {
         for setting in SETTINGS.iter() {
             layers.set(setting.name, setting.default.clone(), Origin::Default);
         }
-        let mut file = file.map(Path::to_owned);
+        let (mut file, mut key) = (file.map(Path::to_owned), None);
         let mut from_environment = Vec::new();
         for (variable, value) in environment {
             match variable.strip_prefix(PREFIX).map(str::to_ascii_lowercase).as_deref() {
                 // What Kubernetes sets for a service of our name.
                 Some(name) if name == "port" || name.starts_with("port_") || name.starts_with("service_") => {}
                 Some("config") => drop(file.get_or_insert_with(|| value.into())),
+                // No setting: as a flag everybody could read it, and in a file it would be a key file.
+                Some("key") => key = Some((Zeroizing::new(value), Origin::Environment(variable.clone()))),
                 Some(name) => from_environment.push((name.to_owned(), value, variable.clone())),
                 None => {}
             }
@@ -326,13 +331,13 @@ impl Config {
         for (name, value) in flags {
             layers.set(name, value.clone(), Origin::Flag(format!("--{}", name.replace('_', "-"))));
         }
-        Self::typed(layers)
+        Self::typed(layers, key)
     }
 
-    fn typed(mut layers: Layers) -> Result<Self, Problems> {
+    fn typed(mut layers: Layers, key: Option<(Zeroizing<String>, Origin)>) -> Result<Self, Problems> {
         let some = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
         let data = layers.take("data", "a directory", some, PathBuf::new());
-        let key_file = layers.take("key_file", "a file", |text| Some(some(text).unwrap_or_else(|| data.join("keys.json"))), PathBuf::new());
+        let keys = layers.keys(key).unwrap_or_else(|| KeySource::File(data.join("keys.json")));
         let journal =
             layers.take("journal", "a file", |text| Some(some(text).unwrap_or_else(|| data.join("revocations.jsonl"))), PathBuf::new());
         let database = layers.take("database", "empty, or a URL such as postgres://user@host/database", parse_database, None);
@@ -345,7 +350,7 @@ impl Config {
         let config = Self {
             data,
             database,
-            key_file,
+            keys,
             journal,
             listen: layers.address("listen"),
             admin_listen: layers.address("admin_listen"),
@@ -498,7 +503,7 @@ mod tests {
     fn the_defaults_are_valid_and_documented() {
         let config = layered(&[], &[], None).unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:8420");
-        assert_eq!(config.key_file, Path::new("./countersign-data/keys.json"));
+        assert_eq!(config.keys, KeySource::File("./countersign-data/keys.json".into()));
         for setting in SETTINGS.iter() {
             assert!(setting.help.ends_with('.'), "{} has no sentence", setting.name);
         }

@@ -8,8 +8,9 @@ CREATE TABLE installation (
 );
 
 CREATE TABLE canary (
-    key_id bigint PRIMARY KEY,
-    mac    bytea  NOT NULL CHECK (octet_length(mac) = 32)
+    key_id     bigint PRIMARY KEY,
+    mac        bytea  NOT NULL CHECK (octet_length(mac) = 32),
+    retired_at bigint
 );
 
 CREATE TABLE platform (

@@ -8,10 +8,12 @@ CREATE TABLE installation (
     created_at INTEGER NOT NULL
 ) STRICT;
 
--- One canary for each key that ever sealed a row: a wrong or missing key is found at start, not by the first refusal.
+-- One canary for each key that may have sealed a row: a wrong or missing key is found at start, not by the first refusal.
+-- From retired_at on nothing is accepted or made anew that the key has sealed.
 CREATE TABLE canary (
-    key_id INTEGER PRIMARY KEY,
-    mac    BLOB    NOT NULL CHECK (length(mac) = 32)
+    key_id     INTEGER PRIMARY KEY,
+    mac        BLOB    NOT NULL CHECK (length(mac) = 32),
+    retired_at INTEGER
 ) STRICT;
 
 CREATE TABLE platform (

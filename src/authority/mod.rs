@@ -13,6 +13,7 @@
 //! | `uses.rs` | how tokens were used |
 //! | `copying.rs`, `restore.rs` | backups, moving to another database; what is to be done behind a restore |
 //! | `keyring.rs`, `key_file.rs` | what the server key makes, and where it is kept |
+//! | `keys.rs`, `reseal.rs` | changing the server key |
 
 #[cfg(feature = "server")]
 mod assertion;
@@ -29,14 +30,23 @@ mod error;
 mod feed;
 mod index;
 mod journal;
+#[cfg(feature = "server")]
+mod key_command;
+#[cfg(feature = "server")]
+mod key_edit;
 mod key_file;
+mod key_source;
 mod keyring;
+mod keys;
 mod lease;
 mod operations;
 mod platforms;
 mod receipt;
+mod reseal;
 #[cfg(feature = "server")]
 mod restore;
+#[cfg(feature = "server")]
+mod retire;
 mod tokens;
 mod upkeep;
 mod uses;
@@ -56,9 +66,12 @@ use std::{
 use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 
-use self::{attempts::Attempts, denials::Denials, feed::Followed, index::Index, keyring::Keyring, lease::Lease, uses::Uses};
+use self::{
+    attempts::Attempts, denials::Denials, feed::Followed, index::Index, keyring::Keyring, keys::Keys, lease::Lease, reseal::Reseals,
+    uses::Uses,
+};
 use crate::{
-    domain::{Action, Actor, AuditEntry, OnDatabaseLoss, RequestInfo, Timestamp, TokenId},
+    domain::{Action, Actor, AuditEntry, KeySource, OnDatabaseLoss, RequestInfo, Timestamp, TokenId},
     store::{self, Location, Mark, Store},
 };
 
@@ -75,15 +88,21 @@ pub use entropy::{Entropy, NoEntropy, SystemEntropy};
 pub use error::Error;
 pub use feed::Follower;
 pub use journal::Journal;
+#[cfg(feature = "server")]
+pub use key_edit::KeyFileEdit;
+#[cfg(feature = "server")]
+pub use keys::KeyListed;
 pub use operations::Difference;
 pub use receipt::Receipt;
 #[cfg(feature = "server")]
 pub use restore::TakenIn;
+#[cfg(feature = "server")]
+pub use retire::{Retired, Retirement};
 pub use tokens::{Ended, IdempotencyKey, Issued, ListTokens, TokenPage};
 pub use upkeep::Upkeep;
 pub use verify::Denied;
 
-pub use crate::store::Database;
+pub use crate::store::{Database, Sealing};
 
 /// For how long a repeated create brings the secret again.
 const REPLAY_SECRET: i64 = 10 * 60 * 1000;
@@ -95,8 +114,8 @@ const REPLAY: i64 = 24 * 60 * 60 * 1000;
 pub struct Options {
     /// Where the records are.
     pub database: Database,
-    /// The key file.
-    pub key_file: PathBuf,
+    /// Where the server key is.
+    pub keys: KeySource,
     /// Whether to make both where there is no database.
     pub create: bool,
     /// Whether to answer from memory, and for how long to believe it: `None` for a command, which reads what it needs.
@@ -115,6 +134,7 @@ pub struct Options {
 pub struct Authority {
     store: Store,
     keyring: Arc<Keyring>,
+    keys: Keys,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     index: Index,
@@ -129,6 +149,7 @@ pub struct Authority {
     ended: Notify,
     operations: ArcSwapOption<operations::InForce>,
     uses: Uses,
+    reseals: Reseals,
     attempts: Attempts,
     denials: Denials,
     /// Rows that were found not to be as they were sealed.
@@ -171,7 +192,7 @@ impl Authority {
         let store = open(location).await.map_err(|e| e.to_string())?;
         let at = clock.wall();
         let installation = <[u8; 16]>::try_from(installation).unwrap_or_default();
-        let keyring = Arc::new(open_keyring(&store, &options, installation, at, &*entropy).await?);
+        let keyring = Arc::new(keys::open(&store, &options, installation, at, &*entropy).await?);
         store.seal_entries_with(Arc::clone(&keyring) as _);
 
         let journal = match &options.journal {
@@ -184,6 +205,7 @@ impl Authority {
         let authority = Self {
             store,
             keyring,
+            keys: Keys::new(options.keys),
             clock,
             entropy,
             index: Index::new(),
@@ -195,6 +217,7 @@ impl Authority {
             ended: Notify::new(),
             operations: ArcSwapOption::empty(),
             uses: Uses::default(),
+            reseals: Reseals::default(),
             attempts: Attempts::new(options.attempts),
             denials: Denials::default(),
             tampered: Mutex::default(),
@@ -251,7 +274,7 @@ impl Authority {
         Ok(bytes)
     }
 
-    /// Writes what was only noted so far: uses, edited rows, and the expiry of repeatable creates and of counts. To be
+    /// Writes what was only noted so far: uses, digests under a new key, edited rows, and the expiry of repeatable creates and of counts. To be
     /// called every few seconds, and before the end. If it is dropped on its way, the store finishes what it was given of
     /// the uses, and the rest stays noted.
     ///
@@ -259,6 +282,7 @@ impl Authority {
     /// What could not be written of the uses is noted again.
     pub async fn flush(&self) -> Result<(), Error> {
         self.write_uses().await?;
+        self.reseal().await?;
         self.record_tampering().await?;
         let now = self.now();
         self.store.expire_replays(now.plus_millis(-REPLAY_SECRET), now.plus_millis(-REPLAY)).await?;
@@ -344,6 +368,8 @@ impl Authority {
             stale: self.is_stale(),
             stale_accepts: self.lease.as_ref().map_or(0, Lease::accepted_stale),
             denials: self.denials.totals().collect(),
+            keys_lacking: self.keys.lacking().len(),
+            key_reload_failures: self.keys.failures(),
         }
     }
 }
@@ -372,38 +398,8 @@ pub struct Figures {
     pub stale_accepts: u64,
     /// Refusals since start.
     pub denials: Vec<(Reason, u64)>,
-}
-
-/// Opens the key file and holds it against the database, before anything is verified with it.
-async fn open_keyring(store: &Store, options: &Options, new: [u8; 16], at: Timestamp, entropy: &dyn Entropy) -> Result<Keyring, String> {
-    let failed = |e: store::Error| e.to_string();
-    let path = &options.key_file;
-    let known = store.list_canaries().await.map_err(failed)?;
-    if known.is_empty() {
-        match key_file::KeyFile::read(path)? {
-            None if options.create => key_file::KeyFile::create(path, entropy)?,
-            None => {}
-            Some(_) => {
-                tracing::warn!(key_file = %path.display(), "the key file was there, and the database is new: was there another database?")
-            }
-        }
-    }
-    let file = key_file::KeyFile::read(path)?.ok_or_else(|| {
-        format!("the key file {} is missing, and without it no token of this database verifies; put it back from your backup, or say where it is with --key-file", path.display())
-    })?;
-    let keyring = Keyring::new(&file).ok_or_else(|| format!("the key file {} has no active key", path.display()))?;
-
-    if known.is_empty() {
-        store.insert_installation(new, at).await.map_err(failed)?;
-    }
-    let installation = store.installation().await.map_err(failed)?;
-    let ours: Vec<_> = keyring.canaries(&installation).collect();
-    for (id, mac) in &ours {
-        if !known.iter().any(|(known, _)| known == id) {
-            store.insert_canary(*id, *mac).await.map_err(failed)?;
-        }
-    }
-    // Read again: two processes that start at once may have made a key file each, and one database.
-    keyring::check_canaries(&ours, store.list_canaries().await.map_err(failed)?, path)?;
-    Ok(keyring)
+    /// Keys that the database knows and the key file here lacks.
+    pub keys_lacking: usize,
+    /// Key files since start that were not taken over.
+    pub key_reload_failures: u64,
 }

@@ -138,7 +138,7 @@ impl Authority {
         let live = Arc::new(Mutex::new(Vec::new()));
         let found = Arc::clone(&live);
         let note = move |record: store::Record| found.lock().unwrap_or_else(PoisonError::into_inner).push(record.token.id);
-        self.store.visit_live_tokens(note).await?;
+        self.store.visit_live_tokens(None, note).await?;
         Ok(std::mem::take(&mut *live.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 

@@ -1,11 +1,14 @@
 //! What `backup`, `restore` and `migrate-store` tell while they copy, and at their end.
 
-use std::{io::IsTerminal as _, path::Path, time::Duration};
+use std::{io::IsTerminal as _, time::Duration};
 
 use serde_json::{Value, json};
 
 use super::{Failure, Outcome, output};
-use crate::authority::{Clock as _, Copied, SystemClock};
+use crate::{
+    authority::{Clock as _, Copied, SystemClock},
+    domain::KeySource,
+};
 
 /// How often a terminal is told, and how often a log.
 const ON_A_TERMINAL: Duration = Duration::from_millis(100);
@@ -106,8 +109,8 @@ pub(super) fn outcome(copied: &Copied) -> Outcome {
 }
 
 /// What to say of the key file.
-pub(super) fn of_key_file(key_file: &Path) -> String {
-    format!("The key file is not in it: keep {} elsewhere. Without it nothing of this verifies.", key_file.display())
+pub(super) fn of_key_file(keys: &KeySource) -> String {
+    format!("The key is not in it: keep {keys} elsewhere. Without it nothing of this verifies.")
 }
 
 #[cfg(test)]

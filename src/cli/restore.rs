@@ -47,7 +47,7 @@ impl Restore {
         if let Some(from) = &self.from {
             let mut progress = copying::Progress::new();
             let tell = |done, of| progress.tell(done, of);
-            let done = authority::restore(from, &database(&config), &config.key_file, tell).await.map_err(Failure::CouldNotRun)?;
+            let done = authority::restore(from, &database(&config), &config.keys, tell).await.map_err(Failure::CouldNotRun)?;
             copied = Some((done, progress.end()));
         }
         let authority = Authority::open_restored(options(config, false), Arc::new(SystemClock), Arc::new(SystemEntropy)).await;

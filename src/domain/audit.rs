@@ -19,6 +19,12 @@ pub enum Action {
     TokenRevoke,
     /// The operations of the platform's API were loaded.
     OperationsLoad,
+    /// A server key was added; nothing is sealed with it yet.
+    KeysAdd,
+    /// A server key is the one that new things are sealed with.
+    KeysActivate,
+    /// A server key was retired: what lived by it has ended.
+    KeysRetire,
     /// Credentials or permissions were refused: one entry for all refusals of a minute.
     Denied,
     /// A row was found not to be as it was sealed.
@@ -29,13 +35,16 @@ pub enum Action {
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::PlatformCreate,
         Self::PlatformDisable,
         Self::PlatformEnable,
         Self::TokenCreate,
         Self::TokenRevoke,
         Self::OperationsLoad,
+        Self::KeysAdd,
+        Self::KeysActivate,
+        Self::KeysRetire,
         Self::Denied,
         Self::Tampered,
         Self::Restore,
@@ -50,6 +59,9 @@ impl Action {
             Self::TokenCreate => "token.create",
             Self::TokenRevoke => "token.revoke",
             Self::OperationsLoad => "operations.load",
+            Self::KeysAdd => "keys.add",
+            Self::KeysActivate => "keys.activate",
+            Self::KeysRetire => "keys.retire",
             Self::Denied => "denied",
             Self::Tampered => "tampered",
             Self::Restore => "restore",

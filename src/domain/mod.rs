@@ -6,6 +6,7 @@ mod audit;
 mod caller;
 mod credential;
 mod invalid;
+mod key_source;
 mod loss;
 mod operation;
 mod operations;
@@ -21,6 +22,7 @@ pub use audit::{Action, Actor, AuditEntry, AuditQuery, RecordedEntry, RequestInf
 pub use caller::{Caller, Forbidden, MayManage, MayRead, Operator, Proven};
 pub use credential::{ClientId, ClientSecret, ClientTag, Presented, SecretBody, SecretDigest};
 pub use invalid::{Invalid, Problem};
+pub use key_source::KeySource;
 pub use loss::OnDatabaseLoss;
 pub use operation::{Described, Need, Operation, Rule};
 pub use operations::{NoOperation, Operations};

@@ -98,6 +98,9 @@ async fn metrics(State(app): State<App>) -> Response {
     registry.register("live_tokens", "Live tokens in the resident index", gauge(figures.live_tokens));
     registry.register("integrity_failures", "Stored rows that are not as they were sealed", gauge(figures.tampered));
     registry.register("stale", "Whether credentials are accepted from an index older than its lease", gauge(usize::from(figures.stale)));
+    registry.register("keys_lacking", "Keys that the database knows and the key file here lacks", gauge(figures.keys_lacking));
+    let failures = ConstCounter::new(figures.key_reload_failures);
+    registry.register("key_reload_failures", "Key files that were not taken over: the keys stayed what they were", failures);
     let accepts = ConstCounter::new(figures.stale_accepts);
     registry.register(
         "stale_accepts",

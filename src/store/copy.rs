@@ -17,7 +17,7 @@ use futures_util::future::try_join;
 use tokio::sync::mpsc;
 
 use super::{
-    Database, Error, Hold, Mark, postgres, sealed,
+    Canary, Database, Error, Hold, Mark, postgres, sealed,
     sealed::Sealed,
     sqlite,
     tables::{AUDIT, Rows, TABLES, Table, integer, values},
@@ -74,8 +74,8 @@ impl Source {
         on!(Self, self, s => s.installation().await, s.installation().await)
     }
 
-    /// Key ids with their canaries.
-    pub(crate) async fn canaries(&self) -> Result<Vec<(u32, [u8; 32])>, Error> {
+    /// All keys that it knows.
+    pub(crate) async fn canaries(&self) -> Result<Vec<Canary>, Error> {
         on!(Self, self, s => s.canaries().await, s.canaries().await)
     }
 

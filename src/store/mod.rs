@@ -30,7 +30,8 @@ pub(crate) use copy::{Source, Step, Target, copy};
 pub(crate) use hold::Hold;
 pub(crate) use log::{Mark, SealEntries};
 pub(crate) use postgres::Postgres;
-pub(crate) use row::{OperationsRecord, PlatformRecord, Record, Seal, Unreadable, split_proof};
+pub use row::Sealing;
+pub(crate) use row::{Canary, OperationsRecord, PlatformRecord, Record, Seal, Unreadable, split_proof};
 #[cfg(feature = "server")]
 pub(crate) use sealed::Sealed;
 pub(crate) use sqlite::Sqlite;
@@ -205,12 +206,14 @@ pub(crate) struct Changes {
     pub(crate) platforms: Vec<(u64, PlatformRecord)>,
     /// The operations, if they were loaded anew, with the place of that change.
     pub(crate) operations: Option<(u64, OperationsRecord)>,
+    /// All keys, if one was added, activated or retired.
+    pub(crate) keys: Option<Vec<Canary>>,
 }
 
 impl Changes {
     /// None behind that place.
     fn none_after(mark: Mark) -> Self {
-        Self { through: mark, more: false, unconfirmed: false, tokens: Vec::new(), platforms: Vec::new(), operations: None }
+        Self { through: mark, more: false, unconfirmed: false, tokens: Vec::new(), platforms: Vec::new(), operations: None, keys: None }
     }
 }
 
@@ -218,6 +221,16 @@ impl Changes {
 /// commit and what its process does next there is no telling how long, and the feed must not be ahead of the index.
 fn is_creation(action: &str) -> bool {
     [Action::TokenCreate, Action::PlatformCreate].iter().any(|creation| creation.name() == action)
+}
+
+/// Whether keys were changed.
+fn is_of_keys(action: &str) -> bool {
+    [Action::KeysAdd, Action::KeysActivate, Action::KeysRetire].iter().any(|of_keys| of_keys.name() == action)
+}
+
+/// Why nothing new is sealed with a key.
+fn retired(key: u32) -> Error {
+    Error::Unavailable(format!("key {key} is retired and still active here: put the newer key file in place and send SIGHUP"))
 }
 
 /// The databases.
@@ -292,14 +305,41 @@ impl Store {
         on!(self, s => s.insert_installation(id, at).await)
     }
 
-    /// Key ids with their canaries.
-    pub(crate) async fn list_canaries(&self) -> Result<Vec<(u32, [u8; 32])>, Error> {
+    /// All keys that the database knows, in the order of their ids.
+    pub(crate) async fn list_canaries(&self) -> Result<Vec<Canary>, Error> {
         on!(self, s => s.list_canaries().await)
     }
 
     /// Adds the canary of a key, unless there is one.
     pub(crate) async fn insert_canary(&self, key: u32, mac: [u8; 32]) -> Result<(), Error> {
         on!(self, s => s.insert_canary(key, mac).await)
+    }
+
+    /// What lives by each key that anything lives by. Reads all tokens.
+    #[cfg(feature = "server")]
+    pub(crate) async fn count_sealed(&self) -> Result<Vec<(u32, Sealing)>, Error> {
+        on!(self, s => s.count_sealed().await)
+    }
+
+    /// Lets `decide` put another record in place of tokens, sealed and digested under another key, and returns the records as
+    /// they then are. Nothing but key and proof is written, only of a token that is live and as it was read, and only from
+    /// and to keys that are not retired.
+    pub(crate) async fn reseal_tokens<F>(&self, ids: Vec<TokenId>, decide: F) -> Result<Vec<Record>, Error>
+    where
+        F: FnMut(&Record) -> Option<Record> + Send + 'static,
+    {
+        on!(self, s => s.reseal_tokens(ids, decide).await)
+    }
+
+    /// Retires a key, with the audit entry, and seals platforms and operations anew that it has sealed, all or nothing;
+    /// returns the place. `None`, and nothing, if a token that was made behind the place `since` lives by it.
+    #[cfg(feature = "server")]
+    pub(crate) async fn retire_key<P, O>(&self, key: u32, since: u64, entry: AuditEntry, reseal: (P, O)) -> Result<Option<u64>, Error>
+    where
+        P: FnMut(&PlatformRecord) -> Option<PlatformRecord> + Send + 'static,
+        O: FnMut(&OperationsRecord) -> Option<OperationsRecord> + Send + 'static,
+    {
+        on!(self, s => s.retire_key(key, since, entry, reseal).await)
     }
 
     /// One record by primary key, for verification: the only read without a scope. From a history that has the place `known`.
@@ -411,9 +451,9 @@ impl Store {
         on!(self, s => s.load().await)
     }
 
-    /// Hands every live token to `visit`, from one snapshot.
-    pub(crate) async fn visit_live_tokens(&self, visit: impl FnMut(Record) + Send + 'static) -> Result<(), Error> {
-        on!(self, s => s.visit_live_tokens(visit).await)
+    /// Hands every live token to `visit`, or those of one key, from one snapshot.
+    pub(crate) async fn visit_live_tokens(&self, key: Option<u32>, visit: impl FnMut(Record) + Send + 'static) -> Result<(), Error> {
+        on!(self, s => s.visit_live_tokens(key, visit).await)
     }
 
     /// What other processes have changed behind a place, in order. `now` is by the clock of leases.
@@ -524,6 +564,8 @@ pub(crate) struct Loaded {
     pub(crate) platforms: Vec<PlatformRecord>,
     /// The operations in force.
     pub(crate) operations: Option<OperationsRecord>,
+    /// All keys.
+    pub(crate) keys: Vec<Canary>,
     /// About how many live tokens there are.
     pub(crate) live: u64,
 }

@@ -89,7 +89,7 @@ pub(super) const AUDIT: Table = table(
 /// processes, its hold, the last place of its feed.
 pub(super) static TABLES: [Table; 13] = [
     table("installation", 1, &[("one", INTEGER), ("id", BYTES), ("created_at", INTEGER)]),
-    table("canary", 1, &[("key_id", INTEGER), ("mac", BYTES)]),
+    table("canary", 1, &[("key_id", INTEGER), ("mac", BYTES), ("retired_at", INTEGER)]),
     PLATFORM,
     TOKEN,
     table("counted_name", 1, &[("id", INTEGER), ("platform_id", ID), ("environment", TEXT), ("name", TEXT)]),

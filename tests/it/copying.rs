@@ -92,7 +92,7 @@ async fn everything_is_the_same_in_another_database() {
     let (mut app, mut backups) = (app, Vec::new());
     for to in ways {
         // While it runs; nothing happens to what is running, and nothing starts on the copy.
-        let keys = app.directory.path().join("keys.json");
+        let keys = app.directory.path().join("keys.json").into();
         let first = authority::move_to(&at, &to, &keys, false, |_, _| {}).await.unwrap();
         assert!(first.unfinished.is_some() && first.written() == first.rows() && first.edited == 0, "{first:?}");
         let refused = authority::move_to(&at, &to, &keys, true, |_, _| {}).await.unwrap_err();
@@ -344,7 +344,7 @@ async fn u_04_a_backup_under_load_is_one_state_of_the_database() {
     // Restored, and let go without revoking anything, to see that all that verified does so again.
     let restored = tempfile::tempdir().unwrap();
     let key_file = data.path().join("keys.json");
-    let copied = authority::restore(&file, &database::of(restored.path()), &key_file, |_, _| {}).await.unwrap();
+    let copied = authority::restore(&file, &database::of(restored.path()), &key_file.clone().into(), |_, _| {}).await.unwrap();
     assert!(copied.unfinished.is_some() && copied.edited == 0, "{copied:?}");
     let key_file = key_file.to_str().unwrap();
     let said = refused(restored.path(), &["serve", "--key-file", key_file], 2);
@@ -386,7 +386,9 @@ async fn r_20_a_restore_brings_no_token_back_to_life() {
     let said = refused(new.path(), &["restore", "--from", file, "--key-file", &key_file], 2);
     assert!(said.contains("--invalidate-all") && said.contains("--journal"), "{said}");
     // Interrupted when it was whole, and nothing was revoked yet.
-    let restored = async |file: &str| authority::restore(Path::new(file), &database::of(new.path()), Path::new(&key_file), |_, _| {}).await;
+    let restored = async |file: &str| {
+        authority::restore(Path::new(file), &database::of(new.path()), &Path::new(&key_file).to_owned().into(), |_, _| {}).await
+    };
     restored(file).await.unwrap();
     // Gone on with from another file: it is not said to be what that one is.
     assert!(restored(&newer).await.unwrap_err().contains("from another backup"));

@@ -23,6 +23,7 @@ mod failure; // what is below fails
 mod hostile; // inputs that want to break something
 mod idempotency; // creates that are repeated
 mod integrity; // edited rows, wrong keys
+mod keys; // changing the server key
 mod layering; // who may use whom, and other facts about the source
 mod listing; // pages, cursors, totals
 mod loss; // the database cannot be reached

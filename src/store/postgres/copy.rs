@@ -10,14 +10,14 @@ use super::{
     Error,
     connect::Connector,
     feed::{GONE, NOW},
-    hold,
+    hold, keys,
     migrate::{self, MIGRATIONS},
     session::{Session, unknown_commit},
     sql,
     writer::DEADLINE,
 };
 use crate::store::{
-    Hold, Mark,
+    Canary, Hold, Mark,
     copy::Difference,
     tables::{Kind, Rows, TABLES, Table, indexes, integer, values},
 };
@@ -70,8 +70,8 @@ impl Source {
         sql::installation(&self.session).await
     }
 
-    pub(in crate::store) async fn canaries(&self) -> Result<Vec<(u32, [u8; 32])>, Error> {
-        sql::list_canaries(&self.session).await
+    pub(in crate::store) async fn canaries(&self) -> Result<Vec<Canary>, Error> {
+        keys::list_canaries(&self.session).await
     }
 
     pub(in crate::store) async fn last_mark(&self) -> Result<Mark, Error> {

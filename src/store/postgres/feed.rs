@@ -24,10 +24,10 @@ use tokio::sync::Notify;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Error, connect::Connector, hold, session::Session, sql};
+use super::{Error, connect::Connector, hold, keys, session::Session, sql};
 use crate::{
     domain::Action,
-    store::{Changes, Mark, Unreadable, is_creation},
+    store::{Changes, Mark, Unreadable, is_creation, is_of_keys},
 };
 
 /// Places of the feed read at once, and the one before.
@@ -256,6 +256,8 @@ impl Feed {
                 platforms.push((id, seq));
             } else if action == Action::OperationsLoad.name() {
                 changes.operations = sql::find_operations(s).await?.map(|operations| (seq, operations));
+            } else if is_of_keys(action) {
+                changes.keys = Some(keys::list_canaries(s).await?);
             }
         }
         // What stands in the rows now, not what the entries said: following twice does no harm.

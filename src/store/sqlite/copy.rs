@@ -14,9 +14,9 @@ use rusqlite::{
 };
 use tokio::sync::mpsc;
 
-use super::{BUSY, Error, FILE, MIGRATIONS, connect, hold, make, migrate, migrations_done, presence, sql};
+use super::{BUSY, Error, FILE, MIGRATIONS, connect, hold, keys, make, migrate, migrations_done, presence, sql};
 use crate::store::{
-    Hold, Mark,
+    Canary, Hold, Mark,
     copy::Difference,
     tables::{Kind, Rows, Table, indexes, integer, values},
 };
@@ -89,8 +89,8 @@ impl Source {
         self.held.with(|c| sql::installation(c)).await
     }
 
-    pub(in crate::store) async fn canaries(&self) -> Result<Vec<(u32, [u8; 32])>, Error> {
-        self.held.with(|c| sql::list_canaries(c)).await
+    pub(in crate::store) async fn canaries(&self) -> Result<Vec<Canary>, Error> {
+        self.held.with(|c| keys::list_canaries(c)).await
     }
 
     pub(in crate::store) async fn last_mark(&self) -> Result<Mark, Error> {

@@ -7,6 +7,7 @@ mod ballast;
 #[cfg(feature = "server")]
 pub(super) mod copy;
 mod hold;
+mod keys;
 mod presence;
 mod readers;
 mod sql;
@@ -32,7 +33,7 @@ use self::{
 };
 use super::{
     Changes, Decision, Error, Insert, Inserted, Loaded, Location, Mark, OperationsRecord, PlatformRecord, Record, Records, Settled,
-    Unreadable, is_creation, log::Log, queue::Urgency,
+    Unreadable, is_creation, is_of_keys, log::Log, queue::Urgency,
 };
 use crate::domain::{
     Action, AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenName, TokenQuery, TokenUse, Use,
@@ -227,14 +228,6 @@ impl Sqlite {
         self.write(move |batch| sql::insert_installation(batch.connection, id, at)).await
     }
 
-    pub(super) async fn list_canaries(&self) -> Result<Vec<(u32, [u8; 32])>, Error> {
-        self.read(sql::list_canaries).await
-    }
-
-    pub(super) async fn insert_canary(&self, key: u32, mac: [u8; 32]) -> Result<(), Error> {
-        self.write(move |batch| sql::insert_canary(batch.connection, key, mac)).await
-    }
-
     pub(super) async fn find_token(&self, id: TokenId, known: Mark) -> Result<Option<(Record, PlatformRecord)>, Error> {
         let unreadable = Arc::clone(&self.unreadable);
         let find = move |c: &Connection| match hold::refuse(c).and_then(|()| sql::is_of_this_history(c, &known))? {
@@ -327,6 +320,7 @@ impl Sqlite {
         roots: Vec<(Record, AuditEntry)>,
     ) -> Result<u64, Error> {
         self.write(move |batch| {
+            keys::refuse_retired(batch.connection, platform.seal.key)?;
             sql::insert_platform(batch.connection, &platform)?;
             let seq = batch.note(&entry)?;
             for (record, entry) in &roots {
@@ -348,6 +342,7 @@ impl Sqlite {
                 Decision::Keep => Ok(Some((before, None))),
                 Decision::Write(after, entry) => {
                     batch.something_ends();
+                    keys::refuse_retired(c, after.seal.key)?;
                     sql::update_platform(c, &after)?;
                     Ok(Some((after, Some(batch.note(&entry)?))))
                 }
@@ -366,6 +361,7 @@ impl Sqlite {
 
     pub(super) async fn replace_operations(&self, operations: OperationsRecord, entry: AuditEntry) -> Result<u64, Error> {
         let replace = move |batch: &mut Batch<'_>| {
+            keys::refuse_retired(batch.connection, operations.seal.key)?;
             sql::replace_operations(batch.connection, &operations)?;
             batch.note(&entry)
         };
@@ -397,16 +393,16 @@ impl Sqlite {
         self.read(|c| {
             snapshot(c, || {
                 let (mark, platforms) = (sql::last_mark(c)?, sql::list_platforms(c)?);
-                Ok(Loaded { mark, platforms, operations: sql::find_operations(c)?, live: totals::live(c)? })
+                Ok(Loaded { mark, platforms, operations: sql::find_operations(c)?, keys: keys::list_canaries(c)?, live: totals::live(c)? })
             })
         })
         .await
     }
 
-    pub(super) async fn visit_live_tokens(&self, visit: impl FnMut(Record) + Send + 'static) -> Result<(), Error> {
+    pub(super) async fn visit_live_tokens(&self, key: Option<u32>, visit: impl FnMut(Record) + Send + 'static) -> Result<(), Error> {
         let (file, unreadable) = (self.file.clone(), Arc::clone(&self.unreadable));
         // On a connection and a thread made for it: it takes seconds, and the readers have others to serve.
-        let read = move || sql::visit_live_tokens(&connect(&file)?, visit, &unreadable);
+        let read = move || sql::visit_live_tokens(&connect(&file)?, key, visit, &unreadable);
         tokio::task::spawn_blocking(read).await.map_err(|e| Error::Unavailable(e.to_string()))?
     }
 
@@ -439,6 +435,8 @@ impl Sqlite {
                     changes.platforms.extend(found.map(|record| (seq, record)));
                 } else if place.action == Action::OperationsLoad.name() {
                     changes.operations = sql::find_operations(&feed)?.map(|operations| (seq, operations));
+                } else if is_of_keys(&place.action) {
+                    changes.keys = Some(keys::list_canaries(&feed)?);
                 }
             }
             Ok(changes)
@@ -516,6 +514,7 @@ fn identity(file: &Path) -> Result<(u64, u64), Error> {
 }
 
 fn insert_token(batch: &mut Batch<'_>, record: &Record, entry: &AuditEntry) -> Result<(), Error> {
+    keys::refuse_retired(batch.connection, record.seal.key)?;
     sql::insert_token(batch.connection, record)?;
     batch.note(entry)?;
     let token = &record.token;

@@ -128,7 +128,7 @@ fn recorded_entry(row: &Row<'_>) -> rusqlite::Result<RecordedEntry> {
     Ok(RecordedEntry { seq: row.get(0)?, node: row.get(9)?, entry })
 }
 
-// ---- installation and keys -----------------------------------------------------------------------------------------
+// ---- installation --------------------------------------------------------------------------------------------------
 
 pub(super) fn installation(c: &Connection) -> Result<Option<[u8; 16]>, Error> {
     Ok(prepare(c, "SELECT id FROM installation")?.query_row([], |row| row.get(0)).optional()?)
@@ -137,17 +137,6 @@ pub(super) fn installation(c: &Connection) -> Result<Option<[u8; 16]>, Error> {
 pub(super) fn insert_installation(c: &Connection, id: [u8; 16], at: Timestamp) -> Result<(), Error> {
     prepare(c, "INSERT INTO installation (one, id, created_at) VALUES (1, ?1, ?2) ON CONFLICT DO NOTHING")?
         .execute(params![id, at.millis()])?;
-    Ok(())
-}
-
-pub(super) fn list_canaries(c: &Connection) -> Result<Vec<(u32, [u8; 32])>, Error> {
-    let mut statement = prepare(c, "SELECT key_id, mac FROM canary ORDER BY key_id")?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-pub(super) fn insert_canary(c: &Connection, key: u32, mac: [u8; 32]) -> Result<(), Error> {
-    prepare(c, "INSERT INTO canary (key_id, mac) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?.execute(params![key, mac])?;
     Ok(())
 }
 
@@ -383,9 +372,15 @@ pub(super) fn places_from(c: &Connection, seq: u64, limit: usize) -> Result<Vec<
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-pub(super) fn visit_live_tokens(c: &Connection, mut visit: impl FnMut(Record), unreadable: &Unreadable) -> Result<(), Error> {
-    let mut statement = prepare(c, &format!("SELECT {SCOPE}, {SCOPED_TOKEN} FROM token t WHERE t.revoked_at IS NULL"))?;
-    let mut rows = statement.query([])?;
+pub(super) fn visit_live_tokens(
+    c: &Connection,
+    key: Option<u32>,
+    mut visit: impl FnMut(Record),
+    unreadable: &Unreadable,
+) -> Result<(), Error> {
+    let sql = format!("SELECT {SCOPE}, {SCOPED_TOKEN} FROM token t WHERE t.revoked_at IS NULL AND (?1 IS NULL OR t.key_id = ?1)");
+    let mut statement = prepare(c, &sql)?;
+    let mut rows = statement.query([key])?;
     while let Some(row) = rows.next()? {
         readable_record(unreadable, row, 0)?.into_iter().for_each(&mut visit);
     }
