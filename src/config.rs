@@ -15,7 +15,7 @@ use std::{
 use http::HeaderName;
 use ipnet::IpNet;
 
-use crate::domain::{OnDatabaseLoss, Rule};
+use crate::domain::{HeadSink, OnDatabaseLoss, Rule};
 
 const DEFAULTS: &str = include_str!("../config.default.toml");
 const PREFIX: &str = "COUNTERSIGN_";
@@ -103,6 +103,7 @@ pub struct Config {
     pub database: Option<String>,
     pub key_file: PathBuf,
     pub journal: PathBuf,
+    pub audit_head: Vec<HeadSink>,
     pub listen: SocketAddr,
     pub admin_listen: SocketAddr,
     pub ext_authz_listen: Option<SocketAddr>,
@@ -195,7 +196,7 @@ impl Layers {
         };
         parse(value).unwrap_or_else(|| {
             // A database's URL can hold a password in more ways than can be blotted out.
-            let given = if name == "database" { String::new() } else { format!(", not {value:?}") };
+            let given = if ["database", "audit_head"].contains(&name) { String::new() } else { format!(", not {value:?}") };
             self.problems.push(format!("{origin}: {name} must be {what}{given}"));
             fallback
         })
@@ -336,17 +337,26 @@ impl Config {
         let journal =
             layers.take("journal", "a file", |text| Some(some(text).unwrap_or_else(|| data.join("revocations.jsonl"))), PathBuf::new());
         let database = layers.take("database", "empty, or a URL such as postgres://user@host/database", parse_database, None);
-        if let Some((url, Origin::Flag(flag))) = layers.values.get("database")
-            && without_password(url) != *url
-        {
-            // Everybody on the machine can read a command line.
-            layers.problems.push(format!("{flag}: a password is never an argument; put the URL into COUNTERSIGN_DATABASE or the file"));
+        for name in ["database", "audit_head"] {
+            if let Some((url, Origin::Flag(flag))) = layers.values.get(name)
+                && without_password(url) != *url
+            {
+                // Everybody on the machine can read a command line.
+                let variable = name.to_ascii_uppercase();
+                layers.problems.push(format!("{flag}: a password is never an argument; put the URL into {PREFIX}{variable} or the file"));
+            }
         }
         let config = Self {
             data,
             database,
             key_file,
             journal,
+            audit_head: layers.take(
+                "audit_head",
+                "empty, or sinks such as file:/mnt/elsewhere/heads.jsonl; syslog; https://collector.internal/heads",
+                HeadSink::parse_all,
+                Vec::new(),
+            ),
             listen: layers.address("listen"),
             admin_listen: layers.address("admin_listen"),
             ext_authz_listen: layers.take(

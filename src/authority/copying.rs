@@ -6,7 +6,7 @@ use super::{
     key_file::KeyFile,
     keyring::{Keyring, check_canaries},
 };
-use crate::store::{self, Database, Hold, Mark, Sealed, Source, Step, Target};
+use crate::store::{self, Checkpoint, Database, Hold, Mark, Sealed, Source, Step, Target};
 
 /// Rows that are not as they were sealed and are told by name.
 const NAMED: usize = 20;
@@ -94,7 +94,7 @@ pub async fn restore(file: &Path, database: &Database, key_file: &Path, progress
     if target.hold().await.map_err(sentence)? == Some(Hold::Restored) {
         // What was done since must not be undone.
         same_installation(&target, &source).await?;
-        return Ok(Copied { seq: source.last_place().await.map_err(sentence)?, unfinished, ..Copied::default() });
+        return Ok(Copied { seq: source.last_mark().await.map_err(sentence)?.seq, unfinished, ..Copied::default() });
     }
     begin_target(&target, &source, false).await?;
     let copied = copy(&source, &target, &keyring, progress).await?;
@@ -139,7 +139,7 @@ pub async fn move_to(
     refuse_followed(&source).await?;
     tokio::time::sleep(source.changes_may_come_for() + Duration::from_millis(100)).await;
     refuse_followed(&source).await?;
-    if source.last_place().await.map_err(sentence)? != copied.seq {
+    if source.last_mark().await.map_err(sentence)?.seq != copied.seq {
         return Ok(Copied { unfinished: Some(Unfinished::LateChange), ..copied });
     }
     target.set_hold(None).await.map_err(sentence)?;
@@ -153,16 +153,16 @@ async fn refuse_followed(source: &Source) -> Result<(), String> {
     Ok(())
 }
 
-fn sentence(error: store::Error) -> String {
+pub(super) fn sentence(error: store::Error) -> String {
     error.to_string()
 }
 
-fn refuse(hold: Option<Hold>) -> Result<(), String> {
+pub(super) fn refuse(hold: Option<Hold>) -> Result<(), String> {
     hold.map_or(Ok(()), |hold| Err(hold.sentence().to_owned()))
 }
 
 /// The ring of the key file, if it is the one of what is copied.
-async fn keyring_of(source: &Source, key_file: &Path) -> Result<Keyring, String> {
+pub(super) async fn keyring_of(source: &Source, key_file: &Path) -> Result<Keyring, String> {
     let file = KeyFile::read(key_file)?.ok_or_else(|| {
         format!("the key file {} is missing; its seals are checked on the way, so say where it is with --key-file", key_file.display())
     })?;
@@ -230,6 +230,15 @@ async fn copy(source: &Source, target: &Target, keyring: &Keyring, mut progress:
                 Sealed::Token(record) if !keyring.is_intact(record) => record.token.id.to_string(),
                 Sealed::Platform(record) if !keyring.is_platform_intact(record) => record.platform.id.to_string(),
                 Sealed::Operations(record) if !keyring.are_operations_intact(record) => "the operations".to_owned(),
+                Sealed::Checkpoint(checkpoint) if !keyring.is_checkpoint_intact(checkpoint) => {
+                    format!("the audit checkpoint at {}", checkpoint.mark.seq)
+                }
+                Sealed::Checkpoint(Checkpoint { mark, pruned: true, .. }) => {
+                    last = *mark;
+                    return;
+                }
+                // Left over from a prune that was interrupted.
+                Sealed::Entry(entry, _) if entry.seq <= last.seq => return,
                 Sealed::Entry(entry, seal) => {
                     let before = std::mem::replace(&mut last, Mark { seq: entry.seq, mac: seal.mac });
                     // The next one is held against this one as it stands here: one edited entry is told once.

@@ -73,7 +73,7 @@ impl Authority {
         let followed = self.follow_feed().await;
         match &followed {
             Ok(()) => self.rewound.store(false, Ordering::SeqCst),
-            Err(e @ store::Error::Held(_)) => self.refuse_all(e),
+            Err(e @ (store::Error::Held(_) | store::Error::Pruned)) => self.refuse_all(e),
             Err(e @ store::Error::Rewound { taken_in }) => {
                 self.refuse_all(e);
                 if *taken_in {

@@ -46,11 +46,11 @@ struct Line {
     enabled: Vec<String>,
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+pub(super) fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     let digits = text.as_bytes().chunks_exact(2);
     (text.len() == 2 * N).then_some(())?;
@@ -73,6 +73,9 @@ pub struct Journal {
     /// Where it begins.
     #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "whoever restores looks at it"))]
     pub(super) first: Mark,
+    /// The places of its lines: whichever of them a database has, the journal knows everything behind it.
+    #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "whoever restores looks at it"))]
+    pub(super) marks: Vec<Mark>,
     /// How far it goes.
     pub(super) mark: Mark,
     pub(super) ended: BTreeSet<TokenId>,
@@ -113,12 +116,19 @@ fn read_lines(file: &File, path: &Path) -> Result<(Option<Journal>, u64), String
             Err(_) => return Err(broken()),
         };
         let (mark, installation) = (line.mark().ok_or_else(broken)?, parse_hex(&line.installation).ok_or_else(broken)?);
-        let journal =
-            journal.get_or_insert_with(|| Journal { installation, first: mark, mark, ended: BTreeSet::new(), platforms: BTreeMap::new() });
+        let journal = journal.get_or_insert_with(|| Journal {
+            installation,
+            first: mark,
+            marks: Vec::new(),
+            mark,
+            ended: BTreeSet::new(),
+            platforms: BTreeMap::new(),
+        });
         if journal.installation != installation {
             return Err(broken());
         }
         journal.mark = mark;
+        journal.marks.push(mark);
         for id in &line.ended {
             journal.ended.insert(TokenId::parse(id).ok_or_else(broken)?);
         }

@@ -11,12 +11,15 @@
 //! | `receipt.rs` | when a change is true everywhere |
 //! | `assertion.rs` | what was proven, signed for upstreams |
 //! | `uses.rs` | how tokens were used |
+//! | `audit/` | the audit log, proven to whoever must not have to believe us |
 //! | `copying.rs`, `restore.rs` | backups, moving to another database; what is to be done behind a restore |
 //! | `keyring.rs`, `key_file.rs` | what the server key makes, and where it is kept |
 
 #[cfg(feature = "server")]
 mod assertion;
 mod attempts;
+#[cfg(feature = "server")]
+pub mod audit;
 mod clock;
 #[cfg(feature = "server")]
 mod copying;
@@ -131,6 +134,8 @@ pub struct Authority {
     uses: Uses,
     attempts: Attempts,
     denials: Denials,
+    #[cfg(feature = "server")]
+    heads: audit::HeadCounts,
     /// Rows that were found not to be as they were sealed.
     tampered: Mutex<HashSet<String>>,
     /// Those of them that are in the audit log.
@@ -197,6 +202,8 @@ impl Authority {
             uses: Uses::default(),
             attempts: Attempts::new(options.attempts),
             denials: Denials::default(),
+            #[cfg(feature = "server")]
+            heads: audit::HeadCounts::default(),
             tampered: Mutex::default(),
             tampering_recorded: Mutex::default(),
             creating: Mutex::default(),
@@ -235,6 +242,10 @@ impl Authority {
                      countersign restore --journal {path}, with the journal of every other server behind it"
                 )
             }
+            (store::Error::Pruned, Some(journal)) => format!(
+                "{error}; if you know that it did not, move the journal {} away, and keep it for as long as your backups",
+                journal.path().display()
+            ),
             _ => error.to_string(),
         }
     }
@@ -344,6 +355,10 @@ impl Authority {
             stale: self.is_stale(),
             stale_accepts: self.lease.as_ref().map_or(0, Lease::accepted_stale),
             denials: self.denials.totals().collect(),
+            #[cfg(feature = "server")]
+            head_size: self.heads.size.load(Ordering::Relaxed),
+            #[cfg(feature = "server")]
+            head_failures: self.heads.failures.load(Ordering::Relaxed),
         }
     }
 }
@@ -372,6 +387,12 @@ pub struct Figures {
     pub stale_accepts: u64,
     /// Refusals since start.
     pub denials: Vec<(Reason, u64)>,
+    /// How many entries of the audit log the last head is of that was signed and written elsewhere.
+    #[cfg(feature = "server")]
+    pub head_size: u64,
+    /// How often a head could not be signed, or not be written to one of its sinks.
+    #[cfg(feature = "server")]
+    pub head_failures: u64,
 }
 
 /// Opens the key file and holds it against the database, before anything is verified with it.

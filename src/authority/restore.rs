@@ -59,7 +59,7 @@ impl Authority {
         for journal in journals {
             let is_lost = !self.is_of_this_history(journal.mark).await?;
             lost.extend(is_lost.then_some(journal.mark));
-            covered |= self.is_of_this_history(journal.first).await?;
+            covered |= self.is_covered_by(journal).await?;
             for (id, change) in &journal.platforms {
                 disabled.extend((is_lost && change.1).then_some(*id));
                 platforms.entry(*id).and_modify(|known| *known = (*known).max(*change)).or_insert(*change);
@@ -125,10 +125,25 @@ impl Authority {
         }
     }
 
+    /// Whether a journal knows everything that ended behind the state that the database is in: it goes on without a gap from
+    /// any of its places, so one that is in this history will do. Its first is mostly in a part of the log that was pruned.
+    async fn is_covered_by(&self, journal: &Journal) -> Result<bool, Error> {
+        let end = self.store.load().await?.mark.seq;
+        let latest = journal.marks.iter().rfind(|mark| mark.seq <= end).copied();
+        for mark in [Some(journal.first), latest].into_iter().flatten() {
+            if self.is_of_this_history(mark).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     async fn is_of_this_history(&self, mark: Mark) -> Result<bool, Error> {
         match self.store.changes_after(mark, self.clock.boot()).await {
             Ok(_) => Ok(true),
             Err(store::Error::Rewound { taken_in }) => Ok(taken_in),
+            // Nobody can tell: as if it were not.
+            Err(store::Error::Pruned) => Ok(false),
             Err(e) => Err(e.into()),
         }
     }

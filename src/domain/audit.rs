@@ -1,6 +1,6 @@
 //! The audit log's words: one committed change, what, by whom.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use super::{PageLimit, PlatformId, Scope, Timestamp, TokenId};
 
@@ -25,11 +25,13 @@ pub enum Action {
     Tampered,
     /// The database was put back to an earlier state, and what had ended since has ended again.
     Restore,
+    /// Old entries of the log were removed.
+    AuditPrune,
 }
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::PlatformCreate,
         Self::PlatformDisable,
         Self::PlatformEnable,
@@ -39,6 +41,7 @@ impl Action {
         Self::Denied,
         Self::Tampered,
         Self::Restore,
+        Self::AuditPrune,
     ];
 
     /// The name, as the log writes it.
@@ -53,6 +56,7 @@ impl Action {
             Self::Denied => "denied",
             Self::Tampered => "tampered",
             Self::Restore => "restore",
+            Self::AuditPrune => "audit.prune",
         }
     }
 
@@ -122,6 +126,35 @@ pub struct AuditEntry {
     pub request: RequestInfo,
     /// What else is worth knowing, as a JSON object in text; never a secret.
     pub detail: String,
+}
+
+/// Where heads of the log are written, other than in the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeadSink {
+    /// To the end of this file.
+    File(PathBuf),
+    /// To the syslog that listens on this socket.
+    Syslog(PathBuf),
+    /// To a collector of this URL.
+    Http(String),
+}
+
+impl HeadSink {
+    /// Reads several, with semicolons or spaces between them.
+    pub fn parse_all(text: &str) -> Option<Vec<Self>> {
+        text.split([';', ' ']).filter(|word| !word.is_empty()).map(Self::parse).collect()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let path = |path: &str| path.starts_with('/').then(|| PathBuf::from(path));
+        match text.split_once(':') {
+            None if text == "syslog" => path("/dev/log").map(Self::Syslog),
+            Some(("syslog", socket)) => path(socket).map(Self::Syslog),
+            Some(("file", file)) => path(file).map(Self::File),
+            Some(("http" | "https", rest)) if rest.len() > 2 && rest.starts_with("//") => Some(Self::Http(text.to_owned())),
+            _ => None,
+        }
+    }
 }
 
 /// An entry as the log keeps it.

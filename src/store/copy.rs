@@ -9,6 +9,7 @@
 use std::{
     cmp::Ordering,
     fs,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,11 +18,12 @@ use futures_util::future::try_join;
 use tokio::sync::mpsc;
 
 use super::{
-    Database, Error, Hold, postgres, sealed,
+    Checkpoint, Database, Error, Hold, Mark, Seal, postgres, sealed,
     sealed::Sealed,
     sqlite,
-    tables::{AUDIT, Rows, TABLES, Table, integer, values},
+    tables::{AUDIT, CHECKPOINT, PLATFORM, Rows, TABLES, Table, integer, values},
 };
+use crate::domain::RecordedEntry;
 
 /// Parts of a table on their way at the most: the source reads while the target writes.
 const ON_THEIR_WAY: usize = 2;
@@ -79,9 +81,59 @@ impl Source {
         on!(Self, self, s => s.canaries().await, s.canaries().await)
     }
 
-    /// The last place of its feed.
-    pub(crate) async fn last_place(&self) -> Result<u64, Error> {
-        on!(Self, self, s => s.last_place().await, s.last_place().await)
+    /// The last place of its feed, as the feed says.
+    pub(crate) async fn last_mark(&self) -> Result<Mark, Error> {
+        on!(Self, self, s => s.last_mark().await, s.last_mark().await)
+    }
+
+    /// Whether there was ever a change: none is without its entry in the audit log.
+    pub(crate) async fn has_records(&self) -> Result<bool, Error> {
+        Ok(self.count(&PLATFORM).await? > 0)
+    }
+
+    /// Hands the entries of the audit log behind a place to `visit`, in order, until it has seen enough; one that cannot be
+    /// read by its name alone.
+    pub(crate) async fn visit_entries(
+        &self,
+        after: u64,
+        mut visit: impl FnMut(Result<(&RecordedEntry, &Seal), String>) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let (to, mut from) = mpsc::channel::<Rows>(ON_THEIR_WAY);
+        let take = async {
+            // What is behind the last one that it wants is not sent any more.
+            while let Some(rows) = from.recv().await {
+                for row in rows.iter() {
+                    let seen = match sealed::read(&AUDIT, row) {
+                        Some(Ok(Sealed::Entry(entry, seal))) => visit(Ok((&entry, &seal))),
+                        Some(Err(name)) => visit(Err(name)),
+                        _ => ControlFlow::Continue(()),
+                    };
+                    if seen.is_break() {
+                        from.close();
+                        return Ok(());
+                    }
+                }
+            }
+            Ok(())
+        };
+        try_join(self.send(&AUDIT, Some(after), to), take).await.map(drop)
+    }
+
+    /// The checkpoints of the audit log, in order; one that cannot be read by its name alone.
+    pub(crate) async fn checkpoints(&self) -> Result<Vec<Result<Checkpoint, String>>, Error> {
+        let (to, mut from) = mpsc::channel::<Rows>(ON_THEIR_WAY);
+        let take = async {
+            let mut found = Vec::new();
+            while let Some(rows) = from.recv().await {
+                found.extend(rows.iter().filter_map(|row| match sealed::read(&CHECKPOINT, row)? {
+                    Ok(Sealed::Checkpoint(checkpoint)) => Some(Ok(checkpoint)),
+                    Ok(_) => None,
+                    Err(name) => Some(Err(name)),
+                }));
+            }
+            Ok(found)
+        };
+        try_join(self.send(&CHECKPOINT, None, to), take).await.map(|((), found)| found)
     }
 
     /// Whether some process answers from memory, and may change it any moment.
@@ -108,8 +160,9 @@ impl Source {
         on!(Self, self, s => s.count(table).await, s.count(table).await)
     }
 
-    async fn send(&self, table: &'static Table, to: mpsc::Sender<Rows>) -> Result<(), Error> {
-        on!(Self, self, s => s.send(table, to).await, s.send(table, to).await)
+    /// Sends the rows of a table, or, where its key is a number, those behind one.
+    async fn send(&self, table: &'static Table, after: Option<u64>, to: mpsc::Sender<Rows>) -> Result<(), Error> {
+        on!(Self, self, s => s.send(table, after, to).await, s.send(table, after, to).await)
     }
 }
 
@@ -303,7 +356,7 @@ pub(crate) async fn copy(source: &Source, target: &Target, mut watch: impl FnMut
         rows += source.count(table).await?;
     }
     watch(Step::Rows(rows));
-    let seq = source.last_place().await?;
+    let seq = source.last_mark().await?.seq;
     let mut tables = Vec::new();
     for table in &TABLES {
         let (to, mut from) = mpsc::channel(ON_THEIR_WAY);
@@ -316,7 +369,7 @@ pub(crate) async fn copy(source: &Source, target: &Target, mut watch: impl FnMut
             }
             Ok(())
         };
-        try_join(source.send(table, to), take).await?;
+        try_join(source.send(table, None, to), take).await?;
         copied.finish().await?;
         if table.name == AUDIT.name {
             let last = copied.reached.as_deref().and_then(|row| integer(values(row).next()??)).unwrap_or(0);

@@ -5,6 +5,8 @@
 //! entries are numbered in the order in which they become visible.
 
 #[cfg(feature = "server")]
+mod checkpoint;
+#[cfg(feature = "server")]
 mod copy;
 mod hold;
 mod log;
@@ -24,6 +26,8 @@ use crate::domain::{
     Action, AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, Token, TokenId, TokenQuery, TokenUse, Use,
 };
 
+#[cfg(feature = "server")]
+pub(crate) use checkpoint::Checkpoint;
 #[cfg(feature = "server")]
 pub(crate) use copy::{Source, Step, Target, copy};
 pub(crate) use hold::Hold;
@@ -54,6 +58,8 @@ pub(crate) enum Error {
     /// An older state of it is in its place: what was followed is not in it. `taken_in` once an operator has said that what
     /// is lost was taken in.
     Rewound { taken_in: bool },
+    /// What was followed is before the place up to which the audit log was pruned: whether it is in this history cannot be told.
+    Pruned,
     /// Nothing may be served from it: it was moved, say.
     Held(&'static str),
 }
@@ -68,6 +74,9 @@ impl fmt::Display for Error {
             Self::Corrupt(what) => write!(f, "the database holds something that was not written by countersign: {what}"),
             Self::Unfit(why) => f.write_str(why),
             Self::Held(why) => f.write_str(why),
+            Self::Pruned => f.write_str(
+                "what was followed is in a part of the audit log that was pruned, so whether the database went back since cannot be told",
+            ),
             Self::Rewound { .. } => f.write_str("the database went back to an earlier state: changes that were followed are not in it"),
         }
     }
@@ -92,6 +101,7 @@ impl Error {
             Self::Full => Self::Full,
             Self::Corrupt(what) => Self::Corrupt(what.clone()),
             Self::Unfit(why) => Self::Unfit(why.clone()),
+            Self::Pruned => Self::Pruned,
             Self::Rewound { taken_in } => Self::Rewound { taken_in: *taken_in },
             Self::Held(why) => Self::Held(why),
         }
@@ -276,6 +286,12 @@ impl Store {
         }
     }
 
+    /// The name of this process, as entries have it.
+    #[cfg(feature = "server")]
+    pub(crate) fn node(&self) -> &str {
+        on!(self, s => &s.log().node)
+    }
+
     /// From now on entries of the audit log can be written, sealed by these.
     pub(crate) fn seal_entries_with(&self, seals: Arc<dyn SealEntries>) {
         on!(self, s => s.log().seal_with(seals));
@@ -400,6 +416,19 @@ impl Store {
         on!(self, s => s.insert_lost_marks(marks, entry).await)
     }
 
+    /// Commits a checkpoint of the audit log, with an entry if it is one behind which the log begins.
+    #[cfg(feature = "server")]
+    pub(crate) async fn insert_checkpoint(&self, checkpoint: Checkpoint, entry: Option<AuditEntry>) -> Result<(), Error> {
+        on!(self, s => s.insert_checkpoint(checkpoint, entry).await)
+    }
+
+    /// Removes at most so many entries of the audit log up to a place at which there is a checkpoint that says that they are
+    /// gone, and then the checkpoints before that. Says whether there may be more.
+    #[cfg(feature = "server")]
+    pub(crate) async fn remove_pruned(&self, through: u64, most: usize) -> Result<bool, Error> {
+        on!(self, s => s.remove_pruned(through, most).await)
+    }
+
     /// A page of the audit log, newest first, and whether there is more.
     pub(crate) async fn list_audit(&self, query: AuditQuery) -> Result<(Vec<RecordedEntry>, bool), Error> {
         on!(self, s => s.list_audit(query).await)
@@ -418,7 +447,7 @@ impl Store {
     /// What other processes have changed behind a place, in order. `now` is by the clock of leases.
     ///
     /// # Errors
-    /// [`Error::Rewound`] if the place is not in this history; else as any operation.
+    /// [`Error::Rewound`] if the place is not in this history, [`Error::Pruned`] if nobody can tell; else as any operation.
     pub(crate) async fn changes_after(&self, mark: Mark, now: Duration) -> Result<Changes, Error> {
         match self {
             Self::Sqlite(s) => s.changes_after(mark),

@@ -17,7 +17,7 @@ use super::{
     writer::DEADLINE,
 };
 use crate::store::{
-    Hold,
+    Hold, Mark,
     copy::Difference,
     tables::{Kind, Rows, TABLES, Table, indexes, integer, values},
 };
@@ -69,8 +69,8 @@ impl Source {
         sql::list_canaries(&self.session).await
     }
 
-    pub(in crate::store) async fn last_place(&self) -> Result<u64, Error> {
-        sql::last_mark(&self.session).await.map(|mark| mark.seq)
+    pub(in crate::store) async fn last_mark(&self) -> Result<Mark, Error> {
+        sql::last_mark(&self.session).await
     }
 
     pub(in crate::store) async fn is_followed(&self) -> Result<bool, Error> {
@@ -88,7 +88,7 @@ impl Source {
         };
         self.session.run(&begin).await?;
         // The first read chooses the state, when the locks are there.
-        self.last_place().await.map(drop)
+        self.last_mark().await.map(drop)
     }
 
     /// Notes that another database has its place, and lets go of it.
@@ -106,10 +106,12 @@ impl Source {
         count(&self.session, table).await
     }
 
-    /// Sends all rows of a table, in the order of their keys.
-    pub(in crate::store) async fn send(&self, table: &Table, to: mpsc::Sender<Rows>) -> Result<(), Error> {
+    /// Sends all rows of a table, or those behind a number, in the order of their keys.
+    pub(in crate::store) async fn send(&self, table: &Table, after: Option<u64>, to: mpsc::Sender<Rows>) -> Result<(), Error> {
         let send = async |rows: &mut Rows| to.send(std::mem::take(rows)).await.is_ok();
-        let all = format!("{} ORDER BY {}", select(table), order(table, ""));
+        let key = order(table, "");
+        let behind = after.map_or_else(String::new, |after| format!(" WHERE {key} > {after}"));
+        let all = format!("{}{behind} ORDER BY {key}", select(table));
         let mut rows = Rows::default();
         copy_out(&self.session, &all, async |row| {
             rows.push(row);

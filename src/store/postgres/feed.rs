@@ -23,7 +23,7 @@ use std::{
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{Error, connect::Connector, hold, session::Session, sql};
+use super::{Error, checkpoint, connect::Connector, hold, session::Session, sql};
 use crate::{
     domain::Action,
     store::{Changes, Mark, Unreadable, is_creation},
@@ -310,7 +310,12 @@ impl Feed {
 
 /// An older database was put in place of this one: what it says is new is not what we have missed.
 async fn rewound(s: &Session, lost: &Mark) -> Error {
-    sql::is_taken_in(s, lost).await.map_or_else(|e| e, |taken_in| Error::Rewound { taken_in })
+    let why = async {
+        let taken_in = sql::is_taken_in(s, lost).await?;
+        let pruned = !taken_in && checkpoint::is_pruned(s, lost.seq).await?;
+        Ok(if pruned { Error::Pruned } else { Error::Rewound { taken_in } })
+    };
+    why.await.unwrap_or_else(|e: Error| e)
 }
 
 /// Whether a commit waits for every standby that `synchronous_standby_names` names, so that none of them can have been

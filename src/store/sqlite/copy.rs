@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::{BUSY, Error, FILE, MIGRATIONS, connect, hold, make, migrate, migrations_done, presence, sql};
 use crate::store::{
-    Hold,
+    Hold, Mark,
     copy::Difference,
     tables::{Kind, Rows, Table, indexes, integer, values},
 };
@@ -93,8 +93,8 @@ impl Source {
         self.held.with(|c| sql::list_canaries(c)).await
     }
 
-    pub(in crate::store) async fn last_place(&self) -> Result<u64, Error> {
-        self.held.with(|c| sql::last_mark(c).map(|mark| mark.seq)).await
+    pub(in crate::store) async fn last_mark(&self) -> Result<Mark, Error> {
+        self.held.with(|c| sql::last_mark(c)).await
     }
 
     pub(in crate::store) fn is_followed(&self) -> Result<bool, Error> {
@@ -106,7 +106,7 @@ impl Source {
         let begin = if still { "BEGIN IMMEDIATE" } else { "BEGIN" };
         self.held.with(move |c| Ok(c.execute_batch(begin)?)).await?;
         // The first read chooses the state.
-        self.last_place().await.map(drop)
+        self.last_mark().await.map(drop)
     }
 
     /// Notes that another database has its place, and lets go of it.
@@ -127,10 +127,12 @@ impl Source {
         self.held.with(|c| count(c, table)).await
     }
 
-    /// Sends all rows of a table, in the order of their keys.
-    pub(in crate::store) async fn send(&self, table: &'static Table, to: mpsc::Sender<Rows>) -> Result<(), Error> {
+    /// Sends all rows of a table, or those behind a number, in the order of their keys.
+    pub(in crate::store) async fn send(&self, table: &'static Table, after: Option<u64>, to: mpsc::Sender<Rows>) -> Result<(), Error> {
         let read = move |c: &mut Connection| {
-            let mut statement = c.prepare_cached(&format!("{} ORDER BY {}", select(table), order(table, "")))?;
+            let key = order(table, "");
+            let behind = after.map_or_else(String::new, |after| format!(" WHERE {key} > {after}"));
+            let mut statement = c.prepare_cached(&format!("{}{behind} ORDER BY {key}", select(table)))?;
             let mut found = statement.query([])?;
             let mut rows = Rows::default();
             while let Some(row) = found.next()? {

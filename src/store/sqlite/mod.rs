@@ -4,6 +4,7 @@
 //! writer; every process of the same data directory sees the others' commits through the file.
 
 mod ballast;
+mod checkpoint;
 #[cfg(feature = "server")]
 pub(super) mod copy;
 mod hold;
@@ -422,7 +423,9 @@ impl Sqlite {
             let mut places = sql::places_from(&feed, mark.seq, FEED_PAGE + 1)?.into_iter();
             let mut changes = Changes { more: places.len() > FEED_PAGE, ..Changes::none_after(mark) };
             if mark != Mark::START && places.next().is_none_or(|place| place.mark != mark) {
-                return Err(Error::Rewound { taken_in: sql::is_taken_in(&feed, &mark)? });
+                let taken_in = sql::is_taken_in(&feed, &mark)?;
+                let pruned = !taken_in && checkpoint::is_pruned(&feed, mark.seq)?;
+                return Err(if pruned { Error::Pruned } else { Error::Rewound { taken_in } });
             }
             for place in places {
                 changes.through = place.mark;
