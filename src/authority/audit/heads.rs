@@ -138,7 +138,10 @@ impl HeadWriter {
             (self.mark, self.tree) = (mark, tree);
             match self.read(&reading).await? {
                 Read::Elsewhere => {}
-                Read::Whole if self.mark == reading.last => return Ok(self.sign_here(&reading)),
+                Read::Whole if self.mark == reading.last => {
+                    self.sign_here(&reading);
+                    return Ok(());
+                }
                 Read::Whole => return Err("the feed of changes goes further than the audit log".to_owned()),
                 Read::Edited(seq) => {
                     self.authority.note_tampered(format!("audit entry {seq}"));
