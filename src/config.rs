@@ -342,8 +342,7 @@ impl Config {
                 && without_password(url) != *url
             {
                 // Everybody on the machine can read a command line.
-                let variable = name.to_ascii_uppercase();
-                layers.problems.push(format!("{flag}: a password is never an argument; put the URL into {PREFIX}{variable} or the file"));
+                layers.problems.push(format!("{flag}: a password is never an argument; put the URL into the environment or the file"));
             }
         }
         let config = Self {
@@ -575,6 +574,9 @@ mod tests {
         assert_eq!(without_password("postgres://me:pa@ss@db/x"), "postgres://me:[REDACTED]@db/x");
         assert_eq!(without_password("postgres://db/x"), "postgres://db/x");
         assert_eq!(without_password("postgres://db/x?password=y"), "[REDACTED]");
+        assert_eq!(without_password("syslog;https://me:a@b/x;https://me:c@d/y"), "syslog;https://me:[REDACTED]@d/y");
+        let problems = layered(&[("audit_head", "https://me:secret@b/x")], &[("COUNTERSIGN_DATABASE", "x:secret")], None).unwrap_err();
+        assert!(problems.0.len() == 2 && !problems.to_string().contains("secret"), "{problems:?}");
     }
 
     #[test]

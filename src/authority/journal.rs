@@ -74,7 +74,6 @@ pub struct Journal {
     #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "whoever restores looks at it"))]
     pub(super) first: Mark,
     /// The places of its lines: whichever of them a database has, the journal knows everything behind it.
-    #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "whoever restores looks at it"))]
     pub(super) marks: Vec<Mark>,
     /// How far it goes.
     pub(super) mark: Mark,

@@ -188,3 +188,24 @@ pub struct AuditQuery {
     /// At most so many, newest first.
     pub limit: PageLimit,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l_04_where_heads_go() {
+        let file = |path: &str| HeadSink::File(path.into());
+        let syslog = |path: &str| HeadSink::Syslog(path.into());
+        assert_eq!(HeadSink::parse_all(""), Some(vec![]));
+        assert_eq!(HeadSink::parse_all("file:/a/b; syslog"), Some(vec![file("/a/b"), syslog("/dev/log")]));
+        let url = || HeadSink::Http("https://me:secret@collector.internal:8443/heads?of=us".to_owned());
+        assert_eq!(
+            HeadSink::parse_all("syslog:/run/log;https://me:secret@collector.internal:8443/heads?of=us"),
+            Some(vec![syslog("/run/log"), url()])
+        );
+        for odd in ["/a/b", "file:a", "file:", "syslog:log", "http:/x", "https://", "ftp://x", "file:/a;oops"] {
+            assert_eq!(HeadSink::parse_all(odd), None, "{odd}");
+        }
+    }
+}

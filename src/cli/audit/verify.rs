@@ -60,12 +60,11 @@ fn text(verified: &Verified, took: Duration) -> String {
     if *first > 1 {
         lines.push(format!("entries before {first} were pruned"));
     }
-    let fit = |count: u64, what: &str| format!("{} {what}{} fit", number(count), if count == 1 { "" } else { "s" });
     if *checkpoints > 0 {
-        lines.push(fit(*checkpoints, "checkpoint"));
+        lines.push(format!("checkpoints that fit: {}", number(*checkpoints)));
     }
     match verified.newest {
-        Some((size, at)) => lines.push(format!("{}, the newest of {} entries at {at}", fit(*heads, "head"), number(size))),
+        Some((size, at)) => lines.push(format!("heads that fit: {}, the newest of {} entries at {at}", number(*heads), number(size))),
         None => lines.push(
             "no head was given that could be checked: an end that was cut off, or an older copy, cannot be told (audit_head, --heads)"
                 .to_owned(),
