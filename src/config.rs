@@ -3,6 +3,7 @@
 //! `config.default.toml` is the list of settings, their defaults and their manual at once; the command line's flags and
 //! their help are made from it. The only file that reads the environment.
 
+mod gateways;
 mod keys;
 
 use std::{
@@ -14,11 +15,11 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderName;
 use ipnet::IpNet;
 use zeroize::Zeroizing;
 
-use crate::domain::{KeySource, OnDatabaseLoss, Rule};
+pub use self::gateways::Gateway;
+use crate::domain::{HeadSink, KeySource, OnDatabaseLoss, Rule};
 
 const DEFAULTS: &str = include_str!("../config.default.toml");
 const PREFIX: &str = "COUNTERSIGN_";
@@ -106,6 +107,7 @@ pub struct Config {
     pub database: Option<String>,
     pub keys: KeySource,
     pub journal: PathBuf,
+    pub audit_head: Vec<HeadSink>,
     pub listen: SocketAddr,
     pub admin_listen: SocketAddr,
     pub ext_authz_listen: Option<SocketAddr>,
@@ -198,7 +200,7 @@ impl Layers {
         };
         parse(value).unwrap_or_else(|| {
             // A database's URL can hold a password in more ways than can be blotted out.
-            let given = if name == "database" { String::new() } else { format!(", not {value:?}") };
+            let given = if ["database", "audit_head"].contains(&name) { String::new() } else { format!(", not {value:?}") };
             self.problems.push(format!("{origin}: {name} must be {what}{given}"));
             fallback
         })
@@ -251,34 +253,6 @@ fn parse_database(text: &str) -> Option<Option<String>> {
         url if url.starts_with("postgres://") || url.starts_with("postgresql://") => Some(Some(url.to_owned())),
         _ => None,
     }
-}
-
-/// A kind of gateway, and where it writes what the client sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gateway {
-    /// Its name, which is the segment behind `/verify/`.
-    pub name: String,
-    /// The headers with the method and with the path; without them, both are those of the request to us.
-    pub headers: Option<(HeaderName, HeaderName)>,
-}
-
-fn parse_gateways(text: &str) -> Option<Vec<Gateway>> {
-    let mut gateways: Vec<Gateway> = Vec::new();
-    for gateway in text.split(';').map(str::trim).filter(|gateway| !gateway.is_empty()) {
-        let (name, place) = gateway.split_once('=')?;
-        let plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        if !plain || gateways.iter().any(|known| known.name == name) {
-            return None;
-        }
-        let headers = match place.split_once(',') {
-            None if place == "request" => None,
-            None => return None,
-            Some((method, path)) if method != path => Some((method.trim().parse().ok()?, path.trim().parse().ok()?)),
-            Some(_) => return None,
-        };
-        gateways.push(Gateway { name: name.to_owned(), headers });
-    }
-    Some(gateways)
 }
 
 impl Config {
@@ -341,17 +315,25 @@ impl Config {
         let journal =
             layers.take("journal", "a file", |text| Some(some(text).unwrap_or_else(|| data.join("revocations.jsonl"))), PathBuf::new());
         let database = layers.take("database", "empty, or a URL such as postgres://user@host/database", parse_database, None);
-        if let Some((url, Origin::Flag(flag))) = layers.values.get("database")
-            && without_password(url) != *url
-        {
-            // Everybody on the machine can read a command line.
-            layers.problems.push(format!("{flag}: a password is never an argument; put the URL into COUNTERSIGN_DATABASE or the file"));
+        for name in ["database", "audit_head"] {
+            if let Some((url, Origin::Flag(flag))) = layers.values.get(name)
+                && without_password(url) != *url
+            {
+                // Everybody on the machine can read a command line.
+                layers.problems.push(format!("{flag}: a password is never an argument; put the URL into the environment or the file"));
+            }
         }
         let config = Self {
             data,
             database,
             keys,
             journal,
+            audit_head: layers.take(
+                "audit_head",
+                "empty, or sinks such as file:/mnt/elsewhere/heads.jsonl; syslog; https://collector.internal/heads",
+                HeadSink::parse_all,
+                Vec::new(),
+            ),
             listen: layers.address("listen"),
             admin_listen: layers.address("admin_listen"),
             ext_authz_listen: layers.take(
@@ -386,7 +368,7 @@ impl Config {
             gateways: layers.take(
                 "gateways",
                 "gateways such as nginx=X-Original-Method,X-Original-URI; envoy=request",
-                parse_gateways,
+                gateways::parse,
                 Vec::new(),
             ),
             flush_interval: layers.positive("flush_interval"),
@@ -570,17 +552,9 @@ mod tests {
         assert_eq!(without_password("postgres://me:pa@ss@db/x"), "postgres://me:[REDACTED]@db/x");
         assert_eq!(without_password("postgres://db/x"), "postgres://db/x");
         assert_eq!(without_password("postgres://db/x?password=y"), "[REDACTED]");
-    }
-
-    #[test]
-    fn gateways() {
-        let gateways = layered(&[], &[], None).unwrap().gateways;
-        assert_eq!(gateways.iter().map(|gateway| &*gateway.name).collect::<Vec<_>>(), ["nginx", "haproxy", "caddy", "traefik", "envoy"]);
-        for text in
-            ["nginx", "nginx=", "nginx=X-A", "nginx=X-A,X-A", "=X-A,X-B", "a=request; a=request", "A=request", "a/b=request", "a=X A,X-B"]
-        {
-            assert_eq!(parse_gateways(text), None, "{text}");
-        }
+        assert_eq!(without_password("syslog;https://me:a@b/x;https://me:c@d/y"), "syslog;https://me:[REDACTED]@d/y");
+        let problems = layered(&[("audit_head", "https://me:secret@b/x")], &[("COUNTERSIGN_DATABASE", "x:secret")], None).unwrap_err();
+        assert!(problems.0.len() == 2 && !problems.to_string().contains("secret"), "{problems:?}");
     }
 
     #[test]

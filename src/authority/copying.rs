@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     domain::KeySource,
-    store::{self, Database, Hold, Mark, Sealed, Source, Step, Target},
+    store::{self, Checkpoint, Database, Hold, Mark, Sealed, Source, Step, Target},
 };
 
 /// Rows that are not as they were sealed and are told by name.
@@ -160,16 +160,16 @@ async fn refuse_followed(source: &Source) -> Result<(), String> {
     Ok(())
 }
 
-fn sentence(error: store::Error) -> String {
+pub(super) fn sentence(error: store::Error) -> String {
     error.to_string()
 }
 
-fn refuse(hold: Option<Hold>) -> Result<(), String> {
+pub(super) fn refuse(hold: Option<Hold>) -> Result<(), String> {
     hold.map_or(Ok(()), |hold| Err(hold.sentence().to_owned()))
 }
 
 /// The ring of the key file, if it is the one of what is copied.
-async fn keyring_of(source: &Source, keys: &KeySource) -> Result<Keyring, String> {
+pub(super) async fn keyring_of(source: &Source, keys: &KeySource) -> Result<Keyring, String> {
     let file = key_source::read(keys)
         .await?
         .ok_or_else(|| format!("{keys} is missing; its seals are checked on the way, so say where it is with --key-file"))?;
@@ -235,6 +235,15 @@ async fn copy(source: &Source, target: &Target, keyring: &Keyring, mut progress:
                 Sealed::Token(record) if keyring.see_token(record) == Seen::Edited => record.token.id.to_string(),
                 Sealed::Platform(record) if keyring.see_platform(record) == Seen::Edited => record.platform.id.to_string(),
                 Sealed::Operations(record) if keyring.see_operations(record) == Seen::Edited => "the operations".to_owned(),
+                Sealed::Checkpoint(checkpoint) if !keyring.is_checkpoint_intact(checkpoint) => {
+                    format!("the audit checkpoint at {}", checkpoint.mark.seq)
+                }
+                Sealed::Checkpoint(Checkpoint { mark, pruned: true, .. }) => {
+                    last = *mark;
+                    return;
+                }
+                // Left over from a prune that was interrupted.
+                Sealed::Entry(entry, _) if entry.seq <= last.seq => return,
                 Sealed::Entry(entry, seal) => {
                     let before = std::mem::replace(&mut last, Mark { seq: entry.seq, mac: seal.mac });
                     // The next one is held against this one as it stands here: one edited entry is told once.

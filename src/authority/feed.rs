@@ -93,7 +93,7 @@ impl Authority {
                     self.load_tokens_again();
                 }
             }
-            Err(e @ store::Error::Held(_)) => self.refuse_all(&known, e),
+            Err(e @ (store::Error::Held(_) | store::Error::Pruned)) => self.refuse_all(&known, e),
             Err(e @ store::Error::Rewound { taken_in }) => {
                 self.refuse_all(&known, e);
                 if *taken_in {

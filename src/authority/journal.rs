@@ -51,11 +51,11 @@ struct Line {
     enabled: Vec<String>,
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+pub(super) fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     let digits = text.as_bytes().chunks_exact(2);
     (text.len() == 2 * N).then_some(())?;
@@ -86,6 +86,9 @@ pub struct Journal {
     /// Where it begins.
     #[cfg_attr(not(any(feature = "server", test)), expect(dead_code, reason = "whoever restores looks at it"))]
     pub(super) first: Mark,
+    /// The places of its lines, in their order: whichever of them a database has, the journal knows everything behind it.
+    #[cfg_attr(not(any(feature = "server", test)), expect(dead_code, reason = "whoever restores looks at it"))]
+    pub(super) marks: Vec<Mark>,
     /// How far it goes.
     pub(super) mark: Mark,
     pub(super) ended: BTreeSet<TokenId>,
@@ -118,12 +121,19 @@ impl Journal {
                 }
                 return Err(broken());
             };
-            let journal =
-                journal.get_or_insert_with(|| Self { installation, first: mark, mark, ended: BTreeSet::new(), platforms: BTreeMap::new() });
+            let journal = journal.get_or_insert_with(|| Self {
+                installation,
+                first: mark,
+                marks: Vec::new(),
+                mark,
+                ended: BTreeSet::new(),
+                platforms: BTreeMap::new(),
+            });
             if journal.installation != installation {
                 return Err(broken());
             }
             journal.mark = mark;
+            journal.marks.push(mark);
             for id in &line.ended {
                 journal.ended.insert(TokenId::parse(id).ok_or_else(broken)?);
             }

@@ -1,4 +1,4 @@
-//! What the server key makes: digests, seals, tags, cursors, canaries, the seal of a replay, seeds of assertion keys.
+//! What the server key makes: digests, seals, tags, cursors, canaries, the seal of a replay, seeds of signing keys.
 //!
 //! Each key file entry is one 256-bit root; from it one key a purpose is derived (HKDF-SHA-256), so no two purposes can
 //! be played against each other. All are HMAC-SHA-256: a secret has 256 random bits, so a password hash would add
@@ -26,7 +26,7 @@ use crate::{
 };
 
 #[cfg(feature = "server")]
-use crate::domain::RecordedEntry;
+use crate::{domain::RecordedEntry, store::Checkpoint};
 
 type HmacSha256 = Hmac<Sha256>;
 
@@ -69,6 +69,8 @@ pub(crate) struct Key {
     replay_secret: Hkdf<Sha256>,
     #[cfg(feature = "server")]
     assertion: HmacSha256,
+    #[cfg(feature = "server")]
+    head: Zeroizing<[u8; 32]>,
 }
 
 impl Key {
@@ -94,6 +96,8 @@ impl Key {
             replay_secret: Hkdf::from_prk(replay_root.as_slice()).ok()?,
             #[cfg(feature = "server")]
             assertion: derive("assertion")?,
+            #[cfg(feature = "server")]
+            head: derive_bytes("audit head")?,
         })
     }
 }
@@ -339,12 +343,45 @@ impl Keyring {
     }
 }
 
+#[cfg(feature = "server")]
 impl Keyring {
-    /// Whether an entry of the audit log is as it was sealed, behind the one at `before`.
-    #[cfg(feature = "server")]
+    /// What its seal says of an entry of the audit log, behind the one at `before`. One under a retired key is as it was sealed:
+    /// what happened, happened.
+    pub(crate) fn see_entry(&self, before: &Mark, entry: &RecordedEntry, seal: &Seal) -> Seen {
+        match self.see(seal, |key| entry_seal(key, before, &entry.node, &entry.entry)) {
+            Seen::Unknown => Seen::Unknown,
+            Seen::Intact | Seen::Retired if entry.seq == before.seq + 1 => Seen::Intact,
+            _ => Seen::Edited,
+        }
+    }
+
+    /// Whether it is as it was sealed.
     pub(crate) fn is_entry_intact(&self, before: &Mark, entry: &RecordedEntry, seal: &Seal) -> bool {
-        let expected = self.get(seal.key).map(|key| entry_seal(key, before, &entry.node, &entry.entry));
-        entry.seq == before.seq + 1 && expected.is_some_and(|expected| constant_time_eq_n(&expected, &seal.mac))
+        self.see_entry(before, entry, seal) == Seen::Intact
+    }
+
+    /// Seals a checkpoint of the audit log.
+    pub(crate) fn seal_checkpoint(&self, mark: Mark, peaks: Vec<u8>, pruned: bool) -> Checkpoint {
+        let key = self.active();
+        let mac = checkpoint_seal(key, &mark, &peaks, pruned);
+        Checkpoint { mark, peaks, pruned, seal: Seal { key: key.id, mac } }
+    }
+
+    /// Whether a checkpoint is as it was sealed; as with entries, whether its key was retired since does not matter.
+    pub(crate) fn is_checkpoint_intact(&self, checkpoint: &Checkpoint) -> bool {
+        let Checkpoint { mark, peaks, pruned, seal } = checkpoint;
+        matches!(self.see(seal, |key| checkpoint_seal(key, mark, peaks, *pruned)), Seen::Intact | Seen::Retired)
+    }
+
+    /// The seeds of all keys that have ever signed heads of the audit log, each with its key's id: of retired ones too.
+    pub(crate) fn head_seeds(&self) -> impl Iterator<Item = (u32, &[u8; 32])> {
+        self.keys().map(|key| (key.id, &*key.head))
+    }
+
+    /// The seed that heads are signed with now.
+    pub(crate) fn active_head_seed(&self) -> (u32, &[u8; 32]) {
+        let key = self.active();
+        (key.id, &key.head)
     }
 }
 
@@ -376,6 +413,11 @@ fn entry_seal(key: &Key, before: &Mark, node: &str, entry: &AuditEntry) -> [u8; 
         detail.as_bytes(),
     ];
     mac_of_all(&key.entry, &values)
+}
+
+#[cfg(feature = "server")]
+fn checkpoint_seal(key: &Key, mark: &Mark, peaks: &[u8], pruned: bool) -> [u8; 32] {
+    mac(&key.seal, &[&[LAYOUT, b'C'], &mark.seq.to_be_bytes(), &mark.mac, &[u8::from(pruned)], peaks])
 }
 
 /// What each key of a file makes of an installation's identity; `None` if a key can't be derived.

@@ -11,6 +11,7 @@
 //! | `receipt.rs` | when a change is true everywhere |
 //! | `assertion.rs` | what was proven, signed for upstreams |
 //! | `uses.rs` | how tokens were used |
+//! | `audit/` | the audit log, proven to whoever must not have to believe us |
 //! | `copying.rs`, `restore.rs` | backups, moving to another database; what is to be done behind a restore |
 //! | `keyring.rs`, `key_file.rs` | what the server key makes, and where it is kept |
 //! | `keys.rs`, `reseal.rs` | changing the server key |
@@ -18,6 +19,8 @@
 #[cfg(feature = "server")]
 mod assertion;
 mod attempts;
+#[cfg(feature = "server")]
+pub mod audit;
 mod clock;
 #[cfg(feature = "server")]
 mod copying;
@@ -152,6 +155,8 @@ pub struct Authority {
     reseals: Reseals,
     attempts: Attempts,
     denials: Denials,
+    #[cfg(feature = "server")]
+    heads: audit::HeadCounts,
     /// Rows that were found not to be as they were sealed.
     tampered: Mutex<HashSet<String>>,
     /// Those of them that are in the audit log.
@@ -220,6 +225,8 @@ impl Authority {
             reseals: Reseals::default(),
             attempts: Attempts::new(options.attempts),
             denials: Denials::default(),
+            #[cfg(feature = "server")]
+            heads: audit::HeadCounts::default(),
             tampered: Mutex::default(),
             tampering_recorded: Mutex::default(),
             creating: Mutex::default(),
@@ -258,6 +265,10 @@ impl Authority {
                      countersign restore --journal {path}, with the journal of every other server behind it"
                 )
             }
+            (store::Error::Pruned, Some(journal)) => format!(
+                "{error}; if you know that it did not, move the journal {} away, and keep it for as long as your backups",
+                journal.path().display()
+            ),
             _ => error.to_string(),
         }
     }
@@ -370,6 +381,10 @@ impl Authority {
             denials: self.denials.totals().collect(),
             keys_lacking: self.keys.lacking().len(),
             key_reload_failures: self.keys.failures(),
+            #[cfg(feature = "server")]
+            head_size: self.heads.size.load(Ordering::Relaxed),
+            #[cfg(feature = "server")]
+            head_failures: self.heads.failures.load(Ordering::Relaxed),
         }
     }
 }
@@ -402,4 +417,10 @@ pub struct Figures {
     pub keys_lacking: usize,
     /// Key files since start that were not taken over.
     pub key_reload_failures: u64,
+    /// How many entries of the audit log the last head is of that was signed and written elsewhere.
+    #[cfg(feature = "server")]
+    pub head_size: u64,
+    /// How often a head could not be signed, or not be written to one of its sinks.
+    #[cfg(feature = "server")]
+    pub head_failures: u64,
 }

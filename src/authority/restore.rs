@@ -104,12 +104,13 @@ impl Authority {
         Ok(taken_in)
     }
 
-    /// A journal knows what ended between its first place and its last. So one must begin in the state that the database is
-    /// in, and every other one there too, or not behind the last place of those before it.
+    /// A journal knows what ended between any of its places and its last. So one must reach back to the state that the database
+    /// is in, and every other one too, or begin not behind the last place of those before it.
     async fn refuse_gaps(&self, journals: &[Journal]) -> Result<(), Error> {
         let (mut reached, mut later) = (None, Vec::new());
+        let end = self.store.load().await?.mark.seq;
         for journal in journals {
-            match self.is_of_this_history(journal.first).await? {
+            match self.reaches_back(journal, end).await? {
                 true => reached = reached.max(Some(journal.mark.seq)),
                 false => later.push((journal.first.seq, journal.mark.seq)),
             }
@@ -168,10 +169,32 @@ impl Authority {
         }
     }
 
+    /// Whether a journal knows everything that ended behind the state that the database is in, whose feed goes to `end`. It goes
+    /// on without a gap from any of its places, so one that is in this history will do: the first, mostly, or, where that is in
+    /// a part of the log that was pruned, the last that is not behind the end.
+    async fn reaches_back(&self, journal: &Journal, end: u64) -> Result<bool, Error> {
+        if self.is_of_this_history(journal.first).await? {
+            return Ok(true);
+        }
+        // Those of a history that was lost are passed over; they are as many as were changes since then.
+        for mark in journal.marks.iter().rev().filter(|mark| mark.seq <= end) {
+            match self.store.changes_after(*mark, self.clock.boot()).await {
+                Err(store::Error::Rewound { taken_in: false }) => {}
+                // Before this one even less can be told.
+                Err(store::Error::Pruned) => return Ok(false),
+                Ok(_) | Err(store::Error::Rewound { taken_in: true }) => return Ok(true),
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(false)
+    }
+
     async fn is_of_this_history(&self, mark: Mark) -> Result<bool, Error> {
         match self.store.changes_after(mark, self.clock.boot()).await {
             Ok(_) => Ok(true),
             Err(store::Error::Rewound { taken_in }) => Ok(taken_in),
+            // Nobody can tell: as if it were not.
+            Err(store::Error::Pruned) => Ok(false),
             Err(e) => Err(e.into()),
         }
     }

@@ -227,7 +227,7 @@ impl Authority {
         let found = match self.find_in_time(client_id.token, &known).await {
             Ok(found) => found,
             // Tokens that were ended may be live there.
-            Err(e @ (store::Error::Rewound { .. } | store::Error::Held(_))) => {
+            Err(e @ (store::Error::Rewound { .. } | store::Error::Pruned | store::Error::Held(_))) => {
                 self.refuse_all(&known, &e);
                 return Err(Denied::Unknown);
             }

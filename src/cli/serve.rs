@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{Failure, Outcome, output, settings::AllSettings};
 use crate::{
-    authority::{AttemptLimits, Authority, Entropy as _, Follower, Options, SystemClock, SystemEntropy, Upkeep},
+    authority::{AttemptLimits, Authority, Entropy as _, Follower, Options, SystemClock, SystemEntropy, Upkeep, audit::HeadWriter},
     config::Config,
     http::{self, App, Limits, Listeners, Surroundings},
     telemetry,
@@ -37,6 +37,7 @@ pub(super) struct Server {
     pub(super) listeners: Listeners,
     config: Config,
     app: App,
+    heads: Option<HeadWriter>,
     signals: watch::Receiver<u32>,
     hangup: Signal,
     log: telemetry::Log,
@@ -75,13 +76,16 @@ impl Server {
             assertions: config.assertion.then(|| authority.assertions(config.assertion_lifetime, config.assertion_audience.clone())),
         };
         let app = App::new(Arc::clone(&authority), Arc::new(SystemClock), limits, surroundings, u32::from_be_bytes(run));
-        Ok(Self { authority, listeners, config, app, signals, hangup, log })
+        let sinks = (!config.audit_head.is_empty()).then_some(&config.audit_head);
+        let heads = sinks.map(|sinks| HeadWriter::new(&authority, super::database(&config), sinks)).transpose();
+        let heads = heads.map_err(Failure::CouldNotRun)?;
+        Ok(Self { authority, listeners, config, app, heads, signals, hangup, log })
     }
 
     /// Serves until a signal; then, after the drain delay, accepts nothing more, finishes what is under way, and writes
     /// what was only noted.
     pub(super) async fn run(self) -> Outcome {
-        let Self { authority, listeners, config, app, mut signals, mut hangup, log: _log } = self;
+        let Self { authority, listeners, config, app, heads, mut signals, mut hangup, log: _log } = self;
         let failed = |e: std::io::Error| Failure::CouldNotRun(e.to_string());
         let follower = Follower::start(&authority).map_err(failed)?;
         let (admin, api) = (listeners.admin.local_addr().map_err(failed)?, listeners.api.local_addr().map_err(failed)?);
@@ -93,6 +97,7 @@ impl Server {
 
         let (end, ending) = watch::channel(false);
         let upkeep = Upkeep::start(&authority, config.flush_interval);
+        let heads = heads.map(HeadWriter::start).transpose().map_err(failed)?;
         let loading = tokio::spawn({
             let authority = Arc::clone(&authority);
             async move {
@@ -138,6 +143,10 @@ impl Server {
         }
         if let Err(e) = upkeep.end().await {
             tracing::error!(cause = %e, "uses of the last seconds are lost");
+        }
+        // Behind the last entry that this process writes.
+        if let Some(heads) = heads {
+            heads.end().await;
         }
         Ok(())
     }

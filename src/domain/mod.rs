@@ -18,7 +18,7 @@ mod time;
 mod token;
 mod usage;
 
-pub use audit::{Action, Actor, AuditEntry, AuditQuery, RecordedEntry, RequestInfo};
+pub use audit::{Action, Actor, AuditEntry, AuditQuery, HeadSink, RecordedEntry, RequestInfo};
 pub use caller::{Caller, Forbidden, MayManage, MayRead, Operator, Proven};
 pub use credential::{ClientId, ClientSecret, ClientTag, Presented, SecretBody, SecretDigest};
 pub use invalid::{Invalid, Problem};

@@ -108,6 +108,16 @@ async fn metrics(State(app): State<App>) -> Response {
         accepts,
     );
     registry.register("feed_seq", "The place of the change feed that the index has followed", ConstCounter::new(figures.followed));
+    registry.register(
+        "audit_head_seq",
+        "The last place of the audit log of which a signed head was written",
+        ConstCounter::new(figures.head_size),
+    );
+    registry.register(
+        "audit_head_failures",
+        "Heads of the audit log that could not be signed, or not be written to one of their sinks",
+        ConstCounter::new(figures.head_failures),
+    );
     let mut text = String::new();
     match encode(&mut text, &registry) {
         Ok(()) => {

@@ -5,7 +5,10 @@
 //! entries are numbered in the order in which they become visible.
 
 #[cfg(feature = "server")]
+mod checkpoint;
+#[cfg(feature = "server")]
 mod copy;
+mod error;
 mod hold;
 mod log;
 mod postgres;
@@ -26,7 +29,10 @@ use crate::domain::{
 };
 
 #[cfg(feature = "server")]
+pub(crate) use checkpoint::Checkpoint;
+#[cfg(feature = "server")]
 pub(crate) use copy::{Source, Step, Target, copy};
+pub(crate) use error::Error;
 pub(crate) use hold::Hold;
 pub(crate) use log::{Mark, SealEntries};
 pub(crate) use postgres::Postgres;
@@ -35,70 +41,6 @@ pub(crate) use row::{Canary, OperationsRecord, PlatformRecord, Record, Seal, Unr
 #[cfg(feature = "server")]
 pub(crate) use sealed::Sealed;
 pub(crate) use sqlite::Sqlite;
-
-/// Why the store could not do it. Nothing of it is ever sent to a client.
-#[derive(Debug)]
-pub(crate) enum Error {
-    /// It is overloaded, or refused or failed to do it; whether a change was committed is then unknown.
-    Unavailable(String),
-    /// It cannot be reached: it does not answer, or only that it can serve nobody now. The same holds of changes.
-    Unreachable(String),
-    /// The database gave the transaction up for the sake of another. Nothing was committed.
-    Contended(String),
-    /// Somebody else kept a lock for too long. Nothing was committed.
-    Locked(String),
-    /// The disk is full. Nothing was committed.
-    Full,
-    /// A stored value cannot be what we wrote.
-    Corrupt(String),
-    /// It is set up so that its promises would not hold, or belongs to another version.
-    Unfit(String),
-    /// An older state of it is in its place: what was followed is not in it. `taken_in` once an operator has said that what
-    /// is lost was taken in.
-    Rewound { taken_in: bool },
-    /// Nothing may be served from it: it was moved, say.
-    Held(&'static str),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unavailable(cause) | Self::Unreachable(cause) | Self::Contended(cause) | Self::Locked(cause) => {
-                write!(f, "the database is unavailable: {cause}")
-            }
-            Self::Full => f.write_str("the database's disk is full"),
-            Self::Corrupt(what) => write!(f, "the database holds something that was not written by countersign: {what}"),
-            Self::Unfit(why) => f.write_str(why),
-            Self::Held(why) => f.write_str(why),
-            Self::Rewound { .. } => f.write_str("the database went back to an earlier state: changes that were followed are not in it"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl Error {
-    /// Whether what is wrong is only that the database cannot be asked. Where it answers, whatever it says, what it said
-    /// before counts no more.
-    pub(crate) const fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Unreachable(_))
-    }
-
-    /// The same, for another who waited for the same thing.
-    fn copy(&self) -> Self {
-        match self {
-            Self::Unavailable(cause) => Self::Unavailable(cause.clone()),
-            Self::Unreachable(cause) => Self::Unreachable(cause.clone()),
-            Self::Contended(cause) => Self::Contended(cause.clone()),
-            Self::Locked(cause) => Self::Locked(cause.clone()),
-            Self::Full => Self::Full,
-            Self::Corrupt(what) => Self::Corrupt(what.clone()),
-            Self::Unfit(why) => Self::Unfit(why.clone()),
-            Self::Rewound { taken_in } => Self::Rewound { taken_in: *taken_in },
-            Self::Held(why) => Self::Held(why),
-        }
-    }
-}
 
 /// Where the records are.
 #[derive(Clone)]
@@ -290,6 +232,12 @@ impl Store {
         }
     }
 
+    /// The name of this process, as entries have it.
+    #[cfg(feature = "server")]
+    pub(crate) fn node(&self) -> &str {
+        on!(self, s => &s.log().node)
+    }
+
     /// From now on entries of the audit log can be written, sealed by these.
     pub(crate) fn seal_entries_with(&self, seals: Arc<dyn SealEntries>) {
         on!(self, s => s.log().seal_with(seals));
@@ -441,6 +389,19 @@ impl Store {
         on!(self, s => s.insert_lost_marks(marks, entry).await)
     }
 
+    /// Commits a checkpoint of the audit log, with an entry if it is one behind which the log begins.
+    #[cfg(feature = "server")]
+    pub(crate) async fn insert_checkpoint(&self, checkpoint: Checkpoint, entry: Option<AuditEntry>) -> Result<(), Error> {
+        on!(self, s => s.insert_checkpoint(checkpoint, entry).await)
+    }
+
+    /// Removes at most so many entries of the audit log up to a place at which there is a checkpoint that says that they are
+    /// gone, and then the checkpoints before that. Says whether there may be more.
+    #[cfg(feature = "server")]
+    pub(crate) async fn remove_pruned(&self, through: u64, most: usize) -> Result<bool, Error> {
+        on!(self, s => s.remove_pruned(through, most).await)
+    }
+
     /// A page of the audit log, newest first, and whether there is more.
     pub(crate) async fn list_audit(&self, query: AuditQuery) -> Result<(Vec<RecordedEntry>, bool), Error> {
         on!(self, s => s.list_audit(query).await)
@@ -459,7 +420,7 @@ impl Store {
     /// What other processes have changed behind a place, in order. `now` is by the clock of leases.
     ///
     /// # Errors
-    /// [`Error::Rewound`] if the place is not in this history; else as any operation.
+    /// [`Error::Rewound`] if the place is not in this history, [`Error::Pruned`] if nobody can tell; else as any operation.
     pub(crate) async fn changes_after(&self, mark: Mark, now: Duration) -> Result<Changes, Error> {
         match self {
             Self::Sqlite(s) => s.changes_after(mark),

@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 /// Keys by id, of which the last one named is active; the others have the state that is said.
-fn write_keys(path: &Path, others: &[(u32, &str)], active: u32) {
+pub(crate) fn write_keys(path: &Path, others: &[(u32, &str)], active: u32) {
     let read = || serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap();
     let first = read()["keys"].as_array().unwrap().iter().find(|key| key["id"] == 1).unwrap()["root"].clone();
     let root = |id: u32| if id == 1 { first.clone() } else { STANDARD.encode([u8::try_from(id).unwrap(); 32]).into() };

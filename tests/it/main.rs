@@ -30,6 +30,7 @@ mod loss; // the database cannot be reached
 mod permission;
 mod plain; // the matrix
 mod processes; // several on one data directory
+mod proven; // the audit log that proves itself
 mod published; // documents, reference page, routes
 mod restore;
 mod revocation; // an end is an end

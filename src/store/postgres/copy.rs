@@ -111,10 +111,12 @@ impl Source {
         count(&self.session, table).await
     }
 
-    /// Sends all rows of a table, in the order of their keys.
-    pub(in crate::store) async fn send(&self, table: &Table, to: mpsc::Sender<Rows>) -> Result<(), Error> {
+    /// Sends all rows of a table, or those behind a number, in the order of their keys.
+    pub(in crate::store) async fn send(&self, table: &Table, after: Option<u64>, to: mpsc::Sender<Rows>) -> Result<(), Error> {
         let send = async |rows: &mut Rows| to.send(std::mem::take(rows)).await.is_ok();
-        let all = format!("{} ORDER BY {}", select(table), order(table, ""));
+        let key = order(table, "");
+        let behind = after.map_or_else(String::new, |after| format!(" WHERE {key} > {after}"));
+        let all = format!("{}{behind} ORDER BY {key}", select(table));
         let mut rows = Rows::default();
         copy_out(&self.session, &all, async |row| {
             rows.push(row);

@@ -234,9 +234,9 @@ impl Feed {
         let mut places = if first.try_get::<_, Option<i64>>(1)?.is_some() { rows.as_slice() } else { &[] };
         let mut changes = Changes { more: i64::try_from(places.len()).is_ok_and(|places| places == PAGE), ..Changes::none_after(mark) };
         if mark != Mark::START {
-            let Some((followed, behind)) = places.split_first() else { return Err(rewound(s, &mark).await) };
+            let Some((followed, behind)) = places.split_first() else { return Err(sql::rewound(s, &mark).await) };
             if sql::mark(followed, 1)? != mark {
-                return Err(rewound(s, &mark).await);
+                return Err(sql::rewound(s, &mark).await);
             }
             places = behind;
         }
@@ -327,11 +327,6 @@ impl Feed {
         *self.presence() = Some(Presence { seen: now, suspects, ..presence });
         Ok(())
     }
-}
-
-/// An older database was put in place of this one: what it says is new is not what we have missed.
-async fn rewound(s: &Session, lost: &Mark) -> Error {
-    sql::is_taken_in(s, lost).await.map_or_else(|e| e, |taken_in| Error::Rewound { taken_in })
 }
 
 /// Whether a commit waits for every standby that `synchronous_standby_names` names, so that none of them can have been

@@ -5,6 +5,7 @@
 //! was made, and nobody is told that it was.
 
 mod batch;
+mod checkpoint;
 mod connect;
 #[cfg(feature = "server")]
 pub(super) mod copy;

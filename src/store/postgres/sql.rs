@@ -8,7 +8,7 @@ use tokio_postgres::{
 };
 use uuid::Uuid;
 
-use super::{Error, hold, session::Session, totals};
+use super::{Error, checkpoint, hold, session::Session, totals};
 use crate::{
     domain::{
         Action, Actor, AuditEntry, AuditQuery, Environment, Issuer, Liveness, Order, Permissions, Platform, PlatformId, RecordedEntry,
@@ -135,7 +135,7 @@ pub(super) async fn find_token(
     let row = row.ok_or_else(|| Error::Unavailable("no row where there always is one".to_owned()))?;
     hold::refuse(value(&row, row.len() - 1)?)?;
     if !value(&row, row.len() - 2)? {
-        return Err(Error::Rewound { taken_in: false });
+        return Err(rewound(s, known).await);
     }
     if value::<Option<Uuid>>(&row, 0)?.is_none() {
         return Ok(None);
@@ -281,8 +281,18 @@ pub(super) async fn is_of_this_history(s: &Session, known: &Mark) -> Result<bool
     Ok(*known == Mark::START || s.row(sql, &[&known.seq.cast_signed(), &known.mac.as_slice()]).await?.is_some())
 }
 
+/// An older database was put in place of this one: what it says is new is not what we have missed. Or nobody can tell.
+pub(super) async fn rewound(s: &Session, lost: &Mark) -> Error {
+    let why = async {
+        let taken_in = is_taken_in(s, lost).await?;
+        let pruned = !taken_in && checkpoint::is_pruned(s, lost.seq).await?;
+        Ok(if pruned { Error::Pruned } else { Error::Rewound { taken_in } })
+    };
+    why.await.unwrap_or_else(|e: Error| e)
+}
+
 /// Whether an operator has said that what was lost up to there was taken in.
-pub(super) async fn is_taken_in(s: &Session, lost: &Mark) -> Result<bool, Error> {
+async fn is_taken_in(s: &Session, lost: &Mark) -> Result<bool, Error> {
     let sql = "SELECT 1 FROM lost_mark WHERE seal = $1 AND seq = $2";
     Ok(s.row(sql, &[&lost.mac.as_slice(), &lost.seq.cast_signed()]).await?.is_some())
 }

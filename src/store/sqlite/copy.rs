@@ -127,10 +127,12 @@ impl Source {
         self.held.with(|c| count(c, table)).await
     }
 
-    /// Sends all rows of a table, in the order of their keys.
-    pub(in crate::store) async fn send(&self, table: &'static Table, to: mpsc::Sender<Rows>) -> Result<(), Error> {
+    /// Sends all rows of a table, or those behind a number, in the order of their keys.
+    pub(in crate::store) async fn send(&self, table: &'static Table, after: Option<u64>, to: mpsc::Sender<Rows>) -> Result<(), Error> {
         let read = move |c: &mut Connection| {
-            let mut statement = c.prepare_cached(&format!("{} ORDER BY {}", select(table), order(table, "")))?;
+            let key = order(table, "");
+            let behind = after.map_or_else(String::new, |after| format!(" WHERE {key} > {after}"));
+            let mut statement = c.prepare_cached(&format!("{}{behind} ORDER BY {key}", select(table)))?;
             let mut found = statement.query([])?;
             let mut rows = Rows::default();
             while let Some(row) = found.next()? {

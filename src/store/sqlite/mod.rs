@@ -4,6 +4,7 @@
 //! writer; every process of the same data directory sees the others' commits through the file.
 
 mod ballast;
+mod checkpoint;
 #[cfg(feature = "server")]
 pub(super) mod copy;
 mod hold;
@@ -232,7 +233,7 @@ impl Sqlite {
         let unreadable = Arc::clone(&self.unreadable);
         let find = move |c: &Connection| match hold::refuse(c).and_then(|()| sql::is_of_this_history(c, &known))? {
             true => sql::find_token(c, id, &unreadable),
-            false => Err(Error::Rewound { taken_in: false }),
+            false => Err(sql::rewound(c, &known)),
         };
         self.read(move |c| snapshot(c, || find(c))).await
     }
@@ -418,7 +419,7 @@ impl Sqlite {
             let mut places = sql::places_from(&feed, mark.seq, FEED_PAGE + 1)?.into_iter();
             let mut changes = Changes { more: places.len() > FEED_PAGE, ..Changes::none_after(mark) };
             if mark != Mark::START && places.next().is_none_or(|place| place.mark != mark) {
-                return Err(Error::Rewound { taken_in: sql::is_taken_in(&feed, &mark)? });
+                return Err(sql::rewound(&feed, &mark));
             }
             for place in places {
                 changes.through = place.mark;

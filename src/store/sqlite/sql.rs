@@ -7,7 +7,7 @@ use rusqlite::{
 };
 use uuid::Uuid;
 
-use super::{Error, totals};
+use super::{Error, checkpoint, totals};
 use crate::{
     domain::{
         Action, Actor, AuditEntry, AuditQuery, Environment, Issuer, Liveness, Order, Permissions, Platform, PlatformId, RecordedEntry,
@@ -334,8 +334,18 @@ pub(super) fn is_of_this_history(c: &Connection, known: &Mark) -> Result<bool, E
     Ok(*known == Mark::START || prepare(c, sql)?.exists(params![known.seq, known.mac])?)
 }
 
+/// An older database was put in place of this one: what it says is new is not what we have missed. Or nobody can tell.
+pub(super) fn rewound(c: &Connection, lost: &Mark) -> Error {
+    let why = || {
+        let taken_in = is_taken_in(c, lost)?;
+        let pruned = !taken_in && checkpoint::is_pruned(c, lost.seq)?;
+        Ok(if pruned { Error::Pruned } else { Error::Rewound { taken_in } })
+    };
+    why().unwrap_or_else(|e: Error| e)
+}
+
 /// Whether an operator has said that what was lost up to there was taken in.
-pub(super) fn is_taken_in(c: &Connection, lost: &Mark) -> Result<bool, Error> {
+fn is_taken_in(c: &Connection, lost: &Mark) -> Result<bool, Error> {
     Ok(prepare(c, "SELECT 1 FROM lost_mark WHERE seal = ?1 AND seq = ?2")?.exists(params![lost.mac, lost.seq])?)
 }
 
