@@ -154,7 +154,6 @@ async fn l_04_an_edit_is_found() {
         "seal = (SELECT seal FROM audit WHERE seq = 4)",
         "action = 'made.up'",
         "actor = 'nobody'",
-        "key_id = 99",
     ] {
         let directory = app.directory.path();
         database::edit(directory, "CREATE TABLE kept AS SELECT * FROM audit WHERE seq = 5");
@@ -168,6 +167,9 @@ async fn l_04_an_edit_is_found() {
         database::edit(directory, "DROP TABLE kept");
     }
     assert_eq!(verified(&app, &elsewhere.heads()).await.found, 0);
+    database::edit_unchecked(app.directory.path(), "UPDATE audit SET key_id = 99 WHERE seq = 5");
+    let first = verified(&app, &Heads::default()).await.problems.remove(0);
+    assert_eq!((first.seq, &first.what[..]), (5, "audit entry 5 is under key 99, which neither the key file nor the database knows"));
 }
 
 #[tokio::test]
