@@ -26,8 +26,9 @@ mod integrity; // edited rows, wrong keys
 mod layering; // who may use whom, and other facts about the source
 mod listing; // pages, cursors, totals
 mod loss; // the database cannot be reached
-mod permission;
-mod plain; // the matrix
+mod packaging; // what a release consists of
+mod permission; // the matrix
+mod plain;
 mod processes; // several on one data directory
 mod published; // documents, reference page, routes
 mod restore;
