@@ -18,6 +18,7 @@ mod audit; // who did what
 mod cli; // the built program
 mod copying; // backup, restore, moving to another database
 mod credential; // what proves somebody, and what does not
+mod documents; // what documents name is there
 mod embedded; // the library in another service
 mod failure; // what is below fails
 mod hostile; // inputs that want to break something
