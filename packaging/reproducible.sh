@@ -23,7 +23,7 @@ build() { # build NAME PATH: the commit, at that path
     rm -rf "${work:?}/$2-target"
 }
 
-cargo fetch --locked --manifest-path "$repository/Cargo.toml"
+cargo fetch --quiet --locked --manifest-path "$repository/Cargo.toml" --target "$(rustc -vV | sed -n 's/^host: //p')"
 build one first
 build two second/at/a/longer/path
 cmp "$work/one/SHA256SUMS" "$work/two/SHA256SUMS" && echo "the same bytes, twice: $commit"
