@@ -87,7 +87,6 @@ pub struct Journal {
     #[cfg_attr(not(any(feature = "server", test)), expect(dead_code, reason = "whoever restores looks at it"))]
     pub(super) first: Mark,
     /// The places of its lines, in their order: whichever of them a database has, the journal knows everything behind it.
-    #[cfg_attr(not(any(feature = "server", test)), expect(dead_code, reason = "whoever restores looks at it"))]
     pub(super) marks: Vec<Mark>,
     /// How far it goes.
     pub(super) mark: Mark,
