@@ -89,7 +89,7 @@ impl KeyFile {
         Self::parse(&text).map(Some).map_err(in_file)
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         // The parser's own message could quote a key.
         let text: Text = serde_json::from_str(text).map_err(|e| format!("is not a key file (line {}, column {})", e.line(), e.column()))?;
         if text.version != 1 {

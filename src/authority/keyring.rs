@@ -47,6 +47,7 @@ struct Key {
     canary: HmacSha256,
     replay: HmacSha256,
     replay_secret: Hkdf<Sha256>,
+    journal: HmacSha256,
     #[cfg(feature = "server")]
     assertion: HmacSha256,
 }
@@ -71,6 +72,7 @@ impl Key {
             canary: derive("canary")?,
             replay: derive("replay")?,
             replay_secret: Hkdf::from_prk(replay_root.as_slice()).ok()?,
+            journal: derive("journal")?,
             #[cfg(feature = "server")]
             assertion: derive("assertion")?,
         })
@@ -237,6 +239,12 @@ impl Keyring {
         Some((key.id, std::array::from_fn(|i| code[i])))
     }
 
+    /// Authenticates a line of a journal under a key; `None` if there is no such key.
+    pub(crate) fn journal_mac(&self, key: u32, line: &[u8]) -> Option<[u8; 16]> {
+        let code = mac(&self.get(key)?.journal, &[&[LAYOUT, b'J'], line]);
+        Some(std::array::from_fn(|i| code[i]))
+    }
+
     /// The keyed digest of something about a repeatable create.
     pub(crate) fn replay_digest(&self, parts: &[&[u8]]) -> [u8; 32] {
         mac_of_all(&self.active().replay, parts)
@@ -314,7 +322,13 @@ pub(crate) fn check_canaries(ours: &[(u32, [u8; 32])], stored: Vec<(u32, [u8; 32
     for (id, mac) in stored {
         match ours.iter().find(|(ours, _)| *ours == id) {
             Some((_, expected)) if constant_time_eq_n(expected, &mac) => {}
-            Some(_) => return Err(format!("the key file {} belongs to another database: its key {id} does not fit", path.display())),
+            Some(_) => {
+                return Err(format!(
+                    "the key file {} belongs to another database, or somebody edited this one's rows in installation or canary: \
+                     its key {id} does not fit; put the key file back that does, or the rows from a backup",
+                    path.display()
+                ));
+            }
             None => {
                 return Err(format!(
                     "the key file {} lacks key {id}, which sealed rows of this database; put it back from your backup",
