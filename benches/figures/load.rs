@@ -102,6 +102,11 @@ fn status(answer: &[u8]) -> &[u8] {
     answer.get(9..12).unwrap_or_default()
 }
 
+/// Whether an answer is a success.
+pub(crate) fn is_accepted(answer: &[u8]) -> bool {
+    status(answer).starts_with(b"2")
+}
+
 fn unexpected(answer: &[u8]) -> Box<dyn Error + Send + Sync> {
     format!("not the answer that it should be: {}", String::from_utf8_lossy(answer)).into()
 }
@@ -163,15 +168,20 @@ impl Connection {
         Ok(Self { stream, buffer: vec![0; 256 * 1024], filled: 0, asked: 0 })
     }
 
-    /// Sends a request and waits for the whole answer, which must be a success.
-    pub(crate) fn exchange(&mut self, request: &[u8]) -> Outcome<&[u8]> {
+    /// Sends a request and waits for the whole answer.
+    pub(crate) fn ask(&mut self, request: &[u8]) -> Outcome<&[u8]> {
         self.stream.write_all(request)?;
         loop {
             if let Some(length) = self.read()? {
-                let answer = &self.buffer[..length];
-                return if status(answer).starts_with(b"2") { Ok(answer) } else { Err(unexpected(answer)) };
+                return Ok(&self.buffer[..length]);
             }
         }
+    }
+
+    /// The same with an answer that must be a success.
+    pub(crate) fn exchange(&mut self, request: &[u8]) -> Outcome<&[u8]> {
+        let answer = self.ask(request)?;
+        if is_accepted(answer) { Ok(answer) } else { Err(unexpected(answer)) }
     }
 
     /// Reads once; the length of the answer when it has come whole.

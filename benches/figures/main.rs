@@ -5,7 +5,7 @@
 //! | file | what |
 //! |---|---|
 //! | `create.rs` | C1, C2 |
-//! | `postgres.rs` | C3, and what nodes ask of the database |
+//! | `postgres.rs` | C3, R1, and what nodes ask of the database |
 //! | `list.rs` | L1, L2, L3 |
 //! | `verify.rs` | V1 to V4, V6 to V8, and the table of all that verify |
 //! | `prove.rs` | V5 |
@@ -81,6 +81,8 @@ enum Row {
     C3,
     /// What each node asks of PostgreSQL, and how long a revoke takes
     Nodes,
+    /// Until all nodes refuse a token that is revoked
+    R1,
     /// List of 100 over HTTP, against the peer
     L1,
     /// The last page against the first, and many tokens against a tenth of them
@@ -136,7 +138,7 @@ fn main() -> Outcome {
         return server::be_bare();
     }
     if args.rows.is_empty() {
-        report::note("name the rows to measure: c1, c2, c3, nodes, l1, l2, l3, v1 to v8, verify, m1, m2, m3, b1; or --help");
+        report::note("name the rows to measure: c1, c2, c3, r1, nodes, l1, l2, l3, v1 to v8, verify, m1, m2, m3, b1; or --help");
     }
     for row in &args.rows {
         match row {
@@ -144,6 +146,7 @@ fn main() -> Outcome {
             Row::C2 => create::in_process(&args)?,
             Row::C3 => postgres::create(&args)?,
             Row::Nodes => postgres::nodes(&args)?,
+            Row::R1 => postgres::revoke(&args)?,
             Row::L1 => list::against_peer(&args)?,
             Row::L2 => list::deep_pages(&args)?,
             Row::L3 => list::filters(&args)?,

@@ -1,10 +1,11 @@
-//! C3 and the nodes: what PostgreSQL makes of creates, and what each node asks of it.
+//! C3, R1 and the nodes: what PostgreSQL makes of creates, how soon nodes know of a revoke, and what each asks of it.
 
 use std::{
     fs,
+    path::PathBuf,
     process::Command,
     sync::{
-        Arc,
+        Arc, Barrier,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
@@ -14,6 +15,7 @@ use countersign::{
     authority::{Database, Entropy as _, SystemClock, SystemEntropy},
     domain::{Timestamp, TokenId},
 };
+use serde_json::Value;
 use tokio::{runtime::Runtime, task::JoinSet};
 use tokio_postgres::{Client, NoTls};
 
@@ -23,7 +25,7 @@ use crate::{
     create::{LEASE, ROWS, create_rows},
     dataset::{self, BURST, caller},
     list::TARGET,
-    load::{Connection, request},
+    load::{Connection, is_accepted, request},
     report::{Bound, Series, Table, Verdicts, note, now, number, take_turns},
     server::{Server, cpu_of_tree},
 };
@@ -32,8 +34,10 @@ use crate::{
 const CLIENTS: usize = 16;
 /// Processes that follow, in the turns of the nodes.
 const NODES: [usize; 4] = [1, 2, 4, 8];
-/// Tokens that are revoked in each of these turns.
+/// Tokens that are revoked in each of these turns, and in a round of R1.
 const REVOKED: usize = 200;
+/// Nodes of R1.
+const QUIET: usize = 3;
 
 /// C3: creates in the process by 64 tasks, against the same two rows, each pair in a transaction of its own.
 pub(crate) fn create(args: &Args) -> Outcome {
@@ -121,24 +125,161 @@ impl Unbatched {
     }
 }
 
+/// What nodes on one database are started with, and asked as.
+struct Installation {
+    cluster: Cluster,
+    url: String,
+    keys: PathBuf,
+    authorization: String,
+}
+
+impl Installation {
+    fn make() -> Outcome<Self> {
+        let cluster = Cluster::start(&["shared_buffers=256MB"]);
+        let (url, first) = (cluster.url_at(cluster.port), dataset::fresh("node-0")?);
+        let mut made = Self { cluster, url, keys: first.join("keys.json"), authorization: String::new() };
+        let platform = made.command(&["platform", "create", "--name", "Bench", "--output", "json", "--data"]).arg(&first).output()?;
+        let platform: Value = serde_json::from_slice(&platform.stdout)?;
+        made.authorization = authorization(&platform["tokens"][0]);
+        Ok(made)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        command.args(arguments).env("COUNTERSIGN_DATABASE", &self.url);
+        command
+    }
+
+    /// So many nodes, when their sessions are made and their statements prepared.
+    fn start(&self, nodes: usize, more: &[&str]) -> Outcome<Vec<Server>> {
+        let mut servers = Vec::new();
+        for at in 0..nodes {
+            let directory = dataset::fresh(&format!("node-{at}-of-{nodes}"))?;
+            fs::copy(&self.keys, directory.join("keys.json"))?;
+            let mut serve = self.command(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log", "error"]);
+            servers.push(Server::start("node", serve.args(more).arg("--data").arg(&directory))?);
+        }
+        std::thread::sleep(Duration::from_secs(3));
+        Ok(servers)
+    }
+
+    /// A new token: its id, and how it is presented.
+    fn create(&self, connection: &mut Connection) -> Outcome<(String, String)> {
+        let create = request("POST", TARGET, &[("authorization", &self.authorization)], r#"{"name":"token","permissions":["VIEW"]}"#);
+        let answer = String::from_utf8_lossy(connection.exchange(&create)?).into_owned();
+        let (_, body) = answer.split_once("\r\n\r\n").ok_or("an answer without a body")?;
+        let token: Value = serde_json::from_str(body)?;
+        Ok((token["id"].as_str().ok_or("no token was made")?.to_owned(), authorization(&token)))
+    }
+
+    fn revoke(&self, id: &str) -> Vec<u8> {
+        request("DELETE", &format!("{TARGET}/{id}"), &[("authorization", &self.authorization)], "")
+    }
+}
+
+fn authorization(token: &Value) -> String {
+    let half = |name: &str| token[name].as_str().unwrap_or_default();
+    dataset::basic(half("clientId"), half("clientSecret"))
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+/// R1: how soon a token that is revoked on one of three nodes is refused by the two others, when nothing else happens.
+pub(crate) fn revoke(args: &Args) -> Outcome {
+    let installation = Installation::make()?;
+    // What is refused here is no attack.
+    let servers = installation.start(QUIET, &["--failed-attempts-per-source", "0", "--failed-attempts-per-client", "0"])?;
+    let mut connections = servers.iter().map(|server| Connection::open(server.address)).collect::<Result<Vec<_>, _>>()?;
+    let (mut all, mut worst) = ([Series::default(), Series::default()], [Series::default(), Series::default()]);
+    for round in 1..=args.rounds {
+        let mut series = [Series::default(), Series::default()];
+        for _ in 0..REVOKED {
+            connections.rotate_left(1);
+            let (answered, refused) = refused_after(&installation, &mut connections)?;
+            series[0].0.push(millis(answered));
+            series[1].0.push(millis(refused));
+        }
+        for (at, series) in series.into_iter().enumerate() {
+            worst[at].0.push(series.quantile(0.99));
+            all[at].0.extend(series.0);
+        }
+        note(&format!("round {round} of {}", args.rounds));
+    }
+    let mut table = Table::new(&["from the request to revoke on", "p50, ms", "p99", "most"]);
+    for (name, series) in ["to the end of its answer", "to the end of the other nodes' first refusal"].into_iter().zip(&all) {
+        table.add([name.to_owned()].into_iter().chain([0.5, 0.99, 1.0].map(|share| number(series.quantile(share)))));
+    }
+    table.print(&format!(
+        "R1: {} revokes, one after the other, on any of {QUIET} nodes; none was accepted behind the answer",
+        all[0].0.len()
+    ));
+    let mut verdicts = Verdicts::new();
+    verdicts.add("R1 p99 in ms, applied by the other nodes", &worst[1], Bound::AtMost(20.0), Bound::AtMost(2.0));
+    verdicts.print("R1");
+    Ok(())
+}
+
+/// Revokes a token on the first of these; how long the answer took, and when all others had refused the token.
+fn refused_after(installation: &Installation, connections: &mut [Connection]) -> Outcome<(Duration, Duration)> {
+    let (here, others) = connections.split_first_mut().ok_or("no nodes")?;
+    let (id, authorization) = installation.create(here)?;
+    let verify = &request("GET", "/verify", &[("authorization", &authorization)], "");
+    let revoke = installation.revoke(&id);
+    here.exchange(verify)?;
+    for other in &mut *others {
+        other.exchange(verify)?;
+    }
+    let asking = Barrier::new(2);
+    // One behind the other and without a pause: two that ask at once would take the processors from whoever is measured.
+    let ask = || {
+        let (mut last_accepted, mut refused, mut waiting) = (Duration::ZERO, Duration::ZERO, Vec::from_iter(others));
+        asking.wait();
+        let patience = now() + Duration::from_secs(30);
+        while !waiting.is_empty() {
+            let mut left = Vec::new();
+            for other in waiting {
+                let began = now();
+                if is_accepted(other.ask(verify)?) {
+                    last_accepted = last_accepted.max(began);
+                    left.push(other);
+                    if began > patience {
+                        return Err("a token that was to be revoked is never refused".into());
+                    }
+                } else {
+                    refused = now();
+                }
+            }
+            waiting = left;
+        }
+        Outcome::Ok((last_accepted, refused))
+    };
+    std::thread::scope(|scope| {
+        let asker = scope.spawn(ask);
+        asking.wait();
+        let began = now();
+        here.exchange(&revoke)?;
+        let answered = now();
+        if is_accepted(here.ask(verify)?) {
+            return Err("the node that revoked it accepted a token behind the answer".into());
+        }
+        let (last_accepted, refused) = asker.join().map_err(|_| "whoever asked panicked")??;
+        if last_accepted > answered {
+            return Err("another node accepted a token behind the answer to its revoke".into());
+        }
+        Ok((answered - began, refused.saturating_sub(began)))
+    })
+}
+
 /// What one, two, four and eight processes ask of the database when nothing happens, and for each revoke; and how long a
 /// revoke takes.
 pub(crate) fn nodes(args: &Args) -> Outcome {
-    let cluster = Cluster::start(&["shared_buffers=256MB"]);
-    let url = cluster.url_at(cluster.port);
-    let first = dataset::fresh("node-0")?;
-    let command = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
-        command.args(arguments).env("COUNTERSIGN_DATABASE", &url);
-        command
-    };
-    let made = command(&["platform", "create", "--name", "Bench", "--output", "json", "--data"]).arg(&first).output()?;
-    let made: serde_json::Value = serde_json::from_slice(&made.stdout)?;
-    let half = |name: &str| made["tokens"][0][name].as_str().unwrap_or_default().to_owned();
-    let authorization = dataset::basic(&half("clientId"), &half("clientSecret"));
+    let installation = Installation::make()?;
+    let (cluster, url) = (&installation.cluster, &installation.url);
     let runtime = Runtime::new()?;
     let watcher = runtime.block_on(async {
-        let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
         tokio::spawn(connection);
         Outcome::Ok(client)
     })?;
@@ -158,17 +299,9 @@ pub(crate) fn nodes(args: &Args) -> Outcome {
         "p99, ms",
     ]);
     for nodes in NODES {
-        let mut servers = Vec::new();
-        for at in 0..nodes {
-            let directory = dataset::fresh(&format!("node-{at}-of-{nodes}"))?;
-            fs::copy(first.join("keys.json"), directory.join("keys.json"))?;
-            let mut serve = command(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log", "error", "--data"]);
-            servers.push(Server::start("node", serve.arg(&directory))?);
-        }
+        let servers = installation.start(nodes, &[])?;
         let database = || cpu_of_tree(cluster.pid());
         let own = || servers.iter().map(Server::cpu).sum::<Outcome<f64>>();
-        // Sessions are made, statements prepared.
-        std::thread::sleep(Duration::from_secs(3));
         let (began, cpu, transactions, ours) = (now(), database()?, committed()?, own()?);
         std::thread::sleep(args.long_turn());
         let seconds = (now() - began).as_secs_f64();
@@ -178,17 +311,13 @@ pub(crate) fn nodes(args: &Args) -> Outcome {
         let mut connections = servers.iter().map(|server| Connection::open(server.address)).collect::<Result<Vec<_>, _>>()?;
         let mut ids = Vec::new();
         for _ in 0..REVOKED {
-            let create = request("POST", TARGET, &[("authorization", &authorization)], r#"{"name":"token","permissions":["VIEW"]}"#);
-            let answer = String::from_utf8_lossy(connections[0].exchange(&create)?).into_owned();
-            let id = answer.split_once("\"id\":\"").and_then(|(_, rest)| Some(rest.split_once('"')?.0.to_owned()));
-            ids.push(id.ok_or_else(|| format!("no token was made: {answer}"))?);
+            ids.push(installation.create(&mut connections[0])?.0);
         }
         let (began, cpu, mut took) = (now(), database()?, Series::default());
         for (at, id) in ids.iter().enumerate() {
-            let revoke = request("DELETE", &format!("{TARGET}/{id}"), &[("authorization", &authorization)], "");
-            let asked = now();
+            let (revoke, asked) = (installation.revoke(id), now());
             connections[at % nodes].exchange(&revoke)?;
-            took.0.push((now() - asked).as_secs_f64() * 1000.0);
+            took.0.push(millis(now() - asked));
         }
         let resting = at_rest * (now() - began).as_secs_f64();
         let a_revoke = ((database()? - cpu) / 1000.0 - resting) / REVOKED as f64;

@@ -181,20 +181,27 @@ pub(super) async fn keyring_of(source: &Source, keys: &KeySource) -> Result<Keyr
 
 /// Puts a target on hold that is empty, or goes on with what is on hold.
 async fn begin_target(target: &Target, source: &Source, unfinished_only: bool) -> Result<(), String> {
+    let is_empty = target.is_empty().await.map_err(sentence)?;
     match target.hold().await.map_err(sentence)? {
-        Some(Hold::Copying) => same_installation(target, source).await,
-        None if unfinished_only => {
+        Some(Hold::Copying) if !is_empty => same_installation(target, source).await,
+        Some(Hold::Copying) | None if unfinished_only => {
             Err("this database was moved already, so it is not what is true now; move the one that has its place instead".to_owned())
         }
+        // Made just now, or interrupted before anything was in it.
+        Some(Hold::Copying) => target.begin().await.map_err(sentence),
         None => {
             let (there, ours) = installations(target, source).await?;
             if there == ours {
-                return Err("that is the same database, or a copy of it that was finished".to_owned());
+                return Err(
+                    "that is the same database, or a copy of it that was finished, and nothing in it is written over: name an empty \
+                            one, or move away what is there; to take in a journal alone, run countersign restore without --from"
+                        .to_owned(),
+                );
             }
             if target.is_followed().await.map_err(sentence)? {
                 return Err("a server is running on the database that is to be copied into; stop it first".to_owned());
             }
-            if !target.is_empty().await.map_err(sentence)? {
+            if !is_empty {
                 return Err("the database that is to be copied into is not empty, and nothing in it is written over; name another one, or remove what is there".to_owned());
             }
             target.begin().await.map_err(sentence)

@@ -11,6 +11,8 @@ pub(crate) enum Defect {
     Feed,
     /// A late reader of the database brings an ended token back.
     Join,
+    /// A receipt says less than a process may take that goes on without the database.
+    Bound,
 }
 
 impl Defect {
@@ -22,6 +24,7 @@ impl Defect {
             Self::Clock => "clock",
             Self::Feed => "feed",
             Self::Join => "join",
+            Self::Bound => "bound",
         };
         SEEDED.as_deref() == Some(name)
     }

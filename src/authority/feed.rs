@@ -174,7 +174,7 @@ impl Authority {
     async fn follow_feed(&self) -> Result<(), store::Error> {
         let Some(lease) = &self.lease else { return Ok(()) };
         loop {
-            let began = self.clock.boot();
+            let (began, at) = (self.clock.boot(), self.clock.wall());
             let mark = self.followed().mark;
             let changes = self.store.changes_after(mark, began).await;
             self.note_answer(&changes);
@@ -187,7 +187,7 @@ impl Authority {
             changes.operations.iter().for_each(|(seq, record)| self.put_operations(record, *seq));
             self.refuse_unreadable();
             self.followed_place().mark = changes.through;
-            self.journal.iter().for_each(|journal| journal.note(&changes, began));
+            self.journal.iter().for_each(|journal| journal.note(&changes, began, at));
             if !changes.more && !changes.unconfirmed {
                 lease.renew(began);
             }

@@ -67,6 +67,7 @@ pub(crate) struct Key {
     canary: HmacSha256,
     replay: HmacSha256,
     replay_secret: Hkdf<Sha256>,
+    journal: HmacSha256,
     #[cfg(feature = "server")]
     assertion: HmacSha256,
     #[cfg(feature = "server")]
@@ -94,6 +95,7 @@ impl Key {
             canary: derive("canary")?,
             replay: derive("replay")?,
             replay_secret: Hkdf::from_prk(replay_root.as_slice()).ok()?,
+            journal: derive("journal")?,
             #[cfg(feature = "server")]
             assertion: derive("assertion")?,
             #[cfg(feature = "server")]
@@ -309,6 +311,12 @@ impl Keyring {
         Some((key.id, std::array::from_fn(|i| code[i])))
     }
 
+    /// Authenticates a line of a journal under a key; `None` if there is no such key.
+    pub(crate) fn journal_mac(&self, key: u32, line: &[u8]) -> Option<[u8; 16]> {
+        let code = mac(&self.get(key)?.journal, &[&[LAYOUT, b'J'], line]);
+        Some(std::array::from_fn(|i| code[i]))
+    }
+
     /// The keyed digest of something about a repeatable create: under the oldest key, so that a request can be repeated
     /// while the active one changes, at whatever process.
     pub(crate) fn replay_digest(&self, parts: &[&[u8]]) -> [u8; 32] {
@@ -432,7 +440,10 @@ pub(crate) fn check_canaries(file: &KeyFile, installation: &[u8; 16], known: &[C
     for Canary { key, mac, retired_at } in known {
         match ours.iter().find(|(ours, _)| ours == key) {
             Some((_, expected)) if !constant_time_eq_n(expected, mac) => {
-                return Err(format!("{source} belongs to another database: its key {key} does not fit"));
+                return Err(format!(
+                    "{source} belongs to another database, or somebody edited this one's rows in installation or canary: \
+                     its key {key} does not fit; put the key file back that does, or the rows from a backup"
+                ));
             }
             Some(_) if retired_at.is_some() && file.keys.iter().any(|entry| entry.id == *key && entry.state == KeyState::Active) => {
                 return Err(format!("{source} is older than the database: its active key {key} is retired; put the newer one in place"));

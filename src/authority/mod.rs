@@ -90,7 +90,8 @@ pub use denials::Reason;
 pub use entropy::{Entropy, NoEntropy, SystemEntropy};
 pub use error::Error;
 pub use feed::Follower;
-pub use journal::Journal;
+#[cfg(feature = "server")]
+pub use journal::{Journal, Reach};
 #[cfg(feature = "server")]
 pub use key_edit::KeyFileEdit;
 #[cfg(feature = "server")]
@@ -201,7 +202,10 @@ impl Authority {
         store.seal_entries_with(Arc::clone(&keyring) as _);
 
         let journal = match &options.journal {
-            Some(path) => Some(journal::Writer::open(path, store.installation().await.map_err(|e| e.to_string())?)?),
+            Some(path) => {
+                journal::refuse_other_file(path, &options)?;
+                Some(journal::Writer::open(path, store.installation().await.map_err(|e| e.to_string())?, &keyring)?)
+            }
             None => None,
         };
         let (journal, marks) = journal.map_or((None, Vec::new()), |(journal, marks)| (Some(journal), marks));
@@ -377,6 +381,7 @@ impl Authority {
             followed: self.followed().mark.seq,
             tampered: self.tampered().len(),
             stale: self.is_stale(),
+            journal_failing: self.journal.as_ref().is_some_and(journal::Writer::is_failing),
             stale_accepts: self.lease.as_ref().map_or(0, Lease::accepted_stale),
             denials: self.denials.totals().collect(),
             keys_lacking: self.keys.lacking().len(),
@@ -411,6 +416,8 @@ pub struct Figures {
     pub stale: bool,
     /// Credentials that were accepted so since start.
     pub stale_accepts: u64,
+    /// Whether the journal could not be written when that was tried last: what ends is in the database alone.
+    pub journal_failing: bool,
     /// Refusals since start.
     pub denials: Vec<(Reason, u64)>,
     /// Keys that the database knows and the key file here lacks.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Authority, Error};
+use super::{Authority, Error, defect::Defect};
 use crate::domain::Timestamp;
 
 /// Where a change stands in the feed, and since when, or by when, everybody goes by it.
@@ -24,7 +24,10 @@ impl Authority {
     /// Sees to it that the change at `seq` is true everywhere, or says by when it is, where that is not waited for; without
     /// a place, everything until now.
     pub(super) async fn receipt(&self, seq: Option<u64>) -> Result<Receipt, Error> {
-        let settled = self.settle(seq, self.revocation_wait).await?;
+        let mut settled = self.settle(seq, self.revocation_wait).await?;
+        if Defect::Bound.is_seeded() {
+            settled.bound /= 8;
+        }
         if self.revocation_wait && !settled.bound.is_zero() {
             // Whoever asked over HTTP is not told.
             tracing::warn!(

@@ -49,7 +49,7 @@ impl Authority {
     /// another database, or something could not be ended, with its name. Nothing starts on a restored database then.
     pub async fn after_restore(self: &Arc<Self>, by: &Operator, journals: &[Journal], all: bool) -> Result<TakenIn, Error> {
         let installation = self.store.installation().await?;
-        if journals.iter().any(|journal| journal.installation != installation) {
+        if journals.iter().any(|journal| journal.last.installation != installation) {
             return Err(Error::Unavailable("a journal is of another database".to_owned()));
         }
         let mut ended: BTreeSet<TokenId> = journals.iter().flat_map(|journal| &journal.ended).copied().collect();
@@ -64,8 +64,8 @@ impl Authority {
         // but places of a history that was lost do not compare, and there the safe side is to disable.
         let (mut platforms, mut disabled) = (BTreeMap::<PlatformId, (u64, bool)>::new(), BTreeSet::new());
         for journal in journals {
-            let is_lost = !self.is_of_this_history(journal.mark).await?;
-            lost.extend(is_lost.then_some(journal.mark));
+            let is_lost = !self.is_of_this_history(journal.last.mark).await?;
+            lost.extend(is_lost.then_some(journal.last.mark));
             for (id, change) in &journal.platforms {
                 disabled.extend((is_lost && change.1).then_some(*id));
                 platforms.entry(*id).and_modify(|known| *known = (*known).max(*change)).or_insert(*change);
@@ -111,24 +111,30 @@ impl Authority {
         let end = self.store.load().await?.mark.seq;
         for journal in journals {
             match self.reaches_back(journal, end).await? {
-                true => reached = reached.max(Some(journal.mark.seq)),
-                false => later.push((journal.first.seq, journal.mark.seq)),
+                true => reached = reached.max(Some(journal.last.mark.seq)),
+                false => later.push((journal.first.seq, journal.last.mark.seq)),
             }
         }
         later.sort_unstable();
-        let refused = |problem: &str| Err(Invalid::one("--journal", "coverage", problem).into());
+        let refused = |must: &str, reached: u64, first: u64, give: &str| {
+            let missing = match first.checked_sub(reached) {
+                Some(1) => format!("in place {first}"),
+                Some(2..) => format!("in places {} to {first}", reached + 1),
+                // The database has gone on in another history.
+                _ => format!("up to place {first} of what was lost"),
+            };
+            let given: Vec<_> = journals.iter().map(|journal| journal.reach().to_string()).collect();
+            let problem =
+                format!("{must}: of what ended {missing} none of these knows; give {give}, or say --invalidate-all ({})", given.join("; "));
+            Err(Invalid::one("--journal", "coverage", problem).into())
+        };
         let Some(mut reached) = reached else {
-            return refused(
-                "must begin before the state that the database is in: of what ended in between none of these knows; \
-                 give an older one, or say --invalidate-all",
-            );
+            let (here, first) = (self.store.load().await?.mark.seq, later.first().map_or(0, |(first, _)| *first));
+            return refused("must begin before the state that the database is in", here, first, "an older one");
         };
         for (first, last) in later {
             if first > reached {
-                return refused(&format!(
-                    "must go on where another one ends: of what ended before place {first} none of these knows; \
-                     give the one that lies between, or say --invalidate-all"
-                ));
+                return refused("must go on where another one ends", reached, first, "the one that lies between");
             }
             reached = reached.max(last);
         }

@@ -98,14 +98,16 @@ pub(super) fn outcome(copied: &Copied) -> Outcome {
         return Ok(());
     }
     let more = if copied.edited > copied.named.len() as u64 { " and others" } else { "" };
-    Err(Failure::Refused(format!(
-        "it was done as said, but {} are not as they were sealed ({}{more}); they were copied as they are, and are refused there too",
-        match copied.edited {
-            1 => "one row".to_owned(),
-            edited => format!("{} rows", number(edited)),
-        },
-        copied.named.join(", ")
-    )))
+    let named = copied.named.join(", ");
+    Err(Failure::Refused(match copied.edited {
+        1 => {
+            format!("it was done as said, but one row is not as it was sealed ({named}); it was copied as it is, and is refused there too")
+        }
+        edited => format!(
+            "it was done as said, but {} rows are not as they were sealed ({named}{more}); they were copied as they are, and are refused there too",
+            number(edited)
+        ),
+    }))
 }
 
 /// What to say of the key file.

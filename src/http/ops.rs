@@ -107,6 +107,8 @@ async fn metrics(State(app): State<App>) -> Response {
         "Credentials accepted from an index older than its lease: the database could not be reached",
         accepts,
     );
+    let failing = gauge(usize::from(figures.journal_failing));
+    registry.register("journal_failing", "Whether the journal cannot be written: what ends is in the database alone", failing);
     registry.register("feed_seq", "The place of the change feed that the index has followed", ConstCounter::new(figures.followed));
     registry.register(
         "audit_head_seq",

@@ -51,6 +51,16 @@ pub enum Database {
     Postgres(String),
 }
 
+impl Database {
+    /// The file that it is in, if it is one.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        match self {
+            Self::Sqlite(data) => Some(data.join(sqlite::FILE)),
+            Self::Postgres(_) => None,
+        }
+    }
+}
+
 /// Without the URL: a password may be in it.
 impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

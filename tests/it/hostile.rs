@@ -1,13 +1,16 @@
 //! Inputs that want to break something. Every answer passes the standing checks, so none is a 5xx.
 
-use serde_json::json;
+use std::time::Duration;
 
-use crate::support::{BLIPS, GRID, TestApp};
+use countersign::{authority::Database, domain::AuditQuery};
+use serde_json::{Value, json};
 
-#[tokio::test]
-async fn i_01_h40_to_h67_names() {
-    let app = TestApp::new().await;
-    for name in [
+use crate::support::{BLIPS, GRID, Request, TestApp, database, operator};
+
+/// H40 to H67: names that are none.
+fn no_names() -> Vec<Value> {
+    let long = "x".repeat(256);
+    vec![
         json!(""),
         json!("   "),
         json!(null),
@@ -17,12 +20,14 @@ async fn i_01_h40_to_h67_names() {
         json!("a\u{0}b"),
         json!("a\nb"),
         json!("\u{1b}[2J"),
-        json!("x".repeat(256)),
-    ] {
-        app.post(GRID).json(&json!({ "name": name, "permissions": ["VIEW"] })).send().await.refused(400, "INVALID_INPUT");
-    }
+        json!(long),
+    ]
+}
+
+/// H40 to H67: names that are odd.
+fn odd_names() -> Vec<String> {
     let zalgo = format!("a{}", "\u{300}".repeat(254));
-    for name in [
+    let odd = [
         "\u{fffe}\u{ffff}",
         "é",
         "e\u{301}",
@@ -39,8 +44,40 @@ async fn i_01_h40_to_h67_names() {
         "{\"$ne\":null}",
         &zalgo,
         &"é".repeat(255),
-    ] {
-        app.clock.advance(std::time::Duration::from_millis(1));
+    ];
+    odd.map(str::to_owned).into()
+}
+
+/// H70 to H83: bodies that are refused.
+fn bad_bodies() -> Vec<Vec<u8>> {
+    let bad = [
+        "".to_owned(),
+        "{".to_owned(),
+        "{}x".to_owned(),
+        "{}{}".to_owned(),
+        r#"{"name":"a","permissions":["VIEW"],"permissions":["MANAGE"]}"#.to_owned(),
+        r#"{"name":"a","permissions":["VIEW"],"x":{"y":1,"y":2}}"#.to_owned(),
+        "[".repeat(10_000),
+        format!("{{\"name\":{}1{}}}", "[".repeat(20), "]".repeat(20)),
+        r#"{"name":"a\ud800","permissions":["VIEW"]}"#.to_owned(),
+        r#"{"name":"a","permissions":[1e999]}"#.to_owned(),
+        r#"{'name':'a'}"#.to_owned(),
+        "NaN".to_owned(),
+        "null".to_owned(),
+        format!("{{\"name\":\"a\",\"permissions\":[{}]}}", vec!["\"X\""; 9000].join(",")),
+    ];
+    let not_utf8 = b"{\"name\":\"\xff\",\"permissions\":[\"VIEW\"]}".to_vec();
+    bad.map(String::into_bytes).into_iter().chain([not_utf8]).collect()
+}
+
+#[tokio::test]
+async fn i_01_h40_to_h67_names() {
+    let app = TestApp::new().await;
+    for name in no_names() {
+        app.post(GRID).json(&json!({ "name": name, "permissions": ["VIEW"] })).send().await.refused(400, "INVALID_INPUT");
+    }
+    for name in odd_names() {
+        app.clock.advance(Duration::from_millis(1));
         let created = app.post(GRID).json(&json!({ "name": name, "permissions": ["VIEW"] })).send().await.expect(201);
         assert_eq!(created.json()["name"], name);
         // I-03: the same bytes everywhere.
@@ -57,28 +94,80 @@ async fn i_01_h70_to_h83_bodies() {
     let member = |n: usize| format!("\"m{n}\":0");
     let many = format!("{{{},\"name\":\"a\",\"permissions\":[\"VIEW\"]}}", (0..3000).map(member).collect::<Vec<_>>().join(","));
     let request = |body: Vec<u8>| app.post(GRID).header("content-type", "application/json").body(body);
-    for body in [
-        "".to_owned(),
-        "{".to_owned(),
-        "{}x".to_owned(),
-        "{}{}".to_owned(),
-        r#"{"name":"a","permissions":["VIEW"],"permissions":["MANAGE"]}"#.to_owned(),
-        r#"{"name":"a","permissions":["VIEW"],"x":{"y":1,"y":2}}"#.to_owned(),
-        "[".repeat(10_000),
-        format!("{{\"name\":{}1{}}}", "[".repeat(20), "]".repeat(20)),
-        r#"{"name":"a\ud800","permissions":["VIEW"]}"#.to_owned(),
-        r#"{"name":"a","permissions":[1e999]}"#.to_owned(),
-        r#"{'name':'a'}"#.to_owned(),
-        "NaN".to_owned(),
-        "null".to_owned(),
-        format!("{{\"name\":\"a\",\"permissions\":[{}]}}", vec!["\"X\""; 9000].join(",")),
-    ] {
-        request(body.clone().into_bytes()).send().await.refused(400, "INVALID_INPUT");
+    for body in bad_bodies() {
+        request(body).send().await.refused(400, "INVALID_INPUT");
     }
-    request(b"{\"name\":\"\xff\",\"permissions\":[\"VIEW\"]}".to_vec()).send().await.refused(400, "INVALID_INPUT");
     request(many.into_bytes()).send().await.expect(201);
     request(format!("{{\"name\":\"a\",\"permissions\":[{}]}}", vec!["\"VIEW\""; 7000].join(",")).into_bytes()).send().await.expect(201);
     request(vec![b' '; 64 * 1024 + 1]).send().await.refused(413, "INVALID_INPUT");
+}
+
+/// What both kinds of database are told is the same to the byte, so what they say must be.
+#[tokio::test]
+async fn i_02_both_databases_answer_alike() {
+    if database::postgres().is_none() {
+        return;
+    }
+    let postgres = TestApp::new().await;
+    let sqlite = TestApp::on(|directory| Database::Sqlite(directory.to_owned())).await;
+    let alike = async |request: &dyn for<'a> Fn(&'a TestApp) -> Request<'a>| {
+        let [one, other] = [request(&postgres).send().await, request(&sqlite).send().await];
+        assert_eq!((one.status, &one.headers, &one.body), (other.status, &other.headers, &other.body), "{}", one.what);
+        one
+    };
+    let bodies = no_names().into_iter().chain(odd_names().into_iter().map(Value::from));
+    let bodies = bodies.map(|name| json!({ "name": name, "permissions": ["VIEW"] }).to_string().into_bytes());
+    let mut ids = vec!["Token:".to_owned(), "x".to_owned(), "%00".to_owned(), "a".repeat(4096)];
+    for body in bodies.chain(bad_bodies()) {
+        let created = alike(&|app| app.post(GRID).header("content-type", "application/json").body(body.clone())).await;
+        if created.status == 201 {
+            ids.push(created.pair().id);
+        }
+        for app in [&postgres, &sqlite] {
+            app.clock.advance(Duration::from_millis(1));
+        }
+    }
+    assert_eq!(ids.len(), 4 + odd_names().len());
+    let ended = ids.len() - 2;
+    alike(&|app| app.delete(&format!("{GRID}/{}", ids[ended]))).await.expect(204);
+    for dialect in [GRID, BLIPS] {
+        for id in &ids {
+            alike(&|app| app.get(&format!("{dialect}/{id}"))).await;
+        }
+        for name in odd_names() {
+            let name: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            alike(&|app| app.get(&format!("{dialect}?name={name}"))).await;
+        }
+        // H90 to H93.
+        for query in [
+            "",
+            "limit=3",
+            "limit=0",
+            "limit=-1",
+            "limit=101",
+            "limit=1e2",
+            "limit=05",
+            "limit=9223372036854775808",
+            "limit=1&limit=2",
+            "createdAfter=2025-07-21T17:32:28.005Z",
+            "createdBefore=9999-12-31T23:59:59.999999999Z",
+            "createdAfter=0000-01-01T00:00:00Z",
+            "createdAfter=10000-01-01T00:00:00Z",
+            "createdAfter=2025-02-30T00:00:00Z",
+            "createdAfter=2016-12-31T23:59:60Z",
+            "name=%00",
+            "name=%FF",
+            "name=%",
+            "name=",
+            "nmae=a",
+            "cursor=x",
+        ] {
+            alike(&|app| app.get(&format!("{dialect}?{query}"))).await;
+        }
+    }
+    // And what they keep: who did what, with every name.
+    let kept = async |app: &TestApp| format!("{:?}", app.authority.list_audit(&operator(), AuditQuery::default()).await.unwrap());
+    assert_eq!(kept(&postgres).await, kept(&sqlite).await);
 }
 
 #[tokio::test]

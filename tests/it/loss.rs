@@ -46,7 +46,7 @@ async fn metric(app: &TestApp, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn by_default_nobody_passes() {
+async fn r_11_by_default_nobody_passes_without_the_database() {
     let Some((app, passage, _)) = cut_off(OnDatabaseLoss::Deny).await else { return };
     passage.cut();
     assert_eq!(status(&app, &app.sandbox).await, 200, "within the lease");

@@ -156,7 +156,7 @@ async fn r_07_asking_too_early_hides_nothing() {
 }
 
 #[tokio::test]
-async fn past_the_lease_the_database_is_asked() {
+async fn r_11_past_the_lease_the_database_is_asked() {
     // Another process ends the token behind this one's back; this one has not followed since.
     let app = TestApp::new().await;
     let elsewhere = open(app.directory.path(), &app.clock, &app.entropy).await.unwrap();

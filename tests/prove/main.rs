@@ -1,9 +1,10 @@
-//! The proof that a revoke is true everywhere when it returns: real servers on a real PostgreSQL, each reaching it through
-//! a passage that can be cut; clients that verify on every node without a pause; tokens that are revoked on any of them;
-//! and faults meanwhile.
+//! The proof that a revoke is true everywhere when it returns (R-10): real servers on a real PostgreSQL, each reaching it
+//! through a passage that can be cut; clients that verify on every node without a pause; tokens that are revoked on any of
+//! them; and faults meanwhile.
 //!
 //! A verification that *began* after the whole answer to the revoke was read, and was answered with 2xx, is an offending
-//! accept. One is a failure. So is a revoke behind which a node was not asked often enough: it proves nothing.
+//! accept. One is a failure. So is a revoke behind which a node was not asked often enough: it proves nothing. Where nodes
+//! may go on without the database, the receipt says for how long, and which nodes; behind that time the same holds.
 //!
 //! ```text
 //! cargo test --release --test prove -- --revocations 1000 --nodes 3 --fault all
@@ -17,6 +18,7 @@ mod node;
 mod proxy;
 
 use std::{
+    path::PathBuf,
     process::ExitCode,
     sync::{
         Arc, Mutex, RwLock,
@@ -35,8 +37,12 @@ use proxy::{Passage, Proxy};
 
 /// Verifications that must begin on each node behind every revoke.
 const COVERAGE: u64 = 20;
-/// Tokens that are on their way from create to revoke at once.
+/// Tokens that are on their way from create to revoke at once; where a revoke waits for seconds, twice as many.
 const LANES: usize = 8;
+/// What nodes do without the database, where they may go on; and for how long they are without it: longer than a revoke
+/// takes, and then than any receipt allows.
+const ON_LOSS: &str = "serve_stale 3s";
+const STALE_CUT: u64 = 6000;
 /// How long a verification is waited for before the next one is sent, and for how long after that.
 const SOON: Duration = Duration::from_millis(50);
 const LATE: Duration = Duration::from_secs(5);
@@ -46,28 +52,34 @@ const GRID: &str = "/grid/2025-10-13/tokens";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     None,
-    /// A node's connections to the database break, and it gets no new ones.
+    /// A node's connections to the database break, and it gets no new ones: R-11.
     Cut,
-    /// They stay, but nothing passes.
+    /// They stay, but nothing passes: R-11, R-14.
     Silence,
-    /// A node is stopped, and goes on later.
+    /// A node is stopped, and goes on later: R-12.
     Stop,
-    /// The sessions that would be notified are ended.
+    /// The sessions that would be notified are ended: R-14.
     Deaf,
-    /// The database crashes and starts again.
+    /// They stay, and all passes but the notifications: R-14.
+    Mute,
+    /// The database crashes and starts again: R-14.
     Crash,
     /// The database is stopped, and goes on later.
     Freeze,
+    /// A node can't reach the database, in either way, and goes on without it; tokens that it knows are revoked meanwhile.
+    Stale,
 }
 
-const FAULTS: [(&str, Fault); 7] = [
+const FAULTS: [(&str, Fault); 9] = [
     ("none", Fault::None),
     ("cut", Fault::Cut),
     ("silence", Fault::Silence),
     ("stop", Fault::Stop),
     ("deaf", Fault::Deaf),
+    ("mute", Fault::Mute),
     ("crash", Fault::Crash),
     ("freeze", Fault::Freeze),
+    ("stale", Fault::Stale),
 ];
 
 /// A token, as the clients see it.
@@ -78,31 +90,53 @@ struct Watched {
     nodes: Vec<Seen>,
 }
 
+impl Watched {
+    /// From when on nobody may accept it on a node, if it is revoked.
+    fn over(&self, at: usize) -> Option<u64> {
+        let revoked = self.revoked.load(SeqCst);
+        (revoked != 0).then(|| revoked + self.nodes[at].allowed.load(SeqCst))
+    }
+}
+
 /// What was seen of a token on one node.
 #[derive(Default)]
 struct Seen {
     accepted: AtomicU64,
     /// The latest beginning of a verification that was answered with 2xx.
     last_accepted: AtomicU64,
-    /// Verifications that began after the revoke was answered.
+    /// For how many nanoseconds behind the answer to the revoke the node may accept it, as the receipt says.
+    allowed: AtomicU64,
+    /// Verifications that began when it was over.
     behind: AtomicU64,
     /// Verifications that are not answered yet.
     waiting: AtomicU64,
 }
 
-struct Proof {
+struct Proof<'s> {
     began: Instant,
+    fault: Fault,
+    /// What commands work with: a key file, and the database, by a way that nobody cuts.
+    data: PathBuf,
+    direct: String,
+    /// What a build with defects is told.
+    seeded: &'s [(&'s str, String)],
     nodes: Vec<Node>,
+    /// What receipts call them.
+    ids: Vec<String>,
     watched: RwLock<Vec<Arc<Watched>>>,
     offending: AtomicU64,
+    /// Verifications that were accepted behind the answer to a revoke, in the time for which its receipt allows it.
+    allowed: AtomicU64,
     unknown: AtomicU64,
     verified: AtomicU64,
+    /// How often something was done to a node's connections.
+    cuts: AtomicU64,
     /// Whether every node has had the fault, and was well again.
     disturbed: AtomicBool,
     over: AtomicBool,
 }
 
-impl Proof {
+impl Proof<'_> {
     fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap()
     }
@@ -115,9 +149,9 @@ impl Proof {
             // Often, but not so often that two processors have nothing left for the servers and the database.
             std::thread::sleep(Duration::from_millis(1));
             for token in watched {
-                let (revoked, began) = (token.revoked.load(SeqCst), self.now());
+                let (over, began) = (token.over(at), self.now());
                 self.verified.fetch_add(1, SeqCst);
-                if revoked != 0 {
+                if over.is_some_and(|over| began > over) {
                     token.nodes[at].behind.fetch_add(1, SeqCst);
                 }
                 token.nodes[at].waiting.fetch_add(1, SeqCst);
@@ -146,9 +180,10 @@ impl Proof {
             200 => {
                 seen.accepted.fetch_add(1, SeqCst);
                 seen.last_accepted.fetch_max(began, SeqCst);
-                let revoked = token.revoked.load(SeqCst);
-                if revoked != 0 && began > revoked {
-                    self.offending.fetch_add(1, SeqCst);
+                match token.over(at) {
+                    Some(over) if began > over => drop(self.offending.fetch_add(1, SeqCst)),
+                    Some(_) if began > token.revoked.load(SeqCst) => drop(self.allowed.fetch_add(1, SeqCst)),
+                    _ => {}
                 }
             }
             401 => {}
@@ -164,12 +199,25 @@ struct Revoked {
     took: Duration,
     /// From its request to the last acceptance that began on any other node.
     elsewhere: Duration,
-    /// How long after its answer the last acceptance began.
+    /// How long after its answer the last acceptance began; and for how long its receipt allows it.
     stale: Duration,
+    bound: Duration,
+}
+
+/// Revokes a token by command, which tells what is in the receipt: for how long some node may still accept it, and the ids
+/// of those that may.
+fn revoke_by_command(proof: &Proof<'_>, id: &str) -> (Duration, Vec<String>) {
+    let mut revoke = program(&proof.data, &proof.direct);
+    revoke.envs(proof.seeded.iter().map(|(name, value)| (name, value)));
+    let output = revoke.args(["token", "revoke", id, "--output", "json", "--data"]).arg(&proof.data).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let receipt = &serde_json::from_slice::<Value>(&output.stdout).unwrap()["receipt"];
+    let unheard = receipt["unheard"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned());
+    (Duration::from_millis(receipt["boundMillis"].as_u64().unwrap()), unheard.collect())
 }
 
 /// Creates, watches and revokes tokens, one after the other.
-fn lane(proof: &Proof, root: &str, seed: usize, left: &AtomicU64, done: &Mutex<Vec<Revoked>>) {
+fn lane(proof: &Proof<'_>, root: &str, seed: usize, left: &AtomicU64, done: &Mutex<Vec<Revoked>>) {
     let mut clients: Vec<_> = proof.nodes.iter().map(|node| Client::of(node.address, Duration::from_secs(30))).collect();
     let mut turn = seed;
     // As many as were asked for, and until each node had its fault.
@@ -189,20 +237,33 @@ fn lane(proof: &Proof, root: &str, seed: usize, left: &AtomicU64, done: &Mutex<V
         let token = Arc::new(Watched { basic, revoked: AtomicU64::new(0), nodes: proof.nodes.iter().map(|_| Seen::default()).collect() });
         proof.watched.write().unwrap().push(Arc::clone(&token));
         // Known to all, but to those that can't know now.
+        let stale = proof.fault == Fault::Stale;
         let patience = Instant::now();
-        while token.nodes.iter().any(|seen| seen.accepted.load(SeqCst) == 0) && patience.elapsed() < Duration::from_secs(2) {
+        while token.nodes.iter().any(|seen| seen.accepted.load(SeqCst) == 0) && (stale || patience.elapsed() < Duration::from_secs(2)) {
             std::thread::sleep(Duration::from_micros(200));
         }
-        let path = format!("{GRID}/{}", text("id"));
-        let (asked, by) = loop {
-            turn = (turn * 7 + 3) % 1009;
-            let (by, asked) = (turn % clients.len(), proof.now());
-            if let Some((204 | 404, _)) = clients[by].ask("DELETE", &path, root, "") {
-                break (asked, by);
+        let (asked, by, receipt) = if stale {
+            // Whoever has just been cut off knows it.
+            let cuts = proof.cuts.load(SeqCst);
+            while proof.cuts.load(SeqCst) == cuts {
+                std::thread::sleep(Duration::from_millis(1));
             }
-            std::thread::sleep(Duration::from_millis(20));
+            (proof.now(), None, revoke_by_command(proof, &text("id")))
+        } else {
+            let path = format!("{GRID}/{}", text("id"));
+            loop {
+                turn = (turn * 7 + 3) % 1009;
+                let (by, asked) = (turn % clients.len(), proof.now());
+                if let Some((204 | 404, _)) = clients[by].ask("DELETE", &path, root, "") {
+                    break (asked, Some(by), (Duration::ZERO, Vec::new()));
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
         };
-        let answered = proof.now();
+        let (answered, (bound, unheard)) = (proof.now(), receipt);
+        for (seen, _) in token.nodes.iter().zip(&proof.ids).filter(|(_, id)| unheard.contains(id)) {
+            seen.allowed.store(u64::try_from(bound.as_nanos()).unwrap(), SeqCst);
+        }
         token.revoked.store(answered, SeqCst);
         let patience = Instant::now();
         let wait_for = |is_so: &dyn Fn() -> bool| {
@@ -223,17 +284,18 @@ fn lane(proof: &Proof, root: &str, seed: usize, left: &AtomicU64, done: &Mutex<V
         proof.watched.write().unwrap().retain(|other| !Arc::ptr_eq(other, &token));
         let last = |seen: &Seen| seen.last_accepted.load(SeqCst);
         let latest = token.nodes.iter().map(last).max().unwrap();
-        let others = token.nodes.iter().enumerate().filter(|(at, _)| *at != by).map(|(_, seen)| last(seen)).max().unwrap_or(0);
+        let others = token.nodes.iter().enumerate().filter(|(at, _)| Some(*at) != by).map(|(_, seen)| last(seen)).max().unwrap_or(0);
         done.lock().unwrap().push(Revoked {
             took: Duration::from_nanos(answered - asked),
             elsewhere: Duration::from_nanos(others.saturating_sub(asked)),
             stale: Duration::from_nanos(latest.saturating_sub(answered)),
+            bound,
         });
     }
 }
 
 /// Makes the fault come and go until the proof is over.
-fn disturb(proof: &Proof, cluster: &Cluster, fault: Fault) {
+fn disturb(proof: &Proof<'_>, cluster: &Cluster) {
     let pause = |millis: u64| {
         let until = Instant::now() + Duration::from_millis(millis);
         while Instant::now() < until && !proof.over.load(SeqCst) {
@@ -249,13 +311,18 @@ fn disturb(proof: &Proof, cluster: &Cluster, fault: Fault) {
             proof.disturbed.store(true, SeqCst);
         }
         let node = &proof.nodes[turn % proof.nodes.len()];
-        match fault {
+        let set_for = |passage, millis| {
+            node.proxy.set(passage);
+            proof.cuts.fetch_add(1, SeqCst);
+            pause(millis);
+            node.proxy.set(Passage::Open);
+        };
+        match proof.fault {
             Fault::None => {}
-            Fault::Cut | Fault::Silence => {
-                node.proxy.set(if fault == Fault::Cut { Passage::Cut } else { Passage::Silent });
-                pause(2500);
-                node.proxy.set(Passage::Open);
-            }
+            Fault::Cut => set_for(Passage::Cut, 2500),
+            Fault::Silence => set_for(Passage::Silent, 2500),
+            Fault::Mute => set_for(Passage::Mute, 2500),
+            Fault::Stale => set_for(if turn % 2 == 0 { Passage::Cut } else { Passage::Silent }, STALE_CUT),
             Fault::Stop => {
                 node.signal("-STOP");
                 pause(2500);
@@ -292,29 +359,46 @@ fn prove(nodes: usize, revocations: u64, fault: Fault, more: &[String], seeded: 
     let made: Value = serde_json::from_slice(&made.stdout).unwrap();
     let half = |name: &str| made["tokens"][0][name].as_str().unwrap().to_owned();
     let root = STANDARD.encode(format!("{}:{}", half("clientId"), half("clientSecret")));
+    let mut more = more.to_vec();
+    if fault == Fault::Stale {
+        more.extend(["--on-database-loss".to_owned(), ON_LOSS.to_owned()]);
+    }
+    let mut known = String::new();
     let start = |_| {
         let proxy = Proxy::to(cluster.port);
         let url = cluster.url_at(proxy.port);
-        Node::start(data.path(), proxy, &url, more, seeded)
+        let node = Node::start(data.path(), proxy, &url, &more, seeded);
+        // It has said who it is before it listens.
+        let id = cluster.run_sql(&format!("SELECT id FROM node WHERE strpos('{known}', id) = 0")).unwrap();
+        known += &id;
+        (node, id)
     };
+    let (nodes, ids): (Vec<_>, Vec<_>) = (0..nodes).map(start).unzip();
     let proof = Proof {
         began: Instant::now(),
-        nodes: (0..nodes).map(start).collect(),
+        fault,
+        data: data.path().to_owned(),
+        direct,
+        seeded,
+        nodes,
+        ids,
         watched: RwLock::default(),
         offending: AtomicU64::new(0),
         unknown: AtomicU64::new(0),
         verified: AtomicU64::new(0),
+        allowed: AtomicU64::new(0),
+        cuts: AtomicU64::new(0),
         disturbed: AtomicBool::new(fault == Fault::None),
         over: AtomicBool::new(false),
     };
     let (left, done) = (AtomicU64::new(revocations), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
-        for at in 0..nodes {
+        for at in 0..proof.nodes.len() {
             let proof = &proof;
             scope.spawn(move || proof.verify(at, scope));
         }
-        scope.spawn(|| disturb(&proof, &cluster, fault));
-        let lanes: Vec<_> = (0..LANES)
+        scope.spawn(|| disturb(&proof, &cluster));
+        let lanes: Vec<_> = (0..if fault == Fault::Stale { LANES * 2 } else { LANES })
             .map(|seed| {
                 scope.spawn({
                     let (proof, root, left, done) = (&proof, &root, &left, &done);
@@ -331,12 +415,15 @@ fn prove(nodes: usize, revocations: u64, fault: Fault, more: &[String], seeded: 
     let offending = proof.offending.load(SeqCst);
     let took = |percent| percentile(done.iter().map(|revoked| revoked.took).collect(), percent);
     let elsewhere = |percent| percentile(done.iter().map(|revoked| revoked.elsewhere).collect(), percent);
-    let stale = done.iter().map(|revoked| revoked.stale).max().unwrap_or_default();
+    let longest = |of: fn(&Revoked) -> Duration| done.iter().map(of).max().unwrap_or_default();
+    let (stale, bound) = (longest(|revoked| revoked.stale), longest(|revoked| revoked.bound));
     let name = FAULTS.iter().find(|(_, other)| *other == fault).map_or("?", |(name, _)| name);
     println!(
-        "{name:8} {nodes} nodes  {} revokes  offending {offending}  stale {:.1} ms  answer p50 {:.1} p99 {:.1} ms  last accepted elsewhere p50 {:.1} p99 {:.1} ms  {} verified, {} unknown, {:.0} s",
+        "{name:8} {} nodes  {} revokes  offending {offending}  stale {:.1} of {:.0} ms  answer p50 {:.1} p99 {:.1} ms  last accepted elsewhere p50 {:.1} p99 {:.1} ms  {} verified, {} unknown, {:.0} s",
+        proof.nodes.len(),
         done.len(),
         stale.as_secs_f64() * 1e3,
+        bound.as_secs_f64() * 1e3,
         took(50),
         took(99),
         elsewhere(50),
@@ -345,11 +432,18 @@ fn prove(nodes: usize, revocations: u64, fault: Fault, more: &[String], seeded: 
         proof.unknown.load(SeqCst),
         proof.began.elapsed().as_secs_f64(),
     );
+    // What was to go wrong must have.
+    match fault {
+        Fault::Mute => assert!(proof.nodes.iter().all(|node| node.proxy.swallowed() > 0), "no notification was lost: this proves nothing"),
+        Fault::Stale => assert!(proof.allowed.load(SeqCst) > 0, "no stale node was asked in time: this proves nothing"),
+        _ => {}
+    }
     offending == 0 && done.len() as u64 >= revocations
 }
 
 fn main() -> ExitCode {
-    let (mut nodes, mut revocations, mut faults, mut more) = (3, 24, vec![Fault::None, Fault::Cut, Fault::Stop], Vec::new());
+    let (mut nodes, mut revocations, mut faults, mut more) =
+        (3, 24, vec![Fault::None, Fault::Cut, Fault::Stop, Fault::Mute, Fault::Stale], Vec::new());
     let mut seeded = Vec::new();
     // A runner that asks for the tests in it.
     if std::env::args().any(|argument| argument == "--list") {

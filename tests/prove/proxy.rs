@@ -5,7 +5,7 @@ use std::{
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -20,6 +20,8 @@ pub(crate) enum Passage {
     Cut,
     /// Nothing is passed on, and nobody is told.
     Silent,
+    /// All is passed on but notifications.
+    Mute,
     /// Commits are passed on, and done; instead of their answers the connection ends.
     Unanswered,
 }
@@ -29,14 +31,16 @@ pub(crate) struct Proxy {
     /// Where it listens.
     pub(crate) port: u16,
     state: Arc<AtomicU8>,
+    swallowed: Arc<AtomicU64>,
     open: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Proxy {
     pub(crate) fn to(target: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let proxy = Self { port: listener.local_addr().unwrap().port(), state: Arc::default(), open: Arc::default() };
-        let (state, open) = (Arc::clone(&proxy.state), Arc::clone(&proxy.open));
+        let port = listener.local_addr().unwrap().port();
+        let proxy = Self { port, state: Arc::default(), swallowed: Arc::default(), open: Arc::default() };
+        let (state, swallowed, open) = (Arc::clone(&proxy.state), Arc::clone(&proxy.swallowed), Arc::clone(&proxy.open));
         std::thread::spawn(move || {
             for near in listener.incoming().flatten() {
                 if state.load(Ordering::SeqCst) == Passage::Cut as u8 {
@@ -45,16 +49,20 @@ impl Proxy {
                 let Ok(far) = TcpStream::connect(("127.0.0.1", target)) else { continue };
                 near.set_nodelay(true).unwrap();
                 far.set_nodelay(true).unwrap();
-                let commits = Arc::<AtomicBool>::default();
+                let way = Arc::new(Way { state: Arc::clone(&state), swallowed: Arc::clone(&swallowed), commits: AtomicBool::new(false) });
                 for (from, to, asks) in [(&near, &far, true), (&far, &near, false)] {
-                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    let (state, commits) = (Arc::clone(&state), Arc::clone(&commits));
-                    std::thread::spawn(move || pass(from, to, asks, &state, &commits));
+                    let (from, to, way) = (from.try_clone().unwrap(), to.try_clone().unwrap(), Arc::clone(&way));
+                    std::thread::spawn(move || way.pass(from, to, asks));
                 }
                 open.lock().unwrap().extend([near, far]);
             }
         });
         proxy
+    }
+
+    /// How many notifications were lost here.
+    pub(crate) fn swallowed(&self) -> u64 {
+        self.swallowed.load(Ordering::SeqCst)
     }
 
     pub(crate) fn set(&self, passage: Passage) {
@@ -70,20 +78,58 @@ impl Proxy {
 /// The message by which a transaction is committed: alone in its statement, as only whole transactions are.
 const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
 
-/// Passes on what comes from one side, that `asks` or answers; `commits` is whether a commit's answer is to be kept back.
-fn pass(mut from: TcpStream, mut to: TcpStream, asks: bool, state: &AtomicU8, commits: &AtomicBool) {
-    let mut bytes = [0; 16384];
-    while let Ok(count @ 1..) = from.read(&mut bytes) {
-        while state.load(Ordering::SeqCst) == Passage::Silent as u8 {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        if asks && state.load(Ordering::SeqCst) == Passage::Unanswered as u8 && bytes[..count].ends_with(COMMIT) {
-            commits.store(true, Ordering::SeqCst);
-        }
-        if !asks && commits.load(Ordering::SeqCst) || to.write_all(&bytes[..count]).is_err() {
-            break;
-        }
+/// One connection.
+struct Way {
+    state: Arc<AtomicU8>,
+    swallowed: Arc<AtomicU64>,
+    /// Whether a commit's answer is to be kept back.
+    commits: AtomicBool,
+}
+
+impl Way {
+    fn is(&self, passage: Passage) -> bool {
+        self.state.load(Ordering::SeqCst) == passage as u8
     }
-    let _ = from.shutdown(Shutdown::Both);
-    let _ = to.shutdown(Shutdown::Both);
+
+    /// Passes on what comes from one side, that `asks` or answers.
+    fn pass(&self, mut from: TcpStream, mut to: TcpStream, asks: bool) {
+        let (mut bytes, mut rest) = ([0; 16384], Vec::new());
+        while let Ok(count @ 1..) = from.read(&mut bytes) {
+            while self.is(Passage::Silent) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let mut passed = bytes[..count].to_vec();
+            if asks && self.is(Passage::Unanswered) && passed.ends_with(COMMIT) {
+                self.commits.store(true, Ordering::SeqCst);
+            }
+            if !asks {
+                rest.append(&mut passed);
+                passed = self.answers(&mut rest);
+            }
+            if !asks && self.commits.load(Ordering::SeqCst) || to.write_all(&passed).is_err() {
+                break;
+            }
+        }
+        let _ = from.shutdown(Shutdown::Both);
+        let _ = to.shutdown(Shutdown::Both);
+    }
+
+    /// Takes the whole messages from what a server has sent; notifications among them may be lost here. (Whoever asks for
+    /// TLS is answered by a byte that is no message; nobody does here.)
+    fn answers(&self, sent: &mut Vec<u8>) -> Vec<u8> {
+        let mut passed = Vec::new();
+        while let Some(&[kind, a, b, c, d]) = sent.first_chunk() {
+            let end = 1 + usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap();
+            if sent.len() < end {
+                break;
+            }
+            let message = sent.drain(..end);
+            if kind == b'A' && self.is(Passage::Mute) {
+                self.swallowed.fetch_add(1, Ordering::SeqCst);
+            } else {
+                passed.extend(message);
+            }
+        }
+        passed
+    }
 }

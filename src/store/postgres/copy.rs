@@ -32,10 +32,11 @@ const END: [u8; 2] = [0xff, 0xff];
 /// Rows in a statement with their values in it.
 const ROWS: usize = 500;
 
+/// Where it may `create` them, the tables are made on hold.
 async fn connect(url: &str, create: bool) -> Result<Session, Error> {
     let session = Connector::parse(url)?.connect(None).await?;
     migrate::check(&session).await?;
-    migrate::migrate(&session, create).await?;
+    migrate::migrate(&session, create, create.then_some(Hold::Copying)).await?;
     session.run(SESSION).await?;
     Ok(session)
 }

@@ -102,7 +102,7 @@ impl Postgres {
         let connector = Arc::new(Connector::parse(url)?);
         let session = connector.connect(None).await?;
         migrate::check(&session).await?;
-        migrate::migrate(&session, location.create).await?;
+        migrate::migrate(&session, location.create, None).await?;
         let log = Log::new(location.node.clone());
         Ok(Self {
             readers: Readers::new(Arc::clone(&connector))?,

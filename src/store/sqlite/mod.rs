@@ -33,7 +33,7 @@ use self::{
     writer::{Batch, Writer},
 };
 use super::{
-    Changes, Decision, Error, Insert, Inserted, Loaded, Location, Mark, OperationsRecord, PlatformRecord, Record, Records, Settled,
+    Changes, Decision, Error, Hold, Insert, Inserted, Loaded, Location, Mark, OperationsRecord, PlatformRecord, Record, Records, Settled,
     Unreadable, is_creation, is_of_keys, log::Log, queue::Urgency,
 };
 use crate::domain::{
@@ -41,7 +41,7 @@ use crate::domain::{
 };
 
 /// The database's file in the data directory.
-const FILE: &str = "countersign.db";
+pub(super) const FILE: &str = "countersign.db";
 /// Reading threads at the most; as many as there are cores, but two.
 const READERS: usize = 4;
 /// How long to wait for another process's transaction.
@@ -89,8 +89,13 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
+/// Opens a file, whatever its name: to SQLite some mean no file, or another one.
+fn open_file(file: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
+    Connection::open_with_flags(Path::new(".").join(file), access | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+}
+
 fn connect(file: &Path) -> Result<Connection, Error> {
-    let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let connection = open_file(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
@@ -145,7 +150,8 @@ fn migrations_done(connection: &Connection) -> Result<usize, Error> {
     Ok(done.len())
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), Error> {
+/// Brings the tables up to date. Where there are none, they are made with that hold on them: nobody finds them without it.
+fn migrate(connection: &mut Connection, new: Option<Hold>) -> Result<(), Error> {
     // Looked at first without the lock: where there is nothing to do, nobody has to wait for a writer.
     if connection.table_exists(None, "migration")? && migrations_done(connection)? == MIGRATIONS.len() {
         return Ok(());
@@ -159,11 +165,14 @@ fn migrate(connection: &mut Connection) -> Result<(), Error> {
         transaction.execute_batch(statements)?;
         transaction.execute("INSERT INTO migration (number, name, checksum) VALUES (?1, ?2, ?3)", (number, name, checksum))?;
     }
+    if done == 0 {
+        hold::put(&transaction, new)?;
+    }
     Ok(transaction.commit()?)
 }
 
-/// Sees to it that there is a database in a data directory, up to date; and its file.
-fn make(data: &Path) -> Result<(PathBuf, Connection), Error> {
+/// Sees to it that there is a database in a data directory, up to date, or `new` with that hold; and its file.
+fn make(data: &Path, new: Option<Hold>) -> Result<(PathBuf, Connection), Error> {
     let io = |e: std::io::Error| Error::Unfit(format!("cannot use the data directory {}: {e}", data.display()));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(io)?;
     let file = data.join(FILE);
@@ -173,7 +182,7 @@ fn make(data: &Path) -> Result<(PathBuf, Connection), Error> {
     let mut connection = connect(&file)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     check_settings(&connection)?;
-    migrate(&mut connection)?;
+    migrate(&mut connection, new)?;
     Ok((file, connection))
 }
 
@@ -186,7 +195,7 @@ impl Sqlite {
                 "there is no database in {data}; say where it is (--data), or make one with countersign platform create"
             )));
         }
-        let (file, connection) = make(data)?;
+        let (file, connection) = make(data, None)?;
         let log = Log::new(location.node.clone());
         let writer = Writer::start(connection, file.clone(), Ballast::new(data.join("ballast")), log.clone())?;
         let threads = std::thread::available_parallelism().map_or(READERS, |cores| cores.get().clamp(2, READERS));

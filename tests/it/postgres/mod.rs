@@ -5,9 +5,11 @@
 #[expect(dead_code, reason = "tests/prove has it too")]
 mod cluster;
 #[path = "../../prove/proxy.rs"]
+#[expect(dead_code, reason = "tests/prove has it too")]
 mod proxy;
 
 mod commits; // unanswered, stalled, ended
+mod promoting; // a standby takes over
 mod reaching; // settings, standbys, certificates
 
 use std::{

@@ -167,13 +167,19 @@ pub(crate) struct TestApp {
 
 impl TestApp {
     pub(crate) async fn new() -> Self {
+        Self::on(database::of).await
+    }
+
+    /// On another database than the tests', by its directory.
+    pub(crate) async fn on(database: fn(&Path) -> Database) -> Self {
         static CAPTURE: std::sync::Once = std::sync::Once::new();
         CAPTURE.call_once(capture_log);
         let log_start = LOG.lock().unwrap().len();
         let directory = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::showing(START));
         let entropy = Arc::new(SeededEntropy { rng: Mutex::new(ChaCha20Rng::from_seed([7; 32])), broken: false.into() });
-        let authority = open(directory.path(), &clock, &entropy).await.unwrap();
+        let authority = open_on(database(directory.path()), directory.path(), &clock, &entropy).await.unwrap();
+        authority.load_tokens().await.unwrap();
         let (platform, pairs) = create_platform(&authority, "Acme").await;
         let [sandbox, production] = pairs;
         let secrets = Mutex::new(vec![sandbox.secret.clone(), production.secret.clone()]);
