@@ -756,7 +756,7 @@ fn l_05_a_journal_serves_behind_a_prune() {
     server.signal("-TERM");
     assert_eq!(server.wait().0, Some(0));
 
-    let (keys, journal, gap) = (data.join("keys.json"), data.join("revocations.jsonl"), data.join("gap.jsonl"));
+    let (keys, journal, part) = (data.join("keys.json"), data.join("revocations.jsonl"), data.join("part.jsonl"));
     let text = fs::read_to_string(&journal).unwrap();
     let behind = |line: &&str| serde_json::from_str::<Value>(line).unwrap()["ended"][0] == second.id;
     let [before, after]: [Vec<_>; 2] = {
@@ -764,11 +764,13 @@ fn l_05_a_journal_serves_behind_a_prune() {
         let not_pruned = text.lines().position(|line| serde_json::from_str::<Value>(line).unwrap()["seq"].as_u64() > Some(7)).unwrap();
         [text.lines().take(not_pruned).collect(), text.lines().skip(place).collect()]
     };
-    fs::write(&gap, [before, after].concat().iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
-    let [file, keys, journal, gap] = [&file, &keys, &journal, &gap].map(|path| path.to_str().unwrap());
+    let [file, keys, journal, part] = [&file, &keys, &journal, &part].map(|path| path.to_str().unwrap());
     // Without a place that is in the backup, nobody can tell that nothing is missing.
-    let refused = run(new.path(), &["restore", "--from", file, "--journal", gap, "--key-file", keys]);
-    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("must begin before"), "{refused:?}");
+    for (lines, why) in [([before.clone(), after].concat(), "lines are missing there"), (before, "must begin before")] {
+        fs::write(part, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        let refused = run(new.path(), &["restore", "--from", file, "--journal", part, "--key-file", keys]);
+        assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains(why), "{refused:?}");
+    }
     let restored = run(new.path(), &["restore", "--from", file, "--journal", journal, "--key-file", keys]);
     assert!(restored.status.success(), "{restored:?}");
     let server = Server::start_with(new.path(), &["--key-file", keys]);
