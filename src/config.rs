@@ -3,6 +3,9 @@
 //! `config.default.toml` is the list of settings, their defaults and their manual at once; the command line's flags and
 //! their help are made from it. The only file that reads the environment.
 
+mod gateways;
+mod keys;
+
 use std::{
     collections::BTreeMap,
     fmt, fs,
@@ -12,10 +15,11 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderName;
 use ipnet::IpNet;
+use zeroize::Zeroizing;
 
-use crate::domain::{OnDatabaseLoss, Rule};
+pub use self::gateways::Gateway;
+use crate::domain::{HeadSink, KeySource, OnDatabaseLoss, Rule};
 
 const DEFAULTS: &str = include_str!("../config.default.toml");
 const PREFIX: &str = "COUNTERSIGN_";
@@ -101,8 +105,9 @@ pub enum LogFormat {
 pub struct Config {
     pub data: PathBuf,
     pub database: Option<String>,
-    pub key_file: PathBuf,
+    pub keys: KeySource,
     pub journal: PathBuf,
+    pub audit_head: Vec<HeadSink>,
     pub listen: SocketAddr,
     pub admin_listen: SocketAddr,
     pub ext_authz_listen: Option<SocketAddr>,
@@ -195,7 +200,7 @@ impl Layers {
         };
         parse(value).unwrap_or_else(|| {
             // A database's URL can hold a password in more ways than can be blotted out.
-            let given = if name == "database" { String::new() } else { format!(", not {value:?}") };
+            let given = if ["database", "audit_head"].contains(&name) { String::new() } else { format!(", not {value:?}") };
             self.problems.push(format!("{origin}: {name} must be {what}{given}"));
             fallback
         })
@@ -250,34 +255,6 @@ fn parse_database(text: &str) -> Option<Option<String>> {
     }
 }
 
-/// A kind of gateway, and where it writes what the client sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gateway {
-    /// Its name, which is the segment behind `/verify/`.
-    pub name: String,
-    /// The headers with the method and with the path; without them, both are those of the request to us.
-    pub headers: Option<(HeaderName, HeaderName)>,
-}
-
-fn parse_gateways(text: &str) -> Option<Vec<Gateway>> {
-    let mut gateways: Vec<Gateway> = Vec::new();
-    for gateway in text.split(';').map(str::trim).filter(|gateway| !gateway.is_empty()) {
-        let (name, place) = gateway.split_once('=')?;
-        let plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        if !plain || gateways.iter().any(|known| known.name == name) {
-            return None;
-        }
-        let headers = match place.split_once(',') {
-            None if place == "request" => None,
-            None => return None,
-            Some((method, path)) if method != path => Some((method.trim().parse().ok()?, path.trim().parse().ok()?)),
-            Some(_) => return None,
-        };
-        gateways.push(Gateway { name: name.to_owned(), headers });
-    }
-    Some(gateways)
-}
-
 impl Config {
     /// The configuration of this process: `flags` are what the command line gave, by setting, and `file` is `--config`.
     ///
@@ -306,13 +283,15 @@ impl Config {
         for setting in SETTINGS.iter() {
             layers.set(setting.name, setting.default.clone(), Origin::Default);
         }
-        let mut file = file.map(Path::to_owned);
+        let (mut file, mut key) = (file.map(Path::to_owned), None);
         let mut from_environment = Vec::new();
         for (variable, value) in environment {
             match variable.strip_prefix(PREFIX).map(str::to_ascii_lowercase).as_deref() {
                 // What Kubernetes sets for a service of our name.
                 Some(name) if name == "port" || name.starts_with("port_") || name.starts_with("service_") => {}
                 Some("config") => drop(file.get_or_insert_with(|| value.into())),
+                // No setting: as a flag everybody could read it, and in a file it would be a key file.
+                Some("key") => key = Some((Zeroizing::new(value), Origin::Environment(variable.clone()))),
                 Some(name) => from_environment.push((name.to_owned(), value, variable.clone())),
                 None => {}
             }
@@ -326,27 +305,35 @@ impl Config {
         for (name, value) in flags {
             layers.set(name, value.clone(), Origin::Flag(format!("--{}", name.replace('_', "-"))));
         }
-        Self::typed(layers)
+        Self::typed(layers, key)
     }
 
-    fn typed(mut layers: Layers) -> Result<Self, Problems> {
+    fn typed(mut layers: Layers, key: Option<(Zeroizing<String>, Origin)>) -> Result<Self, Problems> {
         let some = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
         let data = layers.take("data", "a directory", some, PathBuf::new());
-        let key_file = layers.take("key_file", "a file", |text| Some(some(text).unwrap_or_else(|| data.join("keys.json"))), PathBuf::new());
+        let keys = layers.keys(key).unwrap_or_else(|| KeySource::File(data.join("keys.json")));
         let journal =
             layers.take("journal", "a file", |text| Some(some(text).unwrap_or_else(|| data.join("revocations.jsonl"))), PathBuf::new());
         let database = layers.take("database", "empty, or a URL such as postgres://user@host/database", parse_database, None);
-        if let Some((url, Origin::Flag(flag))) = layers.values.get("database")
-            && without_password(url) != *url
-        {
-            // Everybody on the machine can read a command line.
-            layers.problems.push(format!("{flag}: a password is never an argument; put the URL into COUNTERSIGN_DATABASE or the file"));
+        for name in ["database", "audit_head"] {
+            if let Some((url, Origin::Flag(flag))) = layers.values.get(name)
+                && without_password(url) != *url
+            {
+                // Everybody on the machine can read a command line.
+                layers.problems.push(format!("{flag}: a password is never an argument; put the URL into the environment or the file"));
+            }
         }
         let config = Self {
             data,
             database,
-            key_file,
+            keys,
             journal,
+            audit_head: layers.take(
+                "audit_head",
+                "empty, or sinks such as file:/mnt/elsewhere/heads.jsonl; syslog; https://collector.internal/heads",
+                HeadSink::parse_all,
+                Vec::new(),
+            ),
             listen: layers.address("listen"),
             admin_listen: layers.address("admin_listen"),
             ext_authz_listen: layers.take(
@@ -381,7 +368,7 @@ impl Config {
             gateways: layers.take(
                 "gateways",
                 "gateways such as nginx=X-Original-Method,X-Original-URI; envoy=request",
-                parse_gateways,
+                gateways::parse,
                 Vec::new(),
             ),
             flush_interval: layers.positive("flush_interval"),
@@ -498,7 +485,7 @@ mod tests {
     fn the_defaults_are_valid_and_documented() {
         let config = layered(&[], &[], None).unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:8420");
-        assert_eq!(config.key_file, Path::new("./countersign-data/keys.json"));
+        assert_eq!(config.keys, KeySource::File("./countersign-data/keys.json".into()));
         for setting in SETTINGS.iter() {
             assert!(setting.help.ends_with('.'), "{} has no sentence", setting.name);
         }
@@ -565,17 +552,9 @@ mod tests {
         assert_eq!(without_password("postgres://me:pa@ss@db/x"), "postgres://me:[REDACTED]@db/x");
         assert_eq!(without_password("postgres://db/x"), "postgres://db/x");
         assert_eq!(without_password("postgres://db/x?password=y"), "[REDACTED]");
-    }
-
-    #[test]
-    fn gateways() {
-        let gateways = layered(&[], &[], None).unwrap().gateways;
-        assert_eq!(gateways.iter().map(|gateway| &*gateway.name).collect::<Vec<_>>(), ["nginx", "haproxy", "caddy", "traefik", "envoy"]);
-        for text in
-            ["nginx", "nginx=", "nginx=X-A", "nginx=X-A,X-A", "=X-A,X-B", "a=request; a=request", "A=request", "a/b=request", "a=X A,X-B"]
-        {
-            assert_eq!(parse_gateways(text), None, "{text}");
-        }
+        assert_eq!(without_password("syslog;https://me:a@b/x;https://me:c@d/y"), "syslog;https://me:[REDACTED]@d/y");
+        let problems = layered(&[("audit_head", "https://me:secret@b/x")], &[("COUNTERSIGN_DATABASE", "x:secret")], None).unwrap_err();
+        assert!(problems.0.len() == 2 && !problems.to_string().contains("secret"), "{problems:?}");
     }
 
     #[test]

@@ -116,11 +116,11 @@ impl Verifier {
         if flush_interval.is_zero() {
             return Err("the flush interval of a verifier must be above zero".to_owned());
         }
-        let key_file = key_file.unwrap_or_else(|| data.join("keys.json"));
+        let keys = key_file.unwrap_or_else(|| data.join("keys.json")).into();
         let database = database.map_or(Database::Sqlite(data), Database::Postgres);
         let options = Options {
             database,
-            key_file,
+            keys,
             create: false,
             lease: Some(lease),
             on_database_loss,
@@ -169,6 +169,15 @@ impl Verifier {
     /// whoever looks at these.
     pub fn note_forbidden(&self) {
         self.authority.note_forbidden();
+    }
+
+    /// Reads the key file again, as a server does on SIGHUP: to be called when it was changed. One that can't be read, is none
+    /// or is another database's changes nothing.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with it.
+    pub async fn reload_keys(&self) -> Result<(), String> {
+        self.authority.reload_keys().await
     }
 
     /// Ends what runs beside the requests, of all clones, and writes what was only noted. Once more does nothing.

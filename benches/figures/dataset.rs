@@ -83,7 +83,7 @@ pub(crate) async fn open_in(
 ) -> Outcome<Arc<Authority>> {
     let options = Options {
         database,
-        key_file: directory.join("keys.json"),
+        keys: directory.join("keys.json").into(),
         create: true,
         lease,
         on_database_loss: countersign::domain::OnDatabaseLoss::Deny,

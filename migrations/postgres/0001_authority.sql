@@ -8,8 +8,9 @@ CREATE TABLE installation (
 );
 
 CREATE TABLE canary (
-    key_id bigint PRIMARY KEY,
-    mac    bytea  NOT NULL CHECK (octet_length(mac) = 32)
+    key_id     bigint PRIMARY KEY,
+    mac        bytea  NOT NULL CHECK (octet_length(mac) = 32),
+    retired_at bigint
 );
 
 CREATE TABLE platform (
@@ -103,6 +104,15 @@ CREATE TABLE audit (
 
 CREATE INDEX audit_of_platform ON audit (platform_id, seq) WHERE platform_id IS NOT NULL;
 CREATE INDEX audit_of_token    ON audit (token_id, seq)    WHERE token_id IS NOT NULL;
+
+CREATE TABLE audit_checkpoint (
+    seq        bigint  PRIMARY KEY CHECK (seq > 0),
+    entry_seal bytea   NOT NULL CHECK (octet_length(entry_seal) = 32),
+    peaks      bytea   NOT NULL,
+    pruned     boolean NOT NULL,
+    key_id     bigint  NOT NULL REFERENCES canary (key_id),
+    seal       bytea   NOT NULL CHECK (octet_length(seal) = 32)
+);
 
 CREATE TABLE lost_mark (
     seal        bytea  PRIMARY KEY CHECK (octet_length(seal) = 32),

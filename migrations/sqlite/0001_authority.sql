@@ -8,10 +8,12 @@ CREATE TABLE installation (
     created_at INTEGER NOT NULL
 ) STRICT;
 
--- One canary for each key that ever sealed a row: a wrong or missing key is found at start, not by the first refusal.
+-- One canary for each key that may have sealed a row: a wrong or missing key is found at start, not by the first refusal.
+-- From retired_at on nothing is accepted or made anew that the key has sealed.
 CREATE TABLE canary (
-    key_id INTEGER PRIMARY KEY,
-    mac    BLOB    NOT NULL CHECK (length(mac) = 32)
+    key_id     INTEGER PRIMARY KEY,
+    mac        BLOB    NOT NULL CHECK (length(mac) = 32),
+    retired_at INTEGER
 ) STRICT;
 
 CREATE TABLE platform (
@@ -119,6 +121,17 @@ CREATE TABLE audit (
 
 CREATE INDEX audit_of_platform ON audit (platform_id, seq) WHERE platform_id IS NOT NULL;
 CREATE INDEX audit_of_token    ON audit (token_id, seq)    WHERE token_id IS NOT NULL;
+
+-- The log up to a place, in short: the seal of the entry there, and the peaks of the tree of hashes over the lines up to it.
+-- Where it is pruned, those entries are gone, and the log begins behind them. Its seal covers all of it.
+CREATE TABLE audit_checkpoint (
+    seq        INTEGER PRIMARY KEY CHECK (seq > 0),
+    entry_seal BLOB    NOT NULL CHECK (length(entry_seal) = 32),
+    peaks      BLOB    NOT NULL,
+    pruned     INTEGER NOT NULL CHECK (pruned IN (0, 1)),
+    key_id     INTEGER NOT NULL REFERENCES canary (key_id),
+    seal       BLOB    NOT NULL CHECK (length(seal) = 32)
+) STRICT;
 
 -- The last places of histories that were lost, because an older state of the database was put in place of theirs, and that
 -- an operator has taken in: a server that had followed such a place may go on.

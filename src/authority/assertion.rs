@@ -58,6 +58,8 @@ impl fmt::Debug for Assertions {
 /// What one day signs with, and what it publishes.
 struct Day {
     number: i64,
+    /// Of the keyring that it was made of.
+    version: u64,
     key: SigningKey,
     /// The first part of every assertion, and its dot.
     head: String,
@@ -156,7 +158,7 @@ impl Assertions {
 
     fn day(&self, now: Timestamp) -> Guard<Arc<Day>> {
         let (number, day) = (number(now), self.day.load());
-        if day.number == number {
+        if day.number == number && day.version == self.keyring.version() {
             return day;
         }
         let day = Arc::new(Day::new(&self.keyring, number));
@@ -174,11 +176,12 @@ impl Day {
         // The day before: what it signed last still holds. The day after: whoever reads this now need not read again
         // when it begins, and clocks may differ by hours.
         let days = [number - 1, number, number + 1];
+        let version = keyring.version();
         let keys: Vec<_> = days.iter().flat_map(|day| keyring.assertion_seeds(*day)).map(|seed| public(&signing(&seed))).collect();
         let key = signing(&keyring.assertion_seed(number));
         let head = json(&Head { typ: TYPE, alg: ALGORITHM, kid: &public(&key).kid });
         let head = URL_SAFE_NO_PAD.encode(head) + ".";
-        Self { number, key, head, published: json(&KeySet { keys }).into() }
+        Self { number, version, key, head, published: json(&KeySet { keys }).into() }
     }
 }
 

@@ -3,10 +3,13 @@
 use std::{path::Path, time::Duration};
 
 use super::{
-    key_file::KeyFile,
-    keyring::{Keyring, check_canaries},
+    key_source,
+    keyring::{Keyring, Seen, check_canaries},
 };
-use crate::store::{self, Database, Hold, Mark, Sealed, Source, Step, Target};
+use crate::{
+    domain::KeySource,
+    store::{self, Checkpoint, Database, Hold, Mark, Sealed, Source, Step, Target},
+};
 
 /// Rows that are not as they were sealed and are told by name.
 const NAMED: usize = 20;
@@ -56,14 +59,14 @@ impl Copied {
 ///
 /// # Errors
 /// A sentence that says what to do.
-pub async fn back_up(database: &Database, key_file: &Path, file: &Path, progress: impl FnMut(u64, u64)) -> Result<Copied, String> {
+pub async fn back_up(database: &Database, keys: &KeySource, file: &Path, progress: impl FnMut(u64, u64)) -> Result<Copied, String> {
     if file.symlink_metadata().is_ok() {
         return Err(format!("{} is there already, and a backup replaces nothing; choose another name", file.display()));
     }
     let source = Source::database(database).await.map_err(sentence)?;
     refuse(source.hold().await.map_err(sentence)?)?;
     source.begin(false).await.map_err(sentence)?;
-    let keyring = keyring_of(&source, key_file).await?;
+    let keyring = keyring_of(&source, keys).await?;
     let target = Target::backup(file).await.map_err(sentence)?;
     if target.hold().await.map_err(sentence)? == Some(Hold::Backup) {
         // It was whole, and interrupted before it had its name: now it is brought up to date.
@@ -81,7 +84,7 @@ pub async fn back_up(database: &Database, key_file: &Path, file: &Path, progress
 ///
 /// # Errors
 /// A sentence that says what to do.
-pub async fn restore(file: &Path, database: &Database, key_file: &Path, progress: impl FnMut(u64, u64)) -> Result<Copied, String> {
+pub async fn restore(file: &Path, database: &Database, keys: &KeySource, progress: impl FnMut(u64, u64)) -> Result<Copied, String> {
     let source = Source::backup(file).await.map_err(sentence)?;
     match source.hold().await.map_err(sentence)? {
         Some(Hold::Backup) => {}
@@ -89,7 +92,7 @@ pub async fn restore(file: &Path, database: &Database, key_file: &Path, progress
         _ => return Err(format!("{} is no backup made by countersign backup", file.display())),
     }
     source.begin(false).await.map_err(sentence)?;
-    let keyring = keyring_of(&source, key_file).await?;
+    let keyring = keyring_of(&source, keys).await?;
     let target = Target::database(database).await.map_err(sentence)?;
     let unfinished = Some(Unfinished::Revocations);
     if target.hold().await.map_err(sentence)? == Some(Hold::Restored) {
@@ -115,7 +118,7 @@ pub async fn restore(file: &Path, database: &Database, key_file: &Path, progress
 pub async fn move_to(
     database: &Database,
     new: &Database,
-    key_file: &Path,
+    keys: &KeySource,
     finish: bool,
     progress: impl FnMut(u64, u64),
 ) -> Result<Copied, String> {
@@ -128,7 +131,7 @@ pub async fn move_to(
         refuse_followed(&source).await?;
     }
     source.begin(finish).await.map_err(sentence)?;
-    let keyring = keyring_of(&source, key_file).await?;
+    let keyring = keyring_of(&source, keys).await?;
     let target = Target::database(new).await.map_err(sentence)?;
     begin_target(&target, &source, moved).await?;
     let copied = copy(&source, &target, &keyring, progress).await?;
@@ -157,43 +160,48 @@ async fn refuse_followed(source: &Source) -> Result<(), String> {
     Ok(())
 }
 
-fn sentence(error: store::Error) -> String {
+pub(super) fn sentence(error: store::Error) -> String {
     error.to_string()
 }
 
-fn refuse(hold: Option<Hold>) -> Result<(), String> {
+pub(super) fn refuse(hold: Option<Hold>) -> Result<(), String> {
     hold.map_or(Ok(()), |hold| Err(hold.sentence().to_owned()))
 }
 
 /// The ring of the key file, if it is the one of what is copied.
-async fn keyring_of(source: &Source, key_file: &Path) -> Result<Keyring, String> {
-    let file = KeyFile::read(key_file)?.ok_or_else(|| {
-        format!("the key file {} is missing; its seals are checked on the way, so say where it is with --key-file", key_file.display())
-    })?;
-    let keyring = Keyring::new(&file).ok_or_else(|| format!("the key file {} has no active key", key_file.display()))?;
+pub(super) async fn keyring_of(source: &Source, keys: &KeySource) -> Result<Keyring, String> {
+    let file = key_source::read(keys)
+        .await?
+        .ok_or_else(|| format!("{keys} is missing; its seals are checked on the way, so say where it is with --key-file"))?;
     let installation =
         source.installation().await.map_err(sentence)?.ok_or("the database holds no installation; there is nothing to copy")?;
-    let ours: Vec<_> = keyring.canaries(&installation).collect();
-    check_canaries(&ours, source.canaries().await.map_err(sentence)?, key_file)?;
-    Ok(keyring)
+    check_canaries(&file, &installation, &source.canaries().await.map_err(sentence)?, keys)?;
+    Keyring::new(&file).ok_or_else(|| format!("{keys} has no active key"))
 }
 
 /// Puts a target on hold that is empty, or goes on with what is on hold.
 async fn begin_target(target: &Target, source: &Source, unfinished_only: bool) -> Result<(), String> {
+    let is_empty = target.is_empty().await.map_err(sentence)?;
     match target.hold().await.map_err(sentence)? {
-        Some(Hold::Copying) => same_installation(target, source).await,
-        None if unfinished_only => {
+        Some(Hold::Copying) if !is_empty => same_installation(target, source).await,
+        Some(Hold::Copying) | None if unfinished_only => {
             Err("this database was moved already, so it is not what is true now; move the one that has its place instead".to_owned())
         }
+        // Made just now, or interrupted before anything was in it.
+        Some(Hold::Copying) => target.begin().await.map_err(sentence),
         None => {
             let (there, ours) = installations(target, source).await?;
             if there == ours {
-                return Err("that is the same database, or a copy of it that was finished".to_owned());
+                return Err(
+                    "that is the same database, or a copy of it that was finished, and nothing in it is written over: name an empty \
+                            one, or move away what is there; to take in a journal alone, run countersign restore without --from"
+                        .to_owned(),
+                );
             }
             if target.is_followed().await.map_err(sentence)? {
                 return Err("a server is running on the database that is to be copied into; stop it first".to_owned());
             }
-            if !target.is_empty().await.map_err(sentence)? {
+            if !is_empty {
                 return Err("the database that is to be copied into is not empty, and nothing in it is written over; name another one, or remove what is there".to_owned());
             }
             target.begin().await.map_err(sentence)
@@ -231,9 +239,18 @@ async fn copy(source: &Source, target: &Target, keyring: &Keyring, mut progress:
                 return;
             }
             Step::Sealed(Ok(sealed)) => match sealed {
-                Sealed::Token(record) if !keyring.is_intact(record) => record.token.id.to_string(),
-                Sealed::Platform(record) if !keyring.is_platform_intact(record) => record.platform.id.to_string(),
-                Sealed::Operations(record) if !keyring.are_operations_intact(record) => "the operations".to_owned(),
+                Sealed::Token(record) if keyring.see_token(record) == Seen::Edited => record.token.id.to_string(),
+                Sealed::Platform(record) if keyring.see_platform(record) == Seen::Edited => record.platform.id.to_string(),
+                Sealed::Operations(record) if keyring.see_operations(record) == Seen::Edited => "the operations".to_owned(),
+                Sealed::Checkpoint(checkpoint) if !keyring.is_checkpoint_intact(checkpoint) => {
+                    format!("the audit checkpoint at {}", checkpoint.mark.seq)
+                }
+                Sealed::Checkpoint(Checkpoint { mark, pruned: true, .. }) => {
+                    last = *mark;
+                    return;
+                }
+                // Left over from a prune that was interrupted.
+                Sealed::Entry(entry, _) if entry.seq <= last.seq => return,
                 Sealed::Entry(entry, seal) => {
                     let before = std::mem::replace(&mut last, Mark { seq: entry.seq, mac: seal.mac });
                     // The next one is held against this one as it stands here: one edited entry is told once.

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Authority, Error, Lease, journal};
+use super::{Authority, Error, Lease, journal, keyring::Seen};
 use crate::{
     defect::Defect,
     domain::{Action, PlatformId, TokenId},
@@ -46,6 +46,7 @@ impl Authority {
         let loaded = self.store.load().await?;
         self.forget(journaled.unwrap_or(loaded.mark));
         self.index.reserve(usize::try_from(loaded.live).unwrap_or(usize::MAX));
+        self.put_keys(&loaded.keys);
         loaded.platforms.iter().for_each(|record| self.put_platform(record, 0));
         loaded.operations.iter().for_each(|record| self.put_operations(record, 0));
         // Only a read of the feed says that others know of this process: the index is believed from there.
@@ -72,7 +73,7 @@ impl Authority {
             return Ok(());
         }
         let (authority, known) = (Arc::clone(self), self.followed());
-        self.store.visit_live_tokens(move |record| authority.remember(&known, || authority.put_token(&record))).await?;
+        self.store.visit_live_tokens(None, move |record| authority.remember(&known, || authority.put_token(&record))).await?;
         self.record_tampering().await
     }
 
@@ -87,8 +88,13 @@ impl Authority {
         let known = self.followed();
         let followed = self.follow_feed().await;
         match &followed {
-            Ok(()) => self.rewound.store(false, Ordering::SeqCst),
-            Err(e @ store::Error::Held(_)) => self.refuse_all(&known, e),
+            Ok(()) => {
+                self.rewound.store(false, Ordering::SeqCst);
+                if self.keys.take_retired() {
+                    self.load_tokens_again();
+                }
+            }
+            Err(e @ (store::Error::Held(_) | store::Error::Pruned)) => self.refuse_all(&known, e),
             Err(e @ store::Error::Rewound { taken_in }) => {
                 self.refuse_all(&known, e);
                 if *taken_in {
@@ -126,14 +132,18 @@ impl Authority {
         }
         self.rewound.store(false, Ordering::SeqCst);
         tracing::info!("what was lost is taken in; going on from the database as it is");
+        self.load_tokens_again();
+        Ok(())
+    }
+
+    /// Beside following: it takes seconds for millions, and what is not in memory yet is read as it is asked for.
+    pub(super) fn load_tokens_again(self: &Arc<Self>) {
         let authority = Arc::clone(self);
-        // Beside following: it takes seconds for millions, and what is not in memory yet is read as it is asked for.
         tokio::spawn(async move {
             if let Err(e) = authority.load_tokens().await {
                 tracing::error!(cause = %e, "not all tokens are in memory; the others are read as they are asked for");
             }
         });
-        Ok(())
     }
 
     /// Empties the memory: from here on it follows the feed of the history that is in the database now, behind `mark`.
@@ -165,11 +175,12 @@ impl Authority {
     async fn follow_feed(&self) -> Result<(), store::Error> {
         let Some(lease) = &self.lease else { return Ok(()) };
         loop {
-            let began = self.clock.boot();
+            let (began, at) = (self.clock.boot(), self.clock.wall());
             let mark = self.followed().mark;
             let changes = self.store.changes_after(mark, began).await;
             self.note_answer(&changes);
             let changes = changes?;
+            changes.keys.iter().for_each(|keys| self.put_keys(keys));
             changes.platforms.iter().for_each(|(seq, record)| self.put_platform(record, *seq));
             if !Defect::Feed.is_seeded() {
                 changes.tokens.iter().for_each(|record| self.put_token(record));
@@ -177,7 +188,7 @@ impl Authority {
             changes.operations.iter().for_each(|(seq, record)| self.put_operations(record, *seq));
             self.refuse_unreadable();
             self.followed_place().mark = changes.through;
-            self.journal.iter().for_each(|journal| journal.note(&changes, began));
+            self.journal.iter().for_each(|journal| journal.note(&changes, began, at));
             if !changes.more && !changes.unconfirmed {
                 lease.renew(began);
             }
@@ -207,8 +218,17 @@ impl Authority {
     }
 
     pub(super) fn put_token(&self, record: &Record) {
-        if self.is_intact(record) {
-            self.put_new_token(record);
+        match self.keyring.see_token(record) {
+            Seen::Intact => self.put_new_token(record),
+            Seen::Edited => self.refuse_edited(record),
+            Seen::Unknown => {
+                self.note_lacking(record.seal.key);
+                if record.token.revoked_at.is_some() {
+                    self.index.end(record, None);
+                }
+            }
+            // Read before it was sealed anew, or dead: neither is news.
+            Seen::Retired => {}
         }
     }
 
@@ -220,23 +240,38 @@ impl Authority {
     }
 
     pub(super) fn put_platform(&self, record: &PlatformRecord, seq: u64) {
-        if self.keyring.is_platform_intact(record) {
-            self.index.put_platform(record, seq);
-        } else {
-            self.note_tampered(record.platform.id.to_string());
-            self.index.refuse_platform(record.platform.id);
+        match self.keyring.see_platform(record) {
+            Seen::Intact => self.index.put_platform(record, seq),
+            Seen::Edited => {
+                self.note_tampered(record.platform.id.to_string());
+                self.index.refuse_platform(record.platform.id);
+            }
+            Seen::Unknown => {
+                self.note_lacking(record.seal.key);
+                self.index.doubt_platform(record.platform.id, seq);
+            }
+            Seen::Retired => {}
         }
     }
 
-    /// Whether a record is as it was sealed; notes it if not.
-    pub(super) fn is_intact(&self, record: &Record) -> bool {
-        let intact = self.keyring.is_intact(record);
-        if !intact {
-            self.note_tampered(record.token.id.to_string());
-            // Whatever was edited, its digest even: what the index may still hold is no longer what the database says.
-            self.index.end_id(record.token.id);
+    /// Whether a record is to be told: as it was sealed, and not of a key that is retired. Notes it if it was edited.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if nobody can say here.
+    pub(super) fn is_intact(&self, record: &Record) -> Result<bool, Error> {
+        let seen = self.keyring.see_token(record);
+        match seen {
+            Seen::Unknown => return Err(self.lacking(record.seal.key)),
+            Seen::Edited => self.refuse_edited(record),
+            Seen::Intact | Seen::Retired => {}
         }
-        intact
+        Ok(seen == Seen::Intact)
+    }
+
+    fn refuse_edited(&self, record: &Record) {
+        self.note_tampered(record.token.id.to_string());
+        // Whatever was edited, its digest even: what the index may still hold is no longer what the database says.
+        self.index.end_id(record.token.id);
     }
 
     pub(super) fn tampered(&self) -> MutexGuard<'_, std::collections::HashSet<String>> {

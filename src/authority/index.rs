@@ -3,8 +3,10 @@
 //! It is no cache: it holds every live token, so a miss is an answer and nothing expires. Verifying reads it while one
 //! writer at a time changes it, and no interleaving accepts a token whose end was applied, for two reasons:
 //!
-//! - A slot is written once. Only its state changes, and only from live to ended.
-//! - An end is kept as a slot of its own even if the token was not here, and an insert that finds it does nothing. So a
+//! - A slot is written once. Only its state changes, and only from live to ended. A token whose digest was made anew under
+//!   another key gets a second one, and its end is that of both.
+//! - An end is kept as a slot of its own even if the token was not here, and an insert that finds it, under whichever key,
+//!   does nothing. So a
 //!   reader of the database that was overtaken by an end cannot bring the token back (the state joins, it never races).
 //!
 //! Uses are counted in the slots as well, because verifying has them in its cache already; whoever counts the first one
@@ -25,7 +27,7 @@ use std::{
 
 use constant_time_eq::constant_time_eq_n;
 
-use self::table::{ENDED, Slot, Tables, USE};
+use self::table::{ENDED, KEY, Slot, Tables, USE};
 use crate::{
     defect,
     domain::{Environment, Permissions, PlatformId, Scope, TokenId},
@@ -94,12 +96,19 @@ pub(crate) enum Missing {
 /// A platform, as verification sees it.
 struct ResidentPlatform {
     id: PlatformId,
-    /// The place of the last change, doubled, and whether that disabled it: changes can arrive twice and out of order.
+    /// The place of the last change, four times, and what it was since then: changes can arrive twice and out of order.
     state: AtomicU64,
 }
 
+/// What a platform was since its last change. Nothing is known of one whose row could not be checked, or did not come yet.
+const ENABLED: u64 = 1;
+const DISABLED: u64 = 2;
+
+/// The place on the ring of a key that is not there. No key file has so many.
+const NOWHERE: u8 = u8::MAX;
+
 // The uses stand above everything else.
-const _: () = assert!(USE >> 13 == PLATFORMS as u64);
+const _: () = assert!(USE >> 13 == PLATFORMS as u64 && KEY == 0xFF << 5);
 
 /// State word: ended (1 bit), production (1), permissions (3), key (8), platform (24), uses (27).
 fn pack(permissions: Permissions, environment: Environment, key: u8, platform: usize) -> u64 {
@@ -169,10 +178,13 @@ impl Index {
         })
     }
 
-    /// The platform of an entry, and whether it is disabled.
+    /// The platform of an entry, and whether it is disabled, if that is known.
     pub(crate) fn platform(&self, entry: &Entry) -> Option<(PlatformId, bool)> {
         let platform = self.platforms.get(entry.platform)?;
-        Some((platform.id, platform.state.load(Ordering::SeqCst) & 1 == 1))
+        match platform.state.load(Ordering::SeqCst) & 3 {
+            0 => None,
+            state => Some((platform.id, state != ENABLED)),
+        }
     }
 
     /// Adds a token that was read from the database, with the place of its key on the ring; or does nothing if it is here,
@@ -182,9 +194,9 @@ impl Index {
         put(&self.tables, low(record.token.id), record.digest.half(), || self.state(record, key));
     }
 
-    /// Ends a token, here or not.
-    pub(crate) fn end(&self, record: &Record) {
-        self.tables.end(low(record.token.id), record.digest.half(), || self.state(record, 0));
+    /// Ends a token, here or not, under whichever keys it is here. Without the place of its key, that is not on the ring.
+    pub(crate) fn end(&self, record: &Record, key: Option<u8>) {
+        self.tables.end(low(record.token.id), record.digest.half(), || self.state(record, key.unwrap_or(NOWHERE)));
     }
 
     /// The state of a live token; none where there is no place for its platform.
@@ -210,15 +222,23 @@ impl Index {
 
     /// Adds a platform, or applies the change that stands at `seq` of the feed, unless a later one was applied.
     pub(crate) fn put_platform(&self, record: &PlatformRecord, seq: u64) {
-        let place = self.place(&mut self.places(), record.platform.id);
-        let state = seq << 1 | u64::from(record.platform.disabled_at.is_some());
-        self.platforms[place].state.fetch_max(state, Ordering::SeqCst);
+        let since = if record.platform.disabled_at.is_some() { DISABLED } else { ENABLED };
+        self.change_platform(record.platform.id, seq << 2 | since);
+    }
+
+    /// Knows nothing of a platform since the change that stands at `seq` of the feed, unless a later one was applied.
+    pub(crate) fn doubt_platform(&self, id: PlatformId, seq: u64) {
+        self.change_platform(id, seq << 2);
     }
 
     /// Disables a platform until the next start, whatever its row says later.
     pub(crate) fn refuse_platform(&self, id: PlatformId) {
+        self.change_platform(id, u64::MAX);
+    }
+
+    fn change_platform(&self, id: PlatformId, state: u64) {
         let place = self.place(&mut self.places(), id);
-        self.platforms[place].state.fetch_max(u64::MAX, Ordering::SeqCst);
+        self.platforms[place].state.fetch_max(state, Ordering::SeqCst);
     }
 
     /// The place of a platform in the list, at its end if it is new.

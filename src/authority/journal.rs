@@ -8,24 +8,33 @@
 //! A server reads the end of its journal only, so a long one costs it nothing. Whoever wants a shorter one moves it away: the
 //! next one begins where that ended, with a line that says so, and who restores is given both.
 
+mod line;
+#[cfg(feature = "server")]
+mod read;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread::JoinHandle,
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use self::line::{End, Line, open_plain, open_to_read};
+use super::{Options, keyring::Keyring};
 use crate::{
-    domain::{PlatformId, TokenId},
+    domain::{KeySource, Timestamp},
     store::{Changes, Mark},
 };
+
+#[cfg(feature = "server")]
+pub(super) use self::line::{hex, parse_hex};
+#[cfg(feature = "server")]
+pub use self::read::{Journal, Reach};
 
 /// How often a line is written if nothing ends: from there on an earlier state of the database is noticed at a start.
 const MARK_EVERY: Duration = Duration::from_secs(10);
@@ -33,151 +42,59 @@ const MARK_EVERY: Duration = Duration::from_secs(10);
 const MOST: u32 = 9;
 /// How long a revoke waits for its line.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
-/// How much of a journal is looked at first, to find its last line.
-const END: u64 = 1 << 16;
-
-/// One line.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    installation: String,
-    seq: u64,
-    seal: String,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    ended: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    disabled: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    enabled: Vec<String>,
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    let digits = text.as_bytes().chunks_exact(2);
-    (text.len() == 2 * N).then_some(())?;
-    for (byte, pair) in bytes.iter_mut().zip(digits) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
-}
-
-impl Line {
-    /// That everything up to there was followed.
-    fn at(installation: String, mark: &Mark) -> Self {
-        Self { installation, seq: mark.seq, seal: hex(&mark.mac), ended: Vec::new(), disabled: Vec::new(), enabled: Vec::new() }
-    }
-
-    fn read(text: &[u8]) -> Option<(Self, [u8; 16], Mark)> {
-        let line: Self = serde_json::from_slice(text).ok()?;
-        let (installation, mac) = (parse_hex(&line.installation)?, parse_hex(&line.seal)?);
-        let mark = Mark { seq: line.seq, mac };
-        Some((line, installation, mark))
-    }
-}
-
-/// What a journal says, from its first line to its last.
-#[derive(Debug)]
-pub struct Journal {
-    pub(super) installation: [u8; 16],
-    /// Where it begins.
-    #[cfg_attr(not(any(feature = "server", test)), expect(dead_code, reason = "whoever restores looks at it"))]
-    pub(super) first: Mark,
-    /// How far it goes.
-    pub(super) mark: Mark,
-    pub(super) ended: BTreeSet<TokenId>,
-    /// The last that it knows of a platform: the place, and whether it was disabled there.
-    pub(super) platforms: BTreeMap<PlatformId, (u64, bool)>,
-}
-
-impl Journal {
-    /// Reads a journal, also one that a server is writing.
-    ///
-    /// # Errors
-    /// A sentence that says what is wrong with the file.
-    pub fn read(path: &Path) -> Result<Self, String> {
-        let failed = |e: io::Error| format!("cannot read the journal {}: {e}", path.display());
-        let mut reader = BufReader::new(File::open(path).map_err(failed)?);
-        let (mut journal, mut number, mut text) = (None::<Self>, 0_u64, Vec::new());
-        loop {
-            text.clear();
-            reader.read_until(b'\n', &mut text).map_err(failed)?;
-            number += 1;
-            // A line without its end was being written when the machine stopped: nobody was told that it is there.
-            if !text.ends_with(b"\n") {
-                break;
-            }
-            let broken = || format!("line {number} of the journal {} is not one that countersign wrote", path.display());
-            let Some((line, installation, mark)) = Line::read(&text) else {
-                // The last one may have been torn with its end on the disk.
-                if reader.fill_buf().is_ok_and(<[u8]>::is_empty) {
-                    break;
-                }
-                return Err(broken());
-            };
-            let journal =
-                journal.get_or_insert_with(|| Self { installation, first: mark, mark, ended: BTreeSet::new(), platforms: BTreeMap::new() });
-            if journal.installation != installation {
-                return Err(broken());
-            }
-            journal.mark = mark;
-            for id in &line.ended {
-                journal.ended.insert(TokenId::parse(id).ok_or_else(broken)?);
-            }
-            let changed = line.enabled.iter().map(|id| (id, false)).chain(line.disabled.iter().map(|id| (id, true)));
-            for (id, disabled) in changed {
-                journal.platforms.insert(PlatformId::parse(id).ok_or_else(broken)?, (mark.seq, disabled));
-            }
+/// Refuses to keep the journal in the key file or the database's file, by whatever name.
+pub(super) fn refuse_other_file(path: &Path, options: &Options) -> Result<(), String> {
+    let same = |other: &Path| match (fs::metadata(path), fs::metadata(other)) {
+        (Ok(this), Ok(other)) => (this.dev(), this.ino()) == (other.dev(), other.ino()),
+        _ => false,
+    };
+    let key_file = match &options.keys {
+        KeySource::File(path) => Some(path.clone()),
+        _ => None,
+    };
+    let others = [key_file, options.database.file()];
+    match others.into_iter().flatten().find(|other| same(other)) {
+        Some(other) => {
+            Err(format!("the journal cannot be {}, which is something else; say where it is to be kept with --journal", other.display()))
         }
-        journal.ok_or_else(|| format!("the journal {} is empty", path.display()))
+        None => Ok(()),
     }
 }
 
-/// Of which installation a journal is, and how far it goes.
-type Last = ([u8; 16], Mark);
-
-/// What the last whole line of a journal says, if there is one, and where it ends: all that a server needs to go on, however
-/// long the journal is.
-fn read_end(mut file: &File, path: &Path) -> Result<(Option<Last>, u64), String> {
-    let failed = |e: io::Error| format!("cannot read the journal {}: {e}", path.display());
-    let behind_last_end = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let mut size = END;
-    loop {
-        let from = file.metadata().map_err(failed)?.len().saturating_sub(size);
-        let mut bytes = Vec::new();
-        file.seek(SeekFrom::Start(from)).and_then(|_| file.read_to_end(&mut bytes)).map_err(failed)?;
-        let mut end = behind_last_end(&bytes);
-        // The last one may have been torn with its end on the disk; not the one before.
-        for may_be_torn in [true, false] {
-            let begin = behind_last_end(&bytes[..end.saturating_sub(1)]);
-            if begin == 0 && from > 0 {
-                break;
-            }
-            match Line::read(&bytes[begin..end]) {
-                Some((_, installation, mark)) => return Ok((Some((installation, mark)), from + end as u64)),
-                None if end == 0 => return Ok((None, 0)),
-                None if may_be_torn => end = begin,
-                None => return Err(format!("the journal {} does not end with lines that countersign wrote", path.display())),
-            }
+/// Opens a journal to write it, as the only one who does, with how it ends: what a power cut has left behind that is cut off.
+/// `None` if another process writes it.
+fn open_to_write(path: &Path, installation: &[u8; 16], keyring: &Keyring) -> Result<Option<(File, End)>, String> {
+    let failed = |e: io::Error| format!("cannot write the journal {}: {e}; say where it can be written with --journal", path.display());
+    let file = open_plain(OpenOptions::new().read(true).append(true).create(true).mode(0o600), path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::Error(e)) => return Err(failed(e)),
+    }
+    let end = End::find(&file, path)?;
+    if let Some((line, place)) = &end.last {
+        if place.installation != *installation {
+            return Err(format!(
+                "the journal {} is of another database: move it away if this one is new, or say where this one's is with --journal",
+                path.display()
+            ));
         }
-        size *= 4;
+        if let Some(problem) = line.problem(keyring) {
+            return Err(format!("the last line of the journal {} {problem}; keep it, and move it away", path.display()));
+        }
     }
-}
-
-/// Opens a journal to write it, as the only one who does.
-fn open_locked(path: &Path) -> Result<File, TryLockError> {
-    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(TryLockError::Error)?;
-    file.try_lock()?;
-    Ok(file)
+    let len = file.metadata().map_err(failed)?.len();
+    if len > end.whole {
+        tracing::warn!(journal = %path.display(), bytes = len - end.whole, "the last line of the journal was not written to its end, and is cut off");
+        file.set_len(end.whole).map_err(failed)?;
+    }
+    Ok(Some((file, end)))
 }
 
 /// What the writing thread is told.
 enum Note {
     /// This was followed up to there, at this moment by the clock of leases.
-    Followed(Line, Mark, Duration),
+    Followed(Box<Line>, Mark, Duration),
     /// Write down how far it is, now.
     Mark,
 }
@@ -192,7 +109,7 @@ struct Written {
 /// The journal that this process writes. Dropping it writes down how far it is.
 #[derive(Debug)]
 pub(super) struct Writer {
-    installation: String,
+    installation: [u8; 16],
     /// How far it was when it was opened.
     found: Option<Mark>,
     path: PathBuf,
@@ -207,15 +124,15 @@ impl Writer {
     ///
     /// # Errors
     /// A sentence that says what to do.
-    pub(super) fn open(path: &Path, installation: [u8; 16]) -> Result<(Self, Vec<Mark>), String> {
+    pub(super) fn open(path: &Path, installation: [u8; 16], keyring: &Arc<Keyring>) -> Result<(Self, Vec<Mark>), String> {
         let (mut opened, mut marks) = (None, Vec::new());
         for number in 1..=MOST {
             let path = if number == 1 { path.to_owned() } else { path.with_added_extension(number.to_string()) };
             if opened.is_none() {
-                opened = Self::try_open(&path, installation)?;
+                opened = Self::try_open(&path, installation, keyring)?;
             }
-            if let Ok(file) = File::open(&path) {
-                marks.extend(read_end(&file, &path)?.0.filter(|(of, _)| *of == installation).map(|(_, mark)| mark));
+            if let Ok(file) = open_to_read(&path) {
+                marks.extend(End::find(&file, &path)?.last.filter(|(_, of)| of.installation == installation).map(|(_, of)| of.mark));
             }
         }
         let opened = opened.ok_or_else(|| format!("{MOST} servers write journals beside {} already", path.display()))?;
@@ -223,31 +140,18 @@ impl Writer {
     }
 
     /// None if another process writes it.
-    fn try_open(path: &Path, installation: [u8; 16]) -> Result<Option<Self>, String> {
+    fn try_open(path: &Path, installation: [u8; 16], keyring: &Arc<Keyring>) -> Result<Option<Self>, String> {
         let failed = |e: io::Error| format!("cannot write the journal {}: {e}; say where it can be written with --journal", path.display());
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             // On PostgreSQL nothing else may have been kept in the data directory yet.
             DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
         }
-        let file = match open_locked(path) {
-            Ok(file) => file,
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(e)) => return Err(failed(e)),
-        };
-        let (found, whole) = read_end(&file, path)?;
-        if found.is_some_and(|(of, _)| of != installation) {
-            return Err(format!(
-                "the journal {} is of another database: move it away if this one is new, or say where this one's is with --journal",
-                path.display()
-            ));
-        }
-        file.set_len(whole).map_err(failed)?;
-        let (found, installation) = (found.map(|(_, mark)| mark), hex(&installation));
+        let Some((file, end)) = open_to_write(path, &installation, keyring)? else { return Ok(None) };
+        let found = end.last.as_ref().map(|(_, place)| place.mark);
         let mark = found.unwrap_or(Mark::START);
         let (tell, written) = watch::channel(Written { mark, failing: false });
         let (notes, noted) = mpsc::channel();
-        let goes_on = found.map(|mark| Line::at(installation.clone(), &mark));
-        let mut writing = Writing { file, whole, path: path.to_owned(), goes_on, waiting: None, followed: mark, last: None };
+        let mut writing = Writing::new(file, end, path, installation, keyring);
         let write = move || {
             for note in noted {
                 tell.send_if_modified(|written| writing.take(note, written));
@@ -267,18 +171,21 @@ impl Writer {
         &self.path
     }
 
-    /// Notes what was followed at the moment `now`, by the clock of leases.
-    pub(super) fn note(&self, changes: &Changes, now: Duration) {
+    /// Whether it could not be written when that was tried last.
+    pub(super) fn is_failing(&self) -> bool {
+        self.written.borrow().failing
+    }
+
+    /// Notes what was followed at the moment `now`, by the clock of leases, which is `at` by that on the wall.
+    pub(super) fn note(&self, changes: &Changes, now: Duration, at: Timestamp) {
         let ended = changes.tokens.iter().filter(|record| record.token.revoked_at.is_some());
         let (disabled, enabled): (Vec<_>, Vec<_>) =
             changes.platforms.iter().map(|(_, record)| &record.platform).partition(|platform| platform.disabled_at.is_some());
-        let line = Line {
-            ended: ended.map(|record| record.token.id.to_string()).collect(),
-            disabled: disabled.iter().map(|platform| platform.id.to_string()).collect(),
-            enabled: enabled.iter().map(|platform| platform.id.to_string()).collect(),
-            ..Line::at(self.installation.clone(), &changes.through)
-        };
-        self.tell(Note::Followed(line, changes.through, now));
+        let mut line = Line::at(&self.installation, &changes.through, at);
+        line.ended = ended.map(|record| record.token.id.to_string()).collect();
+        line.disabled = disabled.iter().map(|platform| platform.id.to_string()).collect();
+        line.enabled = enabled.iter().map(|platform| platform.id.to_string()).collect();
+        self.tell(Note::Followed(Box::new(line), changes.through, now));
     }
 
     /// Writes down how far it is.
@@ -323,10 +230,14 @@ impl Drop for Writer {
 /// The thread's side.
 struct Writing {
     file: File,
+    path: PathBuf,
+    installation: [u8; 16],
+    keyring: Arc<Keyring>,
     /// Where the last whole line ends.
     whole: u64,
-    path: PathBuf,
-    /// How far the last line goes: a new file begins with it.
+    /// The seal of the last line, if the next one goes on behind it; else that begins a part.
+    after: Option<String>,
+    /// How far the last line goes: a part begins with it.
     goes_on: Option<Line>,
     /// What is to be written with the next line.
     waiting: Option<Line>,
@@ -337,19 +248,37 @@ struct Writing {
 }
 
 impl Writing {
+    fn new(file: File, end: End, path: &Path, installation: [u8; 16], keyring: &Arc<Keyring>) -> Self {
+        let End { last, whole } = end;
+        Self {
+            file,
+            path: path.to_owned(),
+            installation,
+            keyring: Arc::clone(keyring),
+            whole,
+            after: last.as_ref().map(|(line, _)| line.mac.clone()),
+            followed: last.as_ref().map_or(Mark::START, |(_, place)| place.mark),
+            goes_on: last.map(|(line, _)| line.mark_alone()),
+            waiting: None,
+            last: None,
+        }
+    }
+
     /// Says whether `written` has changed.
     fn take(&mut self, note: Note, written: &mut Written) -> bool {
         let due = match note {
             Note::Mark => true,
             Note::Followed(line, mark, now) => {
                 // A new file is not begun with the next end only, which may come when no server runs.
-                let ends = !(line.ended.is_empty() && line.disabled.is_empty() && line.enabled.is_empty());
-                let pressing = ends || !self.is_whole().unwrap_or(false);
+                let pressing = line.is_news() || !self.is_whole().unwrap_or(false);
                 if !pressing && mark == written.mark && self.whole > 0 {
                     return false;
                 }
                 let due = pressing || self.last.is_none_or(|last| now.saturating_sub(last) >= MARK_EVERY);
-                self.wait(line);
+                match &mut self.waiting {
+                    Some(waiting) => waiting.take_in(*line),
+                    None => self.waiting = Some(*line),
+                }
                 self.followed = mark;
                 if due {
                     self.last = Some(now);
@@ -370,21 +299,6 @@ impl Writing {
         *written != before
     }
 
-    /// Adds to what waits.
-    fn wait(&mut self, line: Line) {
-        let Some(waiting) = &mut self.waiting else {
-            self.waiting = Some(line);
-            return;
-        };
-        let Line { seq, seal, ended, disabled, enabled, .. } = line;
-        waiting.ended.extend(ended);
-        waiting.disabled.retain(|id| !enabled.contains(id));
-        waiting.enabled.retain(|id| !disabled.contains(id));
-        waiting.disabled.extend(disabled);
-        waiting.enabled.extend(enabled);
-        (waiting.seq, waiting.seal) = (seq, seal);
-    }
-
     /// Whether the file is found under its name.
     fn is_there(&self) -> io::Result<bool> {
         let ours = self.file.metadata()?;
@@ -396,92 +310,97 @@ impl Writing {
         Ok(self.is_there()? && self.file.metadata()?.len() >= self.whole)
     }
 
-    /// Writes what waits, to the disk.
-    fn write(&mut self) -> io::Result<()> {
-        let Some(line) = &self.waiting else { return Ok(()) };
+    /// Sees to it that what is written is found again, behind a line that is whole: whatever somebody did to the file.
+    fn mend(&mut self) -> io::Result<()> {
+        let journal = self.path.display();
         if !self.is_there()? {
-            // What is written to a file that nobody finds again is lost.
-            (self.file, self.whole) = (open_locked(&self.path)?, u64::MAX);
+            let was_removed = self.file.metadata()?.nlink() == 0;
+            let opened = open_to_write(&self.path, &self.installation, &self.keyring).map_err(io::Error::other)?;
+            let (file, end) = opened.ok_or_else(|| io::Error::other("another process writes it"))?;
+            (self.file, self.whole, self.after) = (file, end.whole, None);
+            match was_removed {
+                true => tracing::warn!(%journal, "the journal was removed: a new one begins, and what was in it is not in that"),
+                false => tracing::info!(%journal, "the journal was moved away: a new one goes on where it ends"),
+            }
         }
         let len = self.file.metadata()?.len();
-        self.whole = self.whole.min(len);
+        if len < self.whole {
+            (self.whole, self.after) = (End::find(&self.file, &self.path).map_err(io::Error::other)?.whole, None);
+            tracing::warn!(%journal, bytes = self.whole, "the journal was cut off: a new one begins behind what is left of it");
+        }
         if len > self.whole {
             // What a write that failed has left.
             self.file.set_len(self.whole)?;
         }
-        let mut text = Vec::new();
-        for line in self.goes_on.iter().filter(|_| self.whole == 0).chain([line]) {
-            serde_json::to_writer(&mut text, line)?;
-            text.push(b'\n');
+        Ok(())
+    }
+
+    /// Writes what waits, to the disk.
+    fn write(&mut self) -> io::Result<()> {
+        if self.waiting.is_none() {
+            return Ok(());
+        }
+        self.mend()?;
+        let (mut text, mut after) = (Vec::new(), self.after.clone());
+        for line in self.goes_on.iter().filter(|_| self.after.is_none()).chain(&self.waiting) {
+            after = Some(line.clone().write(after, &self.keyring, &mut text)?);
         }
         self.file.write_all(&text)?;
         self.file.sync_data()?;
         self.whole += text.len() as u64;
-        self.goes_on = self.waiting.take().map(|line| Line { ended: Vec::new(), disabled: Vec::new(), enabled: Vec::new(), ..line });
+        (self.after, self.goes_on) = (after, self.waiting.take().map(Line::mark_alone));
         Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::domain::Timestamp;
+    use crate::authority::key_file::KeyFile;
 
-    /// However long its lines are, and wherever a power cut has left it.
-    #[test]
-    fn the_end_of_a_journal_is_found() {
-        let line = |seq: u64, ended: usize| {
-            let ended = vec!["0198c9a5-0000-7000-8000-000000000000".to_owned(); ended];
-            let line = Line { ended, ..Line::at(hex(&[7; 16]), &Mark { seq, mac: [9; 32] }) };
-            serde_json::to_string(&line).unwrap() + "\n"
-        };
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("journal");
-        let end = |text: &str| {
-            fs::write(&path, text).unwrap();
-            let (found, whole) = read_end(&File::open(&path).unwrap(), &path)?;
-            Ok::<_, String>((found.map_or(0, |(_, mark)| mark.seq), whole))
-        };
-        let lines = [line(1, 0), line(2, 5000), line(3, 1), line(4, 20_000)];
-        let (mut text, mut before) = (String::new(), (0, 0));
-        for (seq, line) in (1..).zip(&lines) {
-            for torn in ["", &line[..1], &line[..line.len() - 1], "torn\n", &format!("{}\n", "x".repeat(300_000))] {
-                assert_eq!(end(&format!("{text}{torn}")), Ok(before), "{seq}");
-            }
-            text += line;
-            before = (seq, text.len() as u64);
-        }
-        assert_eq!(end(&text), Ok((4, text.len() as u64)));
-        assert!(end(&format!("{text}torn\ntorn\n")).is_err());
-        assert!(end("torn\ntorn\n").is_err());
+    /// Always the same.
+    pub(in crate::authority) fn ring() -> Keyring {
+        let root = "A".repeat(43);
+        let text = format!(r#"{{"version":1,"keys":[{{"id":1,"state":"active","root":"{root}="}}]}}"#);
+        Keyring::new(&KeyFile::parse(&text).unwrap()).unwrap()
     }
 
     /// Whatever somebody does to its file: the end that comes next is there, behind a place that is known.
     #[test]
+    #[cfg(feature = "server")]
     fn a_part_begins_where_the_one_before_ended() {
+        use crate::domain::TokenId;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal");
-        let (file, mark) = (open_locked(&path).unwrap(), |seq| Mark { seq, mac: [9; 32] });
-        let (goes_on, waiting, followed) = (None, None, Mark::START);
-        let mut writing = Writing { file, whole: 0, path: path.clone(), goes_on, waiting, followed, last: None };
+        let (ring, mark) = (Arc::new(ring()), |seq| Mark { seq, mac: [9; 32] });
+        let (file, end) = open_to_write(&path, &[7; 16], &ring).unwrap().unwrap();
+        let mut writing = Writing::new(file, end, &path, [7; 16], &ring);
         let mut written = Written { mark: Mark::START, failing: false };
         let mut end = |seq: u64| {
-            let line = Line {
-                ended: vec![TokenId::first_of(Timestamp::from_millis(seq.cast_signed())).to_string()],
-                ..Line::at(hex(&[7; 16]), &mark(seq))
-            };
-            writing.take(Note::Followed(line, mark(seq), Duration::ZERO), &mut written);
+            let at = Timestamp::from_millis(seq.cast_signed());
+            let mut line = Line::at(&[7; 16], &mark(seq), at);
+            line.ended.push(TokenId::first_of(at).to_string());
+            writing.take(Note::Followed(Box::new(line), mark(seq), Duration::ZERO), &mut written);
+            let parts = Journal::read(&path, &ring).unwrap();
             assert_eq!(written, Written { mark: mark(seq), failing: false });
-            let journal = Journal::read(&path).unwrap();
-            (journal.first.seq, journal.mark.seq, journal.ended.len())
+            parts.iter().map(|part| (part.first.seq, part.last.mark.seq, part.ended.len())).collect::<Vec<_>>()
         };
-        assert_eq!(end(1), (1, 1, 1));
+        let cut = |len: u64| OpenOptions::new().write(true).open(&path).unwrap().set_len(len).unwrap();
+        let len = || fs::metadata(&path).unwrap().len();
+        assert_eq!(end(1), [(1, 1, 1)]);
         fs::rename(&path, directory.path().join("away")).unwrap();
-        assert_eq!(end(5), (1, 5, 1));
-        fs::write(&path, "").unwrap();
-        assert_eq!(end(7), (5, 7, 1));
+        assert_eq!(end(5), [(1, 5, 1)]);
+        cut(0);
+        assert_eq!(end(7), [(5, 7, 1)]);
         // What a write that failed has left is no part of a line.
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"install").unwrap();
-        assert_eq!(end(9), (5, 9, 2));
+        assert_eq!(end(9), [(5, 9, 2)]);
+        // What is left when somebody cuts its end off is a part that ends there.
+        cut(len() - 1);
+        assert_eq!(end(11), [(5, 7, 1), (9, 11, 1)]);
+        assert_eq!(end(13), [(5, 7, 1), (9, 13, 2)]);
+        // Put back, or another one in its place: nothing of it is lost, and nothing is said to be in it that is not.
+        fs::rename(directory.path().join("away"), &path).unwrap();
+        assert_eq!(end(15), [(1, 1, 1), (13, 15, 1)]);
     }
 }

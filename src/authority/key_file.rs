@@ -11,7 +11,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::entropy::Entropy;
+use super::entropy::{Entropy, NoEntropy};
+use crate::domain::Timestamp;
 
 /// The greatest id: the index keeps 24 bits of it.
 const MAX_ID: u32 = 0xFF_FFFF;
@@ -25,6 +26,9 @@ pub(crate) struct KeyFile {
 pub(crate) struct KeyEntry {
     pub(crate) id: u32,
     pub(crate) state: KeyState,
+    /// When it was made, if the file says so.
+    #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "whoever lists keys shows it"))]
+    pub(crate) created: Option<String>,
     pub(crate) root: RootKey,
 }
 
@@ -46,22 +50,55 @@ pub(crate) enum KeyState {
     Active,
     /// What was made with it still holds.
     VerifyOnly,
+    /// It proves nothing any more; entries of the audit log are still checked with it.
+    Retired,
+}
+
+impl KeyState {
+    /// Its name, as the file writes it.
+    #[cfg(feature = "server")]
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::VerifyOnly => "verify-only",
+            Self::Retired => "retired",
+        }
+    }
 }
 
 /// The file's JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Text {
-    version: u32,
-    keys: Vec<KeyText>,
+pub(super) struct Text {
+    pub(super) version: u32,
+    pub(super) keys: Vec<KeyText>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct KeyText {
-    id: u32,
-    state: KeyState,
+pub(super) struct KeyText {
+    pub(super) id: u32,
+    pub(super) state: KeyState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) created: Option<String>,
     root: String,
+}
+
+impl KeyText {
+    /// A new key.
+    pub(super) fn draw(id: u32, state: KeyState, at: Timestamp, entropy: &dyn Entropy) -> Result<Self, NoEntropy> {
+        let mut root = RootKey([0; 32]);
+        entropy.fill(&mut root.0)?;
+        Ok(Self { id, state, created: Some(at.to_string()), root: STANDARD.encode(root.0) })
+    }
+}
+
+impl Text {
+    /// As it stands in the file.
+    pub(super) fn written(&self) -> Zeroizing<String> {
+        // Numbers and texts alone: nothing in it can fail to be JSON.
+        Zeroizing::new(serde_json::to_string_pretty(self).unwrap_or_default())
+    }
 }
 
 impl Drop for KeyText {
@@ -71,27 +108,34 @@ impl Drop for KeyText {
 }
 
 impl KeyFile {
-    /// Reads the file; `None` if there is none.
+    /// The text of a file; `None` if there is none.
     ///
     /// # Errors
-    /// A sentence: it can't be read, others can read it, or it is not a key file.
-    pub(crate) fn read(path: &Path) -> Result<Option<Self>, String> {
-        let in_file = |what: String| format!("the key file {}: {what}", path.display());
+    /// It can't be read, or others can read it.
+    pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<String>>, String> {
         let metadata = match fs::metadata(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            metadata => metadata.map_err(|e| in_file(e.to_string()))?,
+            metadata => metadata.map_err(|e| e.to_string())?,
         };
         if metadata.mode() & 0o077 != 0 {
             let mode = metadata.mode() & 0o777;
-            return Err(in_file(format!("others can read it (mode {mode:o}); run: chmod 600 {}", path.display())));
+            return Err(format!("others can read it (mode {mode:o}); run: chmod 600 {}", path.display()));
         }
-        let text = Zeroizing::new(fs::read_to_string(path).map_err(|e| in_file(e.to_string()))?);
-        Self::parse(&text).map(Some).map_err(in_file)
+        fs::read_to_string(path).map(|text| Some(Zeroizing::new(text))).map_err(|e| e.to_string())
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    /// Reads the JSON of such a file.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         // The parser's own message could quote a key.
         let text: Text = serde_json::from_str(text).map_err(|e| format!("is not a key file (line {}, column {})", e.line(), e.column()))?;
+        Self::of(&text)
+    }
+
+    /// The keys of a text, if it is valid.
+    pub(super) fn of(text: &Text) -> Result<Self, String> {
         if text.version != 1 {
             return Err(format!("is of version {}; this countersign knows version 1", text.version));
         }
@@ -106,7 +150,9 @@ impl KeyFile {
             if key.id > MAX_ID {
                 return Err(format!("key {} has an id above {MAX_ID}", key.id));
             }
-            keys.push(KeyEntry { id: key.id, state: key.state, root });
+            let created = key.created.as_deref().map(|at| Timestamp::parse_rfc3339(at, false).map(|at| at.to_string()));
+            let created = created.map(|at| at.ok_or_else(|| format!("key {} was created at no moment in RFC 3339", key.id))).transpose()?;
+            keys.push(KeyEntry { id: key.id, state: key.state, created, root });
         }
         let active = keys.iter().filter(|key| key.state == KeyState::Active).count();
         let mut ids: Vec<_> = keys.iter().map(|key| key.id).collect();
@@ -122,14 +168,11 @@ impl KeyFile {
     ///
     /// # Errors
     /// A sentence: no random bytes, or it can't be written.
-    pub(crate) fn create(path: &Path, entropy: &dyn Entropy) -> Result<(), String> {
+    pub(crate) fn create(path: &Path, at: Timestamp, entropy: &dyn Entropy) -> Result<(), String> {
         let in_file = |e: io::Error| format!("cannot make the key file {}: {e}", path.display());
-        let mut root = RootKey([0; 32]);
         let mut suffix = [0; 8];
-        entropy.fill(&mut root.0).and_then(|()| entropy.fill(&mut suffix)).map_err(|e| format!("no random bytes: {}", e.0))?;
-        let key = KeyText { id: 1, state: KeyState::Active, root: STANDARD.encode(root.0) };
-        let text =
-            serde_json::to_string_pretty(&Text { version: 1, keys: vec![key] }).map(Zeroizing::new).map_err(|e| in_file(e.into()))?;
+        let key = KeyText::draw(1, KeyState::Active, at, entropy).and_then(|key| entropy.fill(&mut suffix).map(|()| key));
+        let text = Text { version: 1, keys: vec![key.map_err(|e| format!("no random bytes: {}", e.0))?] }.written();
 
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(in_file)?;

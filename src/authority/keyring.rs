@@ -1,10 +1,10 @@
-//! What the server key makes: digests, seals, tags, cursors, canaries, the seal of a replay, seeds of assertion keys.
+//! What the server key makes: digests, seals, tags, cursors, canaries, the seal of a replay, seeds of signing keys.
 //!
 //! Each key file entry is one 256-bit root; from it one key a purpose is derived (HKDF-SHA-256), so no two purposes can
 //! be played against each other. All are HMAC-SHA-256: a secret has 256 random bits, so a password hash would add
 //! nothing but a way to exhaust the server.
 
-use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, aead::Aead as _};
 use constant_time_eq::constant_time_eq_n;
@@ -15,30 +15,50 @@ use zeroize::Zeroizing;
 
 use super::{
     digester::Digester,
-    key_file::{KeyFile, KeyState},
+    key_file::{KeyEntry, KeyFile, KeyState},
 };
 use crate::{
     domain::{
-        AuditEntry, ClientId, ClientSecret, ClientTag, Environment, Issuer, Permissions, Platform, SecretBody, SecretDigest, Timestamp,
-        Token, TokenId, TokenName,
+        AuditEntry, ClientId, ClientSecret, ClientTag, Environment, Issuer, KeySource, Permissions, Platform, SecretBody, SecretDigest,
+        Timestamp, Token, TokenId, TokenName,
     },
-    store::{Mark, OperationsRecord, PlatformRecord, Record, Seal, SealEntries},
+    store::{Canary, Mark, OperationsRecord, PlatformRecord, Record, Seal, SealEntries},
 };
 
 #[cfg(feature = "server")]
-use crate::domain::RecordedEntry;
+use crate::{domain::RecordedEntry, store::Checkpoint};
 
 type HmacSha256 = Hmac<Sha256>;
 
 /// All keys that anything stored was made with, and the one that new things are made with.
+///
+/// Keys are added and retired while it is in use, and never taken away: an entry of the index names its key by the place
+/// here. So nothing is swapped as a whole, and whoever proves something takes no guard: which key is active, and whether it is
+/// retired, are each one value, and of no two of them does it matter whether they changed together.
 pub(crate) struct Keyring {
-    keys: Vec<Key>,
-    active: usize,
+    keys: boxcar::Vec<Key>,
+    active: AtomicUsize,
+    /// How often it has changed.
+    version: AtomicU64,
+}
+
+/// What a seal says of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// It is as it was sealed.
+    Intact,
+    /// It is not.
+    Edited,
+    /// It may have been once; but its key is retired.
+    Retired,
+    /// Nobody can say here: the key is not on the ring.
+    Unknown,
 }
 
 /// One key of the ring: each purpose's key, expanded once.
-struct Key {
+pub(crate) struct Key {
     id: u32,
+    retired: AtomicBool,
     digest: Digester,
     seal: HmacSha256,
     entry: HmacSha256,
@@ -47,8 +67,11 @@ struct Key {
     canary: HmacSha256,
     replay: HmacSha256,
     replay_secret: Hkdf<Sha256>,
+    journal: HmacSha256,
     #[cfg(feature = "server")]
     assertion: HmacSha256,
+    #[cfg(feature = "server")]
+    head: Zeroizing<[u8; 32]>,
 }
 
 impl Key {
@@ -63,6 +86,7 @@ impl Key {
         hkdf.expand(b"countersign v1 replay secret", replay_root.as_mut_slice()).ok()?;
         Some(Self {
             id,
+            retired: AtomicBool::new(false),
             digest: Digester::new(&*derive_bytes("digest")?),
             seal: derive("seal")?,
             entry: derive("entry")?,
@@ -71,8 +95,11 @@ impl Key {
             canary: derive("canary")?,
             replay: derive("replay")?,
             replay_secret: Hkdf::from_prk(replay_root.as_slice()).ok()?,
+            journal: derive("journal")?,
             #[cfg(feature = "server")]
             assertion: derive("assertion")?,
+            #[cfg(feature = "server")]
+            head: derive_bytes("audit head")?,
         })
     }
 }
@@ -127,53 +154,96 @@ impl Sealed {
     }
 }
 
-impl Keyring {
-    /// The ring of a key file; `None` if the file has no active key.
-    pub(crate) fn new(file: &KeyFile) -> Option<Self> {
-        let keys = file.keys.iter().map(|key| Key::new(key.id, key.root.as_array())).collect::<Option<Vec<_>>>()?;
-        let active = file.keys.iter().position(|key| key.state == KeyState::Active)?;
-        Some(Self { keys, active })
+impl Key {
+    /// Its id.
+    pub(crate) const fn id(&self) -> u32 {
+        self.id
     }
 
-    fn active(&self) -> &Key {
-        &self.keys[self.active]
+    /// Whether it proves nothing any more.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::SeqCst)
     }
 
-    fn get(&self, id: u32) -> Option<&Key> {
-        self.keys.iter().find(|key| key.id == id)
-    }
-
-    /// The key that new things are made with.
-    pub(crate) fn active_id(&self) -> u32 {
-        self.active().id
-    }
-
-    /// The digest of a secret under a key; under the active one if there is no such key, so that the work is the same.
+    /// The digest of a secret.
     ///
     /// It covers every bit of both halves: what was not covered could be altered by whoever holds the secret, and they
     /// would be taken for another token. (The environment's prefixes are compared; the row's seal covers the rest.)
-    pub(crate) fn digest(&self, key: u32, client_id: &ClientId, body: &SecretBody) -> SecretDigest {
-        self.get(key).unwrap_or_else(|| self.active()).digest.digest(client_id, body)
+    pub(crate) fn digest(&self, client_id: &ClientId, body: &SecretBody) -> SecretDigest {
+        self.digest.digest(client_id, body)
+    }
+}
+
+impl Keyring {
+    /// The ring of a key file; `None` if the file has no active key.
+    pub(crate) fn new(file: &KeyFile) -> Option<Self> {
+        let this = Self { keys: boxcar::Vec::new(), active: AtomicUsize::new(0), version: AtomicU64::new(0) };
+        this.take_over(file).then_some(this)
+    }
+
+    /// Goes by another key file from now on, whose keys are known to be the same as far as they are here already. Says
+    /// whether it did: not, if that has no active key.
+    pub(crate) fn take_over(&self, file: &KeyFile) -> bool {
+        let new = file.keys.iter().filter(|key| self.get(key.id).is_none()).map(|key| Key::new(key.id, key.root.as_array()));
+        let Some(new) = new.collect::<Option<Vec<_>>>() else { return false };
+        let Some(active) = file.keys.iter().find(|key| key.state == KeyState::Active) else { return false };
+        for key in new {
+            self.keys.push(key);
+        }
+        let Some(place) = self.keys.iter().find_map(|(place, key)| (key.id == active.id).then_some(place)) else { return false };
+        self.active.store(place, Ordering::SeqCst);
+        self.version.fetch_add(1, Ordering::SeqCst);
+        for key in file.keys.iter().filter(|key| key.state == KeyState::Retired) {
+            self.retire(key.id);
+        }
+        true
+    }
+
+    /// Retires a key, for good; says whether it was not before.
+    pub(crate) fn retire(&self, id: u32) -> bool {
+        let news = self.get(id).is_some_and(|key| !key.retired.swap(true, Ordering::SeqCst));
+        self.version.fetch_add(u64::from(news), Ordering::SeqCst);
+        news
+    }
+
+    /// How often it has changed.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::SeqCst)
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.keys.iter().map(|(_, key)| key)
+    }
+
+    /// Those that are not retired.
+    fn valid(&self) -> impl Iterator<Item = &Key> {
+        self.keys().filter(|key| !key.is_retired())
+    }
+
+    /// The key that new things are made with, and its place.
+    pub(crate) fn active_at(&self) -> (usize, &Key) {
+        let place = self.active.load(Ordering::SeqCst);
+        (place, &self.keys[place])
+    }
+
+    /// The key that new things are made with.
+    pub(crate) fn active(&self) -> &Key {
+        self.active_at().1
+    }
+
+    /// The key with an id.
+    pub(crate) fn get(&self, id: u32) -> Option<&Key> {
+        self.keys().find(|key| key.id == id)
     }
 
     /// The place on the ring of a key; `None` where there is none, and for places that an index entry cannot hold.
     pub(crate) fn place(&self, id: u32) -> Option<u8> {
-        self.keys.iter().position(|key| key.id == id).and_then(|place| u8::try_from(place).ok())
+        self.keys.iter().find(|(_, key)| key.id == id).and_then(|(place, _)| u8::try_from(place).ok())
     }
 
-    /// Whether the active key is at a place.
-    pub(crate) fn is_active(&self, place: u8) -> bool {
-        usize::from(place) == self.active
-    }
-
-    /// The digest of a secret under the active key.
-    pub(crate) fn digest_active(&self, client_id: &ClientId, body: &SecretBody) -> SecretDigest {
-        self.active().digest.digest(client_id, body)
-    }
-
-    /// The digest of a secret under the key at a place; under the active one if there is none.
-    pub(crate) fn digest_at(&self, place: u8, client_id: &ClientId, body: &SecretBody) -> SecretDigest {
-        self.keys.get(usize::from(place)).unwrap_or_else(|| self.active()).digest.digest(client_id, body)
+    /// The key at a place.
+    pub(crate) fn at(&self, place: u8) -> Option<&Key> {
+        self.keys.get(usize::from(place))
     }
 
     /// What only we can make of a token's clientId.
@@ -183,7 +253,8 @@ impl Keyring {
 
     /// Whether one of the keys made this clientId.
     pub(crate) fn is_genuine(&self, client_id: &ClientId) -> bool {
-        self.keys.iter().any(|key| constant_time_eq_n(&tag(key, client_id.environment, client_id.token).0, &client_id.tag.0))
+        // Retired ones too: a tag opens nothing, and tokens outlive the key that their tag was made with.
+        self.keys().any(|key| constant_time_eq_n(&tag(key, client_id.environment, client_id.token).0, &client_id.tag.0))
     }
 
     /// Seals a token's record.
@@ -193,10 +264,20 @@ impl Keyring {
         Some(Record { token, digest, seal: Seal { key: digest_key, mac } })
     }
 
-    /// Whether a record is as it was sealed.
-    pub(crate) fn is_intact(&self, record: &Record) -> bool {
-        let seal = &record.seal;
-        self.get(seal.key).is_some_and(|key| constant_time_eq_n(&token_seal(key, &record.token, &record.digest), &seal.mac))
+    /// What its seal says of a token's record. One that has ended is as it was sealed also under a retired key: that it has
+    /// ended gives nobody anything, and without the secret its digest can't be made again.
+    pub(crate) fn see_token(&self, record: &Record) -> Seen {
+        let seen = self.see(&record.seal, |key| token_seal(key, &record.token, &record.digest));
+        if seen == Seen::Retired && record.token.revoked_at.is_some() { Seen::Intact } else { seen }
+    }
+
+    fn see(&self, seal: &Seal, expected: impl FnOnce(&Key) -> [u8; 32]) -> Seen {
+        let Some(key) = self.get(seal.key) else { return Seen::Unknown };
+        match constant_time_eq_n(&expected(key), &seal.mac) {
+            false => Seen::Edited,
+            true if key.is_retired() => Seen::Retired,
+            true => Seen::Intact,
+        }
     }
 
     /// Seals a platform's record.
@@ -206,10 +287,9 @@ impl Keyring {
         PlatformRecord { platform, seal: Seal { key: key.id, mac } }
     }
 
-    /// Whether a platform's record is as it was sealed.
-    pub(crate) fn is_platform_intact(&self, record: &PlatformRecord) -> bool {
-        let seal = &record.seal;
-        self.get(seal.key).is_some_and(|key| constant_time_eq_n(&platform_seal(key, &record.platform), &seal.mac))
+    /// What its seal says of a platform's record.
+    pub(crate) fn see_platform(&self, record: &PlatformRecord) -> Seen {
+        self.see(&record.seal, |key| platform_seal(key, &record.platform))
     }
 
     /// Seals the operations.
@@ -219,15 +299,9 @@ impl Keyring {
         OperationsRecord { document, loaded_at, seal: Seal { key: key.id, mac } }
     }
 
-    /// Whether the operations are as they were sealed.
-    pub(crate) fn are_operations_intact(&self, record: &OperationsRecord) -> bool {
-        let expected = self.get(record.seal.key).map(|key| operations_seal(key, &record.document, record.loaded_at));
-        expected.is_some_and(|expected| constant_time_eq_n(&expected, &record.seal.mac))
-    }
-
-    /// The canary of each key, for an installation.
-    pub(crate) fn canaries(&self, installation: &[u8; 16]) -> impl Iterator<Item = (u32, [u8; 32])> {
-        self.keys.iter().map(move |key| (key.id, mac(&key.canary, &[installation])))
+    /// What their seal says of the operations.
+    pub(crate) fn see_operations(&self, record: &OperationsRecord) -> Seen {
+        self.see(&record.seal, |key| operations_seal(key, &record.document, record.loaded_at))
     }
 
     /// Authenticates a cursor's contents: the id of the key, and the code.
@@ -237,9 +311,16 @@ impl Keyring {
         Some((key.id, std::array::from_fn(|i| code[i])))
     }
 
-    /// The keyed digest of something about a repeatable create.
+    /// Authenticates a line of a journal under a key; `None` if there is no such key.
+    pub(crate) fn journal_mac(&self, key: u32, line: &[u8]) -> Option<[u8; 16]> {
+        let code = mac(&self.get(key)?.journal, &[&[LAYOUT, b'J'], line]);
+        Some(std::array::from_fn(|i| code[i]))
+    }
+
+    /// The keyed digest of something about a repeatable create: under the oldest key, so that a request can be repeated
+    /// while the active one changes, at whatever process.
     pub(crate) fn replay_digest(&self, parts: &[&[u8]]) -> [u8; 32] {
-        mac_of_all(&self.active().replay, parts)
+        mac_of_all(&self.valid().min_by_key(|key| key.id).unwrap_or_else(|| self.active()).replay, parts)
     }
 
     /// Seals a secret so that it opens with the server key and the `Idempotency-Key` together, never with either alone.
@@ -252,7 +333,7 @@ impl Keyring {
     /// Opens what [`Keyring::seal_secret`] sealed, under whichever key that was.
     pub(crate) fn unseal_secret(&self, token: TokenId, idempotency_key: &str, sealed: &[u8]) -> Option<ClientSecret> {
         let open = |key| replay_cipher(key, token, idempotency_key)?.decrypt(&Default::default(), sealed).ok();
-        let text = self.keys.iter().find_map(open)?;
+        let text = self.valid().find_map(open)?;
         String::from_utf8(text).ok().map(ClientSecret::unsealed)
     }
 
@@ -262,20 +343,53 @@ impl Keyring {
         assertion_seed(self.active(), day)
     }
 
-    /// The seeds of all keys that sign assertions on a day: other processes may have another active key, while keys are
+    /// The seeds of all keys that may sign assertions on a day: other processes may have another active key, while keys are
     /// being changed.
     #[cfg(feature = "server")]
     pub(crate) fn assertion_seeds(&self, day: i64) -> impl Iterator<Item = Zeroizing<[u8; 32]>> {
-        self.keys.iter().map(move |key| assertion_seed(key, day))
+        self.valid().map(move |key| assertion_seed(key, day))
     }
 }
 
+#[cfg(feature = "server")]
 impl Keyring {
-    /// Whether an entry of the audit log is as it was sealed, behind the one at `before`.
-    #[cfg(feature = "server")]
+    /// What its seal says of an entry of the audit log, behind the one at `before`. One under a retired key is as it was sealed:
+    /// what happened, happened.
+    pub(crate) fn see_entry(&self, before: &Mark, entry: &RecordedEntry, seal: &Seal) -> Seen {
+        match self.see(seal, |key| entry_seal(key, before, &entry.node, &entry.entry)) {
+            Seen::Unknown => Seen::Unknown,
+            Seen::Intact | Seen::Retired if entry.seq == before.seq + 1 => Seen::Intact,
+            _ => Seen::Edited,
+        }
+    }
+
+    /// Whether it is as it was sealed.
     pub(crate) fn is_entry_intact(&self, before: &Mark, entry: &RecordedEntry, seal: &Seal) -> bool {
-        let expected = self.get(seal.key).map(|key| entry_seal(key, before, &entry.node, &entry.entry));
-        entry.seq == before.seq + 1 && expected.is_some_and(|expected| constant_time_eq_n(&expected, &seal.mac))
+        self.see_entry(before, entry, seal) == Seen::Intact
+    }
+
+    /// Seals a checkpoint of the audit log.
+    pub(crate) fn seal_checkpoint(&self, mark: Mark, peaks: Vec<u8>, pruned: bool) -> Checkpoint {
+        let key = self.active();
+        let mac = checkpoint_seal(key, &mark, &peaks, pruned);
+        Checkpoint { mark, peaks, pruned, seal: Seal { key: key.id, mac } }
+    }
+
+    /// Whether a checkpoint is as it was sealed; as with entries, whether its key was retired since does not matter.
+    pub(crate) fn is_checkpoint_intact(&self, checkpoint: &Checkpoint) -> bool {
+        let Checkpoint { mark, peaks, pruned, seal } = checkpoint;
+        matches!(self.see(seal, |key| checkpoint_seal(key, mark, peaks, *pruned)), Seen::Intact | Seen::Retired)
+    }
+
+    /// The seeds of all keys that have ever signed heads of the audit log, each with its key's id: of retired ones too.
+    pub(crate) fn head_seeds(&self) -> impl Iterator<Item = (u32, &[u8; 32])> {
+        self.keys().map(|key| (key.id, &*key.head))
+    }
+
+    /// The seed that heads are signed with now.
+    pub(crate) fn active_head_seed(&self) -> (u32, &[u8; 32]) {
+        let key = self.active();
+        (key.id, &key.head)
     }
 }
 
@@ -309,16 +423,35 @@ fn entry_seal(key: &Key, before: &Mark, node: &str, entry: &AuditEntry) -> [u8; 
     mac_of_all(&key.entry, &values)
 }
 
-/// Refuses a key file, whose canaries are `ours`, that is not the one of a database with those canaries.
-pub(crate) fn check_canaries(ours: &[(u32, [u8; 32])], stored: Vec<(u32, [u8; 32])>, path: &Path) -> Result<(), String> {
-    for (id, mac) in stored {
-        match ours.iter().find(|(ours, _)| *ours == id) {
-            Some((_, expected)) if constant_time_eq_n(expected, &mac) => {}
-            Some(_) => return Err(format!("the key file {} belongs to another database: its key {id} does not fit", path.display())),
+#[cfg(feature = "server")]
+fn checkpoint_seal(key: &Key, mark: &Mark, peaks: &[u8], pruned: bool) -> [u8; 32] {
+    mac(&key.seal, &[&[LAYOUT, b'C'], &mark.seq.to_be_bytes(), &mark.mac, &[u8::from(pruned)], peaks])
+}
+
+/// What each key of a file makes of an installation's identity; `None` if a key can't be derived.
+pub(crate) fn canaries(file: &KeyFile, installation: &[u8; 16]) -> Option<Vec<(u32, [u8; 32])>> {
+    let canary = |key: &KeyEntry| Some((key.id, mac(&Key::new(key.id, key.root.as_array())?.canary, &[installation])));
+    file.keys.iter().map(canary).collect()
+}
+
+/// Refuses a key file that is not the one of an installation, by what the database knows of its keys.
+pub(crate) fn check_canaries(file: &KeyFile, installation: &[u8; 16], known: &[Canary], source: &KeySource) -> Result<(), String> {
+    let ours = canaries(file, installation).ok_or_else(|| format!("{source} has a key that can't be used"))?;
+    for Canary { key, mac, retired_at } in known {
+        match ours.iter().find(|(ours, _)| ours == key) {
+            Some((_, expected)) if !constant_time_eq_n(expected, mac) => {
+                return Err(format!(
+                    "{source} belongs to another database, or somebody edited this one's rows in installation or canary: \
+                     its key {key} does not fit; put the key file back that does, or the rows from a backup"
+                ));
+            }
+            Some(_) if retired_at.is_some() && file.keys.iter().any(|entry| entry.id == *key && entry.state == KeyState::Active) => {
+                return Err(format!("{source} is older than the database: its active key {key} is retired; put the newer one in place"));
+            }
+            Some(_) => {}
             None => {
                 return Err(format!(
-                    "the key file {} lacks key {id}, which sealed rows of this database; put it back from your backup",
-                    path.display()
+                    "{source} lacks key {key}, which sealed rows of this database; put it back from your backup, or copy the newer file here"
                 ));
             }
         }

@@ -11,12 +11,16 @@
 //! | `receipt.rs` | when a change is true everywhere |
 //! | `assertion.rs` | what was proven, signed for upstreams |
 //! | `uses.rs` | how tokens were used |
+//! | `audit/` | the audit log, proven to whoever must not have to believe us |
 //! | `copying.rs`, `restore.rs` | backups, moving to another database; what is to be done behind a restore |
 //! | `keyring.rs`, `key_file.rs` | what the server key makes, and where it is kept |
+//! | `keys.rs`, `reseal.rs` | changing the server key |
 
 #[cfg(feature = "server")]
 mod assertion;
 mod attempts;
+#[cfg(feature = "server")]
+pub mod audit;
 mod clock;
 #[cfg(feature = "server")]
 mod copying;
@@ -28,14 +32,23 @@ mod error;
 mod feed;
 mod index;
 mod journal;
+#[cfg(feature = "server")]
+mod key_command;
+#[cfg(feature = "server")]
+mod key_edit;
 mod key_file;
+mod key_source;
 mod keyring;
+mod keys;
 mod lease;
 mod operations;
 mod platforms;
 mod receipt;
+mod reseal;
 #[cfg(feature = "server")]
 mod restore;
+#[cfg(feature = "server")]
+mod retire;
 mod tokens;
 mod upkeep;
 mod uses;
@@ -55,9 +68,12 @@ use std::{
 use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 
-use self::{attempts::Attempts, denials::Denials, feed::Followed, index::Index, keyring::Keyring, lease::Lease, uses::Uses};
+use self::{
+    attempts::Attempts, denials::Denials, feed::Followed, index::Index, keyring::Keyring, keys::Keys, lease::Lease, reseal::Reseals,
+    uses::Uses,
+};
 use crate::{
-    domain::{Action, Actor, AuditEntry, OnDatabaseLoss, RequestInfo, Timestamp, TokenId},
+    domain::{Action, Actor, AuditEntry, KeySource, OnDatabaseLoss, RequestInfo, Timestamp, TokenId},
     store::{self, Location, Mark, Store},
 };
 
@@ -73,16 +89,23 @@ pub use denials::Reason;
 pub use entropy::{Entropy, NoEntropy, SystemEntropy};
 pub use error::Error;
 pub use feed::Follower;
-pub use journal::Journal;
+#[cfg(feature = "server")]
+pub use journal::{Journal, Reach};
+#[cfg(feature = "server")]
+pub use key_edit::KeyFileEdit;
+#[cfg(feature = "server")]
+pub use keys::KeyListed;
 pub use operations::Difference;
 pub use receipt::Receipt;
 #[cfg(feature = "server")]
 pub use restore::TakenIn;
+#[cfg(feature = "server")]
+pub use retire::{Retired, Retirement};
 pub use tokens::{Ended, IdempotencyKey, Issued, ListTokens, TokenPage};
 pub use upkeep::Upkeep;
 pub use verify::Denied;
 
-pub use crate::store::Database;
+pub use crate::store::{Database, Sealing};
 
 /// For how long a repeated create brings the secret again.
 const REPLAY_SECRET: i64 = 10 * 60 * 1000;
@@ -94,8 +117,8 @@ const REPLAY: i64 = 24 * 60 * 60 * 1000;
 pub struct Options {
     /// Where the records are.
     pub database: Database,
-    /// The key file.
-    pub key_file: PathBuf,
+    /// Where the server key is.
+    pub keys: KeySource,
     /// Whether to make both where there is no database.
     pub create: bool,
     /// Whether to answer from memory, and for how long to believe it: `None` for a command, which reads what it needs.
@@ -114,6 +137,7 @@ pub struct Options {
 pub struct Authority {
     store: Store,
     keyring: Arc<Keyring>,
+    keys: Keys,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     index: Index,
@@ -128,8 +152,11 @@ pub struct Authority {
     ended: Notify,
     operations: ArcSwapOption<operations::InForce>,
     uses: Uses,
+    reseals: Reseals,
     attempts: Attempts,
     denials: Denials,
+    #[cfg(feature = "server")]
+    heads: audit::HeadCounts,
     /// Rows that were found not to be as they were sealed.
     tampered: Mutex<HashSet<String>>,
     /// Those of them that are in the audit log.
@@ -170,11 +197,14 @@ impl Authority {
         let store = open(location).await.map_err(|e| e.to_string())?;
         let at = clock.wall();
         let installation = <[u8; 16]>::try_from(installation).unwrap_or_default();
-        let keyring = Arc::new(open_keyring(&store, &options, installation, at, &*entropy).await?);
+        let keyring = Arc::new(keys::open(&store, &options, installation, at, &*entropy).await?);
         store.seal_entries_with(Arc::clone(&keyring) as _);
 
         let journal = match &options.journal {
-            Some(path) => Some(journal::Writer::open(path, store.installation().await.map_err(|e| e.to_string())?)?),
+            Some(path) => {
+                journal::refuse_other_file(path, &options)?;
+                Some(journal::Writer::open(path, store.installation().await.map_err(|e| e.to_string())?, &keyring)?)
+            }
             None => None,
         };
         let (journal, marks) = journal.map_or((None, Vec::new()), |(journal, marks)| (Some(journal), marks));
@@ -183,6 +213,7 @@ impl Authority {
         let authority = Self {
             store,
             keyring,
+            keys: Keys::new(options.keys),
             clock,
             entropy,
             index: Index::new(),
@@ -194,8 +225,11 @@ impl Authority {
             ended: Notify::new(),
             operations: ArcSwapOption::empty(),
             uses: Uses::default(),
+            reseals: Reseals::default(),
             attempts: Attempts::new(options.attempts),
             denials: Denials::default(),
+            #[cfg(feature = "server")]
+            heads: audit::HeadCounts::default(),
             tampered: Mutex::default(),
             tampering_recorded: Mutex::default(),
             creating: Mutex::default(),
@@ -234,6 +268,10 @@ impl Authority {
                      countersign restore --journal {path}, with the journal of every other server behind it"
                 )
             }
+            (store::Error::Pruned, Some(journal)) => format!(
+                "{error}; if you know that it did not, move the journal {} away, and keep it for as long as your backups",
+                journal.path().display()
+            ),
             _ => error.to_string(),
         }
     }
@@ -250,7 +288,7 @@ impl Authority {
         Ok(bytes)
     }
 
-    /// Writes what was only noted so far: uses, edited rows, and the expiry of repeatable creates and of counts. To be
+    /// Writes what was only noted so far: uses, digests under a new key, edited rows, and the expiry of repeatable creates and of counts. To be
     /// called every few seconds, and before the end. If it is dropped on its way, the store finishes what it was given of
     /// the uses, and the rest stays noted.
     ///
@@ -258,6 +296,7 @@ impl Authority {
     /// What could not be written of the uses is noted again.
     pub async fn flush(&self) -> Result<(), Error> {
         self.write_uses().await?;
+        self.reseal().await?;
         self.record_tampering().await?;
         let now = self.now();
         self.store.expire_replays(now.plus_millis(-REPLAY_SECRET), now.plus_millis(-REPLAY)).await?;
@@ -341,8 +380,15 @@ impl Authority {
             followed: self.followed().mark.seq,
             tampered: self.tampered().len(),
             stale: self.is_stale(),
+            journal_failing: self.journal.as_ref().is_some_and(journal::Writer::is_failing),
             stale_accepts: self.lease.as_ref().map_or(0, Lease::accepted_stale),
             denials: self.denials.totals().collect(),
+            keys_lacking: self.keys.lacking().len(),
+            key_reload_failures: self.keys.failures(),
+            #[cfg(feature = "server")]
+            head_size: self.heads.size.load(Ordering::Relaxed),
+            #[cfg(feature = "server")]
+            head_failures: self.heads.failures.load(Ordering::Relaxed),
         }
     }
 }
@@ -369,40 +415,18 @@ pub struct Figures {
     pub stale: bool,
     /// Credentials that were accepted so since start.
     pub stale_accepts: u64,
+    /// Whether the journal could not be written when that was tried last: what ends is in the database alone.
+    pub journal_failing: bool,
     /// Refusals since start.
     pub denials: Vec<(Reason, u64)>,
-}
-
-/// Opens the key file and holds it against the database, before anything is verified with it.
-async fn open_keyring(store: &Store, options: &Options, new: [u8; 16], at: Timestamp, entropy: &dyn Entropy) -> Result<Keyring, String> {
-    let failed = |e: store::Error| e.to_string();
-    let path = &options.key_file;
-    let known = store.list_canaries().await.map_err(failed)?;
-    if known.is_empty() {
-        match key_file::KeyFile::read(path)? {
-            None if options.create => key_file::KeyFile::create(path, entropy)?,
-            None => {}
-            Some(_) => {
-                tracing::warn!(key_file = %path.display(), "the key file was there, and the database is new: was there another database?")
-            }
-        }
-    }
-    let file = key_file::KeyFile::read(path)?.ok_or_else(|| {
-        format!("the key file {} is missing, and without it no token of this database verifies; put it back from your backup, or say where it is with --key-file", path.display())
-    })?;
-    let keyring = Keyring::new(&file).ok_or_else(|| format!("the key file {} has no active key", path.display()))?;
-
-    if known.is_empty() {
-        store.insert_installation(new, at).await.map_err(failed)?;
-    }
-    let installation = store.installation().await.map_err(failed)?;
-    let ours: Vec<_> = keyring.canaries(&installation).collect();
-    for (id, mac) in &ours {
-        if !known.iter().any(|(known, _)| known == id) {
-            store.insert_canary(*id, *mac).await.map_err(failed)?;
-        }
-    }
-    // Read again: two processes that start at once may have made a key file each, and one database.
-    keyring::check_canaries(&ours, store.list_canaries().await.map_err(failed)?, path)?;
-    Ok(keyring)
+    /// Keys that the database knows and the key file here lacks.
+    pub keys_lacking: usize,
+    /// Key files since start that were not taken over.
+    pub key_reload_failures: u64,
+    /// How many entries of the audit log the last head is of that was signed and written elsewhere.
+    #[cfg(feature = "server")]
+    pub head_size: u64,
+    /// How often a head could not be signed, or not be written to one of its sinks.
+    #[cfg(feature = "server")]
+    pub head_failures: u64,
 }

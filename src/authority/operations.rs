@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Authority, Error, Receipt};
+use super::{Authority, Error, Receipt, keyring::Seen};
 use crate::{
     domain::{Action, AuditEntry, Invalid, Need, NoOperation, Operation, Operations, Operator, Target, Timestamp},
     store::OperationsRecord,
@@ -96,8 +96,16 @@ impl Authority {
 
     /// Takes over what was loaded, unless something later was.
     pub(super) fn put_operations(&self, record: &OperationsRecord, seq: u64) {
-        let operations = if self.keyring.are_operations_intact(record) { read(&record.document) } else { None };
-        if operations.is_none() {
+        let operations = match self.keyring.see_operations(record) {
+            Seen::Intact => read(&record.document),
+            Seen::Edited => None,
+            Seen::Retired => return,
+            Seen::Unknown => {
+                self.note_lacking(record.seal.key);
+                None
+            }
+        };
+        if operations.is_none() && self.keyring.get(record.seal.key).is_some() {
             self.note_tampered("operations".to_owned());
         }
         let new = Arc::new(InForce { seq, operations });
@@ -113,8 +121,11 @@ impl Authority {
     /// [`Error::NotFound`] if none were loaded, [`Error::Tampered`], [`Error::Unavailable`].
     pub async fn get_operations(&self, _by: &Operator) -> Result<(Operations, Timestamp), Error> {
         let record = self.store.find_operations().await?.ok_or(Error::NotFound)?;
-        let intact = self.keyring.are_operations_intact(&record);
-        let operations = intact.then(|| read(&record.document)).flatten().ok_or(Error::Tampered)?;
+        let operations = match self.keyring.see_operations(&record) {
+            Seen::Intact => read(&record.document).ok_or(Error::Tampered)?,
+            Seen::Unknown => return Err(self.lacking(record.seal.key)),
+            Seen::Edited | Seen::Retired => return Err(Error::Tampered),
+        };
         Ok((operations, record.loaded_at))
     }
 

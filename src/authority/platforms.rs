@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Authority, Error, Issued, Receipt, tokens::entry_of};
+use super::{Authority, Error, Issued, Receipt, keyring::Seen, tokens::entry_of};
 use crate::{
     domain::{
         Action, AuditEntry, AuditQuery, Environment, Issuer, NewToken, Operator, Permissions, Platform, PlatformId, RecordedEntry, Scope,
@@ -86,7 +86,7 @@ impl Authority {
         let (keyring, now) = (Arc::clone(&self.keyring), self.now());
         let action = if disabled { Action::PlatformDisable } else { Action::PlatformEnable };
         let decide = move |before: &PlatformRecord| {
-            if before.platform.disabled_at.is_some() == disabled || !keyring.is_platform_intact(before) {
+            if before.platform.disabled_at.is_some() == disabled || keyring.see_platform(before) != Seen::Intact {
                 return Decision::Keep;
             }
             let mut platform = before.platform.clone();
@@ -96,10 +96,14 @@ impl Authority {
         };
         let known = self.followed();
         let (record, seq) = self.store.change_platform(id, decide).await?.ok_or(Error::NotFound)?;
-        if !self.keyring.is_platform_intact(&record) {
-            self.put_platform(&record, 0);
-            self.refuse_tampered().await?;
-            return Err(Error::Tampered);
+        match self.keyring.see_platform(&record) {
+            Seen::Intact => {}
+            Seen::Unknown => return Err(self.lacking(record.seal.key)),
+            Seen::Edited | Seen::Retired => {
+                self.put_platform(&record, 0);
+                self.refuse_tampered().await?;
+                return Err(Error::Tampered);
+            }
         }
         if let Some(seq) = seq {
             self.remember(&known, || self.index.put_platform(&record, seq));

@@ -49,7 +49,7 @@ impl Authority {
     /// another database, or something could not be ended, with its name. Nothing starts on a restored database then.
     pub async fn after_restore(self: &Arc<Self>, by: &Operator, journals: &[Journal], all: bool) -> Result<TakenIn, Error> {
         let installation = self.store.installation().await?;
-        if journals.iter().any(|journal| journal.installation != installation) {
+        if journals.iter().any(|journal| journal.last.installation != installation) {
             return Err(Error::Unavailable("a journal is of another database".to_owned()));
         }
         let mut ended: BTreeSet<TokenId> = journals.iter().flat_map(|journal| &journal.ended).copied().collect();
@@ -64,8 +64,8 @@ impl Authority {
         // but places of a history that was lost do not compare, and there the safe side is to disable.
         let (mut platforms, mut disabled) = (BTreeMap::<PlatformId, (u64, bool)>::new(), BTreeSet::new());
         for journal in journals {
-            let is_lost = !self.is_of_this_history(journal.mark).await?;
-            lost.extend(is_lost.then_some(journal.mark));
+            let is_lost = !self.is_of_this_history(journal.last.mark).await?;
+            lost.extend(is_lost.then_some(journal.last.mark));
             for (id, change) in &journal.platforms {
                 disabled.extend((is_lost && change.1).then_some(*id));
                 platforms.entry(*id).and_modify(|known| *known = (*known).max(*change)).or_insert(*change);
@@ -104,30 +104,37 @@ impl Authority {
         Ok(taken_in)
     }
 
-    /// A journal knows what ended between its first place and its last. So one must begin in the state that the database is
-    /// in, and every other one there too, or not behind the last place of those before it.
+    /// A journal knows what ended between any of its places and its last. So one must reach back to the state that the database
+    /// is in, and every other one too, or begin not behind the last place of those before it.
     async fn refuse_gaps(&self, journals: &[Journal]) -> Result<(), Error> {
         let (mut reached, mut later) = (None, Vec::new());
+        let end = self.store.load().await?.mark.seq;
         for journal in journals {
-            match self.is_of_this_history(journal.first).await? {
-                true => reached = reached.max(Some(journal.mark.seq)),
-                false => later.push((journal.first.seq, journal.mark.seq)),
+            match self.reaches_back(journal, end).await? {
+                true => reached = reached.max(Some(journal.last.mark.seq)),
+                false => later.push((journal.first.seq, journal.last.mark.seq)),
             }
         }
         later.sort_unstable();
-        let refused = |problem: &str| Err(Invalid::one("--journal", "coverage", problem).into());
+        let refused = |must: &str, reached: u64, first: u64, give: &str| {
+            let missing = match first.checked_sub(reached) {
+                Some(1) => format!("in place {first}"),
+                Some(2..) => format!("in places {} to {first}", reached + 1),
+                // The database has gone on in another history.
+                _ => format!("up to place {first} of what was lost"),
+            };
+            let given: Vec<_> = journals.iter().map(|journal| journal.reach().to_string()).collect();
+            let problem =
+                format!("{must}: of what ended {missing} none of these knows; give {give}, or say --invalidate-all ({})", given.join("; "));
+            Err(Invalid::one("--journal", "coverage", problem).into())
+        };
         let Some(mut reached) = reached else {
-            return refused(
-                "must begin before the state that the database is in: of what ended in between none of these knows; \
-                 give an older one, or say --invalidate-all",
-            );
+            let (here, first) = (self.store.load().await?.mark.seq, later.first().map_or(0, |(first, _)| *first));
+            return refused("must begin before the state that the database is in", here, first, "an older one");
         };
         for (first, last) in later {
             if first > reached {
-                return refused(&format!(
-                    "must go on where another one ends: of what ended before place {first} none of these knows; \
-                     give the one that lies between, or say --invalidate-all"
-                ));
+                return refused("must go on where another one ends", reached, first, "the one that lies between");
             }
             reached = reached.max(last);
         }
@@ -138,7 +145,7 @@ impl Authority {
         let live = Arc::new(Mutex::new(Vec::new()));
         let found = Arc::clone(&live);
         let note = move |record: store::Record| found.lock().unwrap_or_else(PoisonError::into_inner).push(record.token.id);
-        self.store.visit_live_tokens(note).await?;
+        self.store.visit_live_tokens(None, note).await?;
         Ok(std::mem::take(&mut *live.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
@@ -168,10 +175,32 @@ impl Authority {
         }
     }
 
+    /// Whether a journal knows everything that ended behind the state that the database is in, whose feed goes to `end`. It goes
+    /// on without a gap from any of its places, so one that is in this history will do: the first, mostly, or, where that is in
+    /// a part of the log that was pruned, the last that is not behind the end.
+    async fn reaches_back(&self, journal: &Journal, end: u64) -> Result<bool, Error> {
+        if self.is_of_this_history(journal.first).await? {
+            return Ok(true);
+        }
+        // Those of a history that was lost are passed over; they are as many as were changes since then.
+        for mark in journal.marks.iter().rev().filter(|mark| mark.seq <= end) {
+            match self.store.changes_after(*mark, self.clock.boot()).await {
+                Err(store::Error::Rewound { taken_in: false }) => {}
+                // Before this one even less can be told.
+                Err(store::Error::Pruned) => return Ok(false),
+                Ok(_) | Err(store::Error::Rewound { taken_in: true }) => return Ok(true),
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(false)
+    }
+
     async fn is_of_this_history(&self, mark: Mark) -> Result<bool, Error> {
         match self.store.changes_after(mark, self.clock.boot()).await {
             Ok(_) => Ok(true),
             Err(store::Error::Rewound { taken_in }) => Ok(taken_in),
+            // Nobody can tell: as if it were not.
+            Err(store::Error::Pruned) => Ok(false),
             Err(e) => Err(e.into()),
         }
     }

@@ -7,7 +7,7 @@ use std::{
 
 use constant_time_eq::constant_time_eq_n;
 
-use super::{Authority, Error, REPLAY, REPLAY_SECRET, Receipt, cursor::List};
+use super::{Authority, Error, REPLAY, REPLAY_SECRET, Receipt, cursor::List, keyring::Seen};
 use crate::{
     domain::{
         Action, Actor, AuditEntry, AuditQuery, Caller, ClientSecret, Environment, Invalid, Issuer, Liveness, MayManage, MayRead, NewToken,
@@ -171,7 +171,7 @@ impl Authority {
             }
             Inserted::Replayed(before, record) => {
                 let same = constant_time_eq_n(&before.request, &request(record.token.id));
-                if !same || !self.is_intact(&record) {
+                if !same || !self.is_intact(&record)? {
                     return Err(Error::KeyReused);
                 }
                 let recent = before.created_at >= now.plus_millis(-REPLAY_SECRET) && record.token.revoked_at.is_none();
@@ -205,9 +205,9 @@ impl Authority {
             revocable,
             revoked_at: None,
         };
-        let key = self.keyring.active_id();
-        let digest = secret.body().map(|body| self.keyring.digest(key, &token.client_id(), &body));
-        let record = digest.and_then(|digest| self.keyring.seal_token(token, digest, key));
+        let key = self.keyring.active();
+        let digest = secret.body().map(|body| key.digest(&token.client_id(), &body));
+        let record = digest.and_then(|digest| self.keyring.seal_token(token, digest, key.id()));
         let record = record.ok_or_else(|| Error::Unavailable("no active key".to_owned()))?;
         Ok((record, secret))
     }
@@ -224,7 +224,7 @@ impl Authority {
         let query = TokenQuery { scope, liveness, filter: filter.clone(), order, after, limit: limit.get(), count };
         let found = self.store.list_tokens(query).await?;
         let next = found.next.and_then(|last| place.cursor(&self.keyring, last));
-        Ok(TokenPage { tokens: self.intact(found.records), next, total: found.total })
+        Ok(TokenPage { tokens: self.intact(found.records)?, next, total: found.total })
     }
 
     /// The next tokens of the caller behind `after`, oldest first, ended ones included; and where to go on, if there is
@@ -249,11 +249,12 @@ impl Authority {
             count: false,
         };
         let found = self.store.list_tokens(query).await?;
-        Ok((self.intact(found.records), found.next))
+        Ok((self.intact(found.records)?, found.next))
     }
 
-    fn intact(&self, records: Vec<Record>) -> Vec<Token> {
-        records.into_iter().filter(|record| self.is_intact(record)).map(Token::from).collect()
+    fn intact(&self, records: Vec<Record>) -> Result<Vec<Token>, Error> {
+        let told = |record: Record| self.is_intact(&record).map(|intact| intact.then(|| record.into())).transpose();
+        records.into_iter().filter_map(told).collect()
     }
 
     /// One of the caller's tokens, ended or not.
@@ -262,7 +263,8 @@ impl Authority {
     /// [`Error::NotFound`] if the caller's scope has no such token, [`Error::Unavailable`].
     pub async fn get_token(&self, by: &MayRead, id: TokenId) -> Result<Token, Error> {
         let record = self.store.find_token_in(by.caller().scope, id).await?;
-        record.filter(|record| self.is_intact(record)).map(Token::from).ok_or(Error::NotFound)
+        let record = record.ok_or(Error::NotFound)?;
+        if self.is_intact(&record)? { Ok(record.into()) } else { Err(Error::NotFound) }
     }
 
     /// Ends one of the caller's tokens: when this returns, no process anywhere accepts it, unless its receipt says by when.
@@ -296,7 +298,8 @@ impl Authority {
         let operator = matches!(caller.actor, Actor::Operator(_));
         let decide = move |before: &Record| {
             // An edited row is not sealed again: what was forged would become genuine.
-            let endable = (before.token.revocable || operator) && keyring.is_intact(before);
+            let genuine = matches!(keyring.see_token(before), Seen::Intact | Seen::Retired);
+            let endable = (before.token.revocable || operator) && genuine;
             if before.token.revoked_at.is_some() || !endable {
                 return Decision::Keep;
             }
@@ -315,14 +318,14 @@ impl Authority {
             self.record_tampering().await?;
             return Err(Error::NotFound);
         };
-        if !self.is_intact(&record) {
+        if !self.is_intact(&record)? {
             self.refuse_tampered().await?;
             return Err(Error::Tampered);
         }
         if record.token.revoked_at.is_none() {
             return Err(Error::NotRevocable);
         }
-        self.index.end(&record);
+        self.index.end(&record, self.keyring.place(record.seal.key));
         Ok((record, seq))
     }
 

@@ -19,6 +19,7 @@ use super::{
     denials::Reason,
     feed::Followed,
     index::{Entry, Found, Missing},
+    keyring::{Key, Seen},
     lease::Lease,
 };
 use crate::{
@@ -114,20 +115,22 @@ impl Authority {
     fn prove_resident(&self, presented: &Presented) -> Resident {
         let client_id = *presented.client_id();
         // Before it is known whether there is an entry: the same work for everybody, while the entry comes from memory.
-        let under_active = self.keyring.digest_active(&client_id, presented.body());
+        let (place, active) = self.keyring.active_at();
+        let digest = active.digest(&client_id, presented.body());
+        let mut other_key = false;
         let is_it = |entry: &Entry| {
-            let is = |digest: &SecretDigest| entry.matches(digest.half());
-            let matches = match self.keyring.is_active(entry.key) {
-                true => is(&under_active),
-                false => is(&self.keyring.digest_at(entry.key, &client_id, presented.body())),
-            };
-            matches && entry.environment == client_id.environment
+            if usize::from(entry.key) != place || active.is_retired() {
+                other_key = true;
+                return false;
+            }
+            entry.matches(digest.half()) && entry.environment == client_id.environment
         };
-        match self.index.find(client_id.token, is_it, |found| self.judge(client_id, &found)) {
+        match self.index.find(client_id.token, is_it, |found| self.judge(client_id, &found, None)) {
             Ok(judged) => judged,
+            Err(Missing::Refused) if other_key => self.prove_under_another(presented, active, &digest),
             Err(Missing::Refused) => Resident::Refused(Reason::WrongSecret),
             Err(Missing::Absent) => {
-                if self.keyring.is_genuine(&client_id) {
+                if self.keyring.is_genuine(&client_id) || self.keys.lacks_any() {
                     Resident::Ask
                 } else {
                     Resident::Refused(Reason::UnknownClient)
@@ -136,8 +139,27 @@ impl Authority {
         }
     }
 
-    /// What becomes of the holder of the right secret.
-    fn judge(&self, client_id: ClientId, found: &Found<'_>) -> Resident {
+    /// The same of a token that the index has under a key which is not the active one, of which `digest` is.
+    #[cold]
+    fn prove_under_another(&self, presented: &Presented, active: &Key, digest: &SecretDigest) -> Resident {
+        let client_id = *presented.client_id();
+        let mut dead = false;
+        let is_it = |entry: &Entry| {
+            let Some(key) = self.keyring.at(entry.key) else { return false };
+            let is = entry.matches(key.digest(&client_id, presented.body()).half()) && entry.environment == client_id.environment;
+            // A live one may have been sealed anew before its key was retired.
+            dead |= is && key.is_retired() && !entry.ended;
+            is && (entry.ended || !key.is_retired())
+        };
+        match self.index.find(client_id.token, is_it, |found| self.judge(client_id, &found, Some((active, digest)))) {
+            Ok(judged) => judged,
+            Err(_) if dead => Resident::Ask,
+            Err(_) => Resident::Refused(Reason::WrongSecret),
+        }
+    }
+
+    /// What becomes of the holder of the right secret; `anew` is its digest under the active key, if that is another one.
+    fn judge(&self, client_id: ClientId, found: &Found<'_>, anew: Option<(&Key, &SecretDigest)>) -> Resident {
         let entry = &found.entry;
         // An end is final, so it needs no lease.
         if entry.ended {
@@ -160,6 +182,9 @@ impl Authority {
         }
         if found.count_use() {
             self.uses.touch(client_id.token, self.clock.wall());
+            if let Some((active, digest)) = anew {
+                self.reseals.note(client_id.token, active, digest);
+            }
         }
         let scope = Scope { platform, environment: entry.environment };
         Resident::Proven(Proven { client_id, scope, permissions: entry.permissions })
@@ -193,7 +218,7 @@ impl Authority {
         if self.lease.as_ref().is_some_and(Lease::is_lost) {
             return Err(Denied::Unknown);
         }
-        let client_id = presented.client_id();
+        let (client_id, version) = (presented.client_id(), self.keyring.version());
         // First: while everything is loaded anew nobody gets past the next line, so what is read behind it for the history that
         // was loaded is no older than that.
         let known = self.followed();
@@ -203,7 +228,7 @@ impl Authority {
         let found = match self.find_in_time(client_id.token, &known).await {
             Ok(found) => found,
             // Tokens that were ended may be live there.
-            Err(e @ (store::Error::Rewound { .. } | store::Error::Held(_))) => {
+            Err(e @ (store::Error::Rewound { .. } | store::Error::Pruned | store::Error::Held(_))) => {
                 self.refuse_all(&known, &e);
                 return Err(Denied::Unknown);
             }
@@ -222,8 +247,6 @@ impl Authority {
         };
         defect::pause_behind_read().await;
         let (record, platform) = found.ok_or(Denied::Refused(Reason::UnknownClient))?;
-        let digest = self.keyring.digest(record.seal.key, client_id, presented.body());
-        let proven = record.digest.matches(&digest);
         // Kept for the next time, whatever its state: the index joins, so it can't come back to life.
         if self.lease.is_some() {
             self.remember(&known, || {
@@ -231,22 +254,38 @@ impl Authority {
                 self.put_token(&record);
             });
         }
-        let token = &record.token;
-        let refused = if !proven || token.client_id() != *client_id {
-            Some(Reason::WrongSecret)
-        } else if !self.is_intact(&record) || !self.keyring.is_platform_intact(&platform) {
-            Some(Reason::Tampered)
-        } else if token.revoked_at.is_some() {
-            Some(Reason::Revoked)
-        } else if platform.platform.disabled_at.is_some() {
-            Some(Reason::PlatformDisabled)
-        } else {
-            None
+        let (key, token) = (self.keyring.get(record.seal.key), &record.token);
+        let Some(proven) = key.map(|key| record.digest.matches(&key.digest(client_id, presented.body()))) else {
+            self.note_lacking(record.seal.key);
+            return Err(Denied::Unknown);
+        };
+        let refused = match (self.keyring.see_token(&record), self.keyring.see_platform(&platform)) {
+            _ if !proven || token.client_id() != *client_id => Some(Reason::WrongSecret),
+            (Seen::Edited, _) => {
+                self.note_tampered(token.id.to_string());
+                Some(Reason::Tampered)
+            }
+            (_, Seen::Edited) => Some(Reason::Tampered),
+            // Its key was retired while it was read: it may have been sealed anew in between.
+            (Seen::Retired, _) if self.keyring.version() != version => return Err(Denied::Unknown),
+            (Seen::Retired, _) => Some(Reason::Revoked),
+            (_, Seen::Unknown) => {
+                self.note_lacking(platform.seal.key);
+                return Err(Denied::Unknown);
+            }
+            (_, Seen::Retired) => return Err(Denied::Unknown),
+            _ if token.revoked_at.is_some() => Some(Reason::Revoked),
+            _ if platform.platform.disabled_at.is_some() => Some(Reason::PlatformDisabled),
+            _ => None,
         };
         match refused {
             Some(reason) => Err(Denied::Refused(reason)),
             None => {
                 self.uses.note(token.id, self.clock.wall());
+                let active = self.keyring.active();
+                if active.id() != record.seal.key {
+                    self.reseals.note(token.id, active, &active.digest(client_id, presented.body()));
+                }
                 Ok(Proven { client_id: *client_id, scope: token.scope, permissions: token.permissions })
             }
         }

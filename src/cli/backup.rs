@@ -27,10 +27,10 @@ impl Backup {
         let config = self.settings.config()?;
         let mut progress = copying::Progress::new();
         let tell = |done, of| progress.tell(done, of);
-        let copied = authority::back_up(&database(&config), &config.key_file, &self.to, tell).await.map_err(Failure::CouldNotRun)?;
+        let copied = authority::back_up(&database(&config), &config.keys, &self.to, tell).await.map_err(Failure::CouldNotRun)?;
         let took = progress.end();
         let text =
-            || format!("{}: {}\n{}", copying::text("backed up", &copied, took), self.to.display(), copying::of_key_file(&config.key_file));
+            || format!("{}: {}\n{}", copying::text("backed up", &copied, took), self.to.display(), copying::of_key_file(&config.keys));
         output::print(self.output, text, || copying::json(&copied, took))?;
         copying::outcome(&copied)
     }

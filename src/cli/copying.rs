@@ -1,11 +1,14 @@
 //! What `backup`, `restore` and `migrate-store` tell while they copy, and at their end.
 
-use std::{io::IsTerminal as _, path::Path, time::Duration};
+use std::{io::IsTerminal as _, time::Duration};
 
 use serde_json::{Value, json};
 
 use super::{Failure, Outcome, output};
-use crate::authority::{Clock as _, Copied, SystemClock};
+use crate::{
+    authority::{Clock as _, Copied, SystemClock},
+    domain::KeySource,
+};
 
 /// How often a terminal is told, and how often a log.
 const ON_A_TERMINAL: Duration = Duration::from_millis(100);
@@ -95,19 +98,21 @@ pub(super) fn outcome(copied: &Copied) -> Outcome {
         return Ok(());
     }
     let more = if copied.edited > copied.named.len() as u64 { " and others" } else { "" };
-    Err(Failure::Refused(format!(
-        "it was done as said, but {} are not as they were sealed ({}{more}); they were copied as they are, and are refused there too",
-        match copied.edited {
-            1 => "one row".to_owned(),
-            edited => format!("{} rows", number(edited)),
-        },
-        copied.named.join(", ")
-    )))
+    let named = copied.named.join(", ");
+    Err(Failure::Refused(match copied.edited {
+        1 => {
+            format!("it was done as said, but one row is not as it was sealed ({named}); it was copied as it is, and is refused there too")
+        }
+        edited => format!(
+            "it was done as said, but {} rows are not as they were sealed ({named}{more}); they were copied as they are, and are refused there too",
+            number(edited)
+        ),
+    }))
 }
 
 /// What to say of the key file.
-pub(super) fn of_key_file(key_file: &Path) -> String {
-    format!("The key file is not in it: keep {} elsewhere. Without it nothing of this verifies.", key_file.display())
+pub(super) fn of_key_file(keys: &KeySource) -> String {
+    format!("The key is not in it: keep {keys} elsewhere. Without it nothing of this verifies.")
 }
 
 #[cfg(test)]

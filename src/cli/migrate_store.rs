@@ -60,8 +60,7 @@ impl MigrateStore {
         let new = parse(&self.to)?;
         let mut progress = copying::Progress::new();
         let tell = |done, of| progress.tell(done, of);
-        let copied =
-            authority::move_to(&database(&config), &new, &config.key_file, self.finish, tell).await.map_err(Failure::CouldNotRun)?;
+        let copied = authority::move_to(&database(&config), &new, &config.keys, self.finish, tell).await.map_err(Failure::CouldNotRun)?;
         let took = progress.end();
         let next = match copied.unfinished {
             None => {
@@ -71,7 +70,7 @@ impl MigrateStore {
                 };
                 format!(
                     "It has the place of the old one, on which nothing starts any more. Start the servers {setting}; the key file stays what it is: {}",
-                    config.key_file.display()
+                    config.keys
                 )
             }
             Some(Unfinished::LateChange) => "Something was changed at the last moment: run the same again".to_owned(),

@@ -7,6 +7,7 @@ mod backup;
 mod check;
 mod config;
 mod copying;
+mod keys;
 mod migrate_store;
 mod openapi;
 mod operations;
@@ -57,6 +58,9 @@ enum Command {
     /// The audit log: who changed what
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// The server's keys, and changing them while servers run
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Copies the database, also while servers run, into one file; not the key file
     Backup(backup::Backup),
     /// Brings a backup back, or goes on behind a database that went back: what had ended since ends again
@@ -110,6 +114,7 @@ pub fn run() -> ExitCode {
             Command::Check(command) => command.run().await,
             Command::Operations(command) => command.run().await,
             Command::Audit(command) => command.run().await,
+            Command::Keys(command) => command.run().await,
             Command::Backup(command) => command.run().await,
             Command::Restore(command) => command.run().await,
             Command::MigrateStore(command) => command.run().await,
@@ -162,16 +167,24 @@ async fn open_or_create(settings: &StoreSettings) -> Result<(Arc<Authority>, Ope
 }
 
 async fn open_with(settings: &StoreSettings, create: bool) -> Result<(Arc<Authority>, Operator), Failure> {
-    let options = options(settings.config()?, create);
-    let authority = Authority::open(options, Arc::new(SystemClock), Arc::new(SystemEntropy)).await.map_err(Failure::CouldNotRun)?;
-    Ok((Arc::new(authority), operator()))
+    Ok((open_by(options(settings.config()?, create)).await?, operator()))
+}
+
+/// The same of a configuration.
+async fn open_as(config: Config) -> Result<Arc<Authority>, Failure> {
+    open_by(options(config, false)).await
+}
+
+async fn open_by(options: Options) -> Result<Arc<Authority>, Failure> {
+    let authority = Authority::open(options, Arc::new(SystemClock), Arc::new(SystemEntropy)).await;
+    authority.map(Arc::new).map_err(Failure::CouldNotRun)
 }
 
 /// How a command opens the database of a configuration.
 fn options(config: Config, create: bool) -> Options {
     Options {
         database: database(&config),
-        key_file: config.key_file,
+        keys: config.keys,
         create,
         lease: None,
         on_database_loss: OnDatabaseLoss::Deny,

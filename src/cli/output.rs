@@ -53,6 +53,43 @@ fn write(output: Output, text: impl FnOnce() -> String, json: impl FnOnce() -> V
     writeln!(stdout, "{}", document.trim_end_matches('\n')).and_then(|()| stdout.flush())
 }
 
+/// Many lines on standard output, as they come.
+pub(super) struct Lines {
+    stdout: std::io::BufWriter<std::io::Stdout>,
+    failed: Option<std::io::Error>,
+}
+
+impl Lines {
+    pub(super) fn new() -> Self {
+        Self { stdout: std::io::BufWriter::with_capacity(1 << 16, std::io::stdout()), failed: None }
+    }
+
+    /// Writes a text with its line's end.
+    pub(super) fn write(&mut self, text: &str) {
+        if self.failed.is_none() {
+            self.failed = self.stdout.write_all(text.as_bytes()).err();
+        }
+    }
+
+    /// Whether nobody takes any more.
+    pub(super) const fn is_over(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    /// Sees to it that all of it is written.
+    ///
+    /// # Errors
+    /// As [`print`].
+    pub(super) fn finish(mut self) -> Outcome {
+        match self.failed.take().map_or_else(|| self.stdout.flush(), Err) {
+            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(Failure::CouldNotRun(format!("cannot write to standard output: {e}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Prints one line on standard error, if that still takes lines.
 pub(super) fn error(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", line.lines().map(str::trim).collect::<Vec<_>>().join(" "));

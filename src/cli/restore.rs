@@ -10,7 +10,7 @@ use super::{
     output::{self, Output},
     settings::StoreSettings,
 };
-use crate::authority::{self, Authority, Journal, SystemClock, SystemEntropy};
+use crate::authority::{self, Authority, Journal, Reach, SystemClock, SystemEntropy};
 
 #[derive(Debug, Args)]
 pub(super) struct Restore {
@@ -41,13 +41,13 @@ impl Restore {
     pub(super) async fn run(self) -> Outcome {
         let config = self.settings.config()?;
         // Before anything is copied.
-        let journals = self.since.journals.iter().map(|path| Journal::read(path)).collect::<Result<Vec<_>, _>>();
-        let journals = journals.map_err(Failure::Refused)?;
+        let journals = Journal::read_all(&self.since.journals, &config.keys).await.map_err(Failure::Refused)?;
+        let reaches: Vec<_> = journals.iter().map(Journal::reach).collect();
         let mut copied = None;
         if let Some(from) = &self.from {
             let mut progress = copying::Progress::new();
             let tell = |done, of| progress.tell(done, of);
-            let done = authority::restore(from, &database(&config), &config.key_file, tell).await.map_err(Failure::CouldNotRun)?;
+            let done = authority::restore(from, &database(&config), &config.keys, tell).await.map_err(Failure::CouldNotRun)?;
             copied = Some((done, progress.end()));
         }
         let authority = Authority::open_restored(options(config, false), Arc::new(SystemClock), Arc::new(SystemEntropy)).await;
@@ -58,8 +58,9 @@ impl Restore {
                 true => format!("restored before, the feed is now at place {}\n", copied.seq),
                 false => format!("{}\n", copying::text("restored", copied, *took)),
             });
+            let reaches: String = reaches.iter().map(|reach| format!("{reach}\n")).collect();
             format!(
-                "{}{} tokens have ended again, {} platforms are disabled again; {} journals were ahead of the database, and their servers can go on.",
+                "{}{reaches}{} tokens have ended again, {} platforms are disabled again; {} journals were ahead of the database, and their servers can go on.",
                 restored.unwrap_or_default(),
                 copying::number(done.tokens),
                 done.platforms,
@@ -72,6 +73,11 @@ impl Restore {
             json["tokens"] = done.tokens.into();
             json["platforms"] = done.platforms.into();
             json["journals"] = done.journals.into();
+            let reach = |reach: &Reach| {
+                let Reach { journal, after, through, at, is_torn } = reach;
+                json!({ "journal": journal, "after": after, "through": through, "at": at.to_string(), "torn": is_torn })
+            };
+            json["reach"] = reaches.iter().map(reach).collect();
             json
         };
         output::print(self.output, text, json)?;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::{
     net::{TcpListener, TcpSocket},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
 
 use super::{Failure, Outcome, output, settings::AllSettings};
 use crate::{
-    authority::{AttemptLimits, Authority, Entropy as _, Follower, Options, SystemClock, SystemEntropy, Upkeep},
+    authority::{AttemptLimits, Authority, Entropy as _, Follower, Options, SystemClock, SystemEntropy, Upkeep, audit::HeadWriter},
     config::Config,
     http::{self, App, Limits, Listeners, Surroundings},
     telemetry,
@@ -37,7 +37,9 @@ pub(super) struct Server {
     pub(super) listeners: Listeners,
     config: Config,
     app: App,
+    heads: Option<HeadWriter>,
     signals: watch::Receiver<u32>,
+    hangup: Signal,
     log: telemetry::Log,
 }
 
@@ -46,11 +48,11 @@ impl Server {
         let log = telemetry::start(&config);
         raise_descriptors(&mut config);
         // First of all: a signal that comes while the index is loading must not be lost.
-        let signals = signals()?;
+        let (signals, hangup) = (signals()?, watched(SignalKind::hangup())?);
         let attempts = AttemptLimits { per_source: config.failed_attempts_per_source, per_client: config.failed_attempts_per_client };
         let options = Options {
             database: super::database(&config),
-            key_file: config.key_file.clone(),
+            keys: config.keys.clone(),
             create: true,
             lease: Some(config.lease),
             on_database_loss: config.on_database_loss,
@@ -74,13 +76,16 @@ impl Server {
             assertions: config.assertion.then(|| authority.assertions(config.assertion_lifetime, config.assertion_audience.clone())),
         };
         let app = App::new(Arc::clone(&authority), Arc::new(SystemClock), limits, surroundings, u32::from_be_bytes(run));
-        Ok(Self { authority, listeners, config, app, signals, log })
+        let sinks = (!config.audit_head.is_empty()).then_some(&config.audit_head);
+        let heads = sinks.map(|sinks| HeadWriter::new(&authority, super::database(&config), sinks)).transpose();
+        let heads = heads.map_err(Failure::CouldNotRun)?;
+        Ok(Self { authority, listeners, config, app, heads, signals, hangup, log })
     }
 
     /// Serves until a signal; then, after the drain delay, accepts nothing more, finishes what is under way, and writes
     /// what was only noted.
     pub(super) async fn run(self) -> Outcome {
-        let Self { authority, listeners, config, app, mut signals, log: _log } = self;
+        let Self { authority, listeners, config, app, heads, mut signals, mut hangup, log: _log } = self;
         let failed = |e: std::io::Error| Failure::CouldNotRun(e.to_string());
         let follower = Follower::start(&authority).map_err(failed)?;
         let (admin, api) = (listeners.admin.local_addr().map_err(failed)?, listeners.api.local_addr().map_err(failed)?);
@@ -92,12 +97,22 @@ impl Server {
 
         let (end, ending) = watch::channel(false);
         let upkeep = Upkeep::start(&authority, config.flush_interval);
+        let heads = heads.map(HeadWriter::start).transpose().map_err(failed)?;
         let loading = tokio::spawn({
             let authority = Arc::clone(&authority);
             async move {
                 match authority.load_tokens().await {
                     Ok(()) => tracing::info!(live_tokens = authority.figures().live_tokens, "all tokens are in memory"),
                     Err(e) => tracing::error!(cause = %e, "not all tokens are in memory; the others are read as they are asked for"),
+                }
+            }
+        });
+        let reloading = tokio::spawn({
+            let authority = Arc::clone(&authority);
+            async move {
+                while hangup.recv().await.is_some() {
+                    // Logged and counted there; a bad file changes nothing.
+                    let _ = authority.reload_keys().await;
                 }
             }
         });
@@ -121,12 +136,17 @@ impl Server {
             () = signalled => true,
         };
         loading.abort();
+        reloading.abort();
         drop(follower);
         if impatient {
             return Err(Failure::CouldNotRun("told to end twice: ended at once".to_owned()));
         }
         if let Err(e) = upkeep.end().await {
             tracing::error!(cause = %e, "uses of the last seconds are lost");
+        }
+        // Behind the last entry that this process writes.
+        if let Some(heads) = heads {
+            heads.end().await;
         }
         Ok(())
     }
@@ -167,11 +187,13 @@ fn bind(setting: &str, address: std::net::SocketAddr) -> Result<TcpListener, Fai
     bound().map_err(|e| Failure::CouldNotRun(format!("cannot listen on {address}: {e}; choose another with --{setting}")))
 }
 
+fn watched(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|e| Failure::CouldNotRun(format!("cannot watch for signals: {e}")))
+}
+
 /// Counts the signals that ask for the end.
 fn signals() -> Result<watch::Receiver<u32>, Failure> {
-    let failed = |e: std::io::Error| Failure::CouldNotRun(format!("cannot watch for signals: {e}"));
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate()).map_err(failed)?, signal(SignalKind::interrupt()).map_err(failed)?);
+    let (mut terminate, mut interrupt) = (watched(SignalKind::terminate())?, watched(SignalKind::interrupt())?);
     let (count, counted) = watch::channel(0);
     tokio::spawn(async move {
         loop {

@@ -7,7 +7,7 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, error::Error, parser:
 use crate::config::{SETTINGS, Setting};
 
 /// What every command needs to find the data.
-const OF_STORE: [&str; 3] = ["data", "database", "key_file"];
+const OF_STORE: [&str; 4] = ["data", "database", "key_file", "key_command"];
 
 /// The flags of a command that works on the data.
 #[derive(Debug, Clone, Default)]

@@ -1,6 +1,6 @@
 //! The audit log's words: one committed change, what, by whom.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use super::{PageLimit, PlatformId, Scope, Timestamp, TokenId};
 
@@ -19,26 +19,38 @@ pub enum Action {
     TokenRevoke,
     /// The operations of the platform's API were loaded.
     OperationsLoad,
+    /// A server key was added; nothing is sealed with it yet.
+    KeysAdd,
+    /// A server key is the one that new things are sealed with.
+    KeysActivate,
+    /// A server key was retired: what lived by it has ended.
+    KeysRetire,
     /// Credentials or permissions were refused: one entry for all refusals of a minute.
     Denied,
     /// A row was found not to be as it was sealed.
     Tampered,
     /// The database was put back to an earlier state, and what had ended since has ended again.
     Restore,
+    /// Old entries of the log were removed.
+    AuditPrune,
 }
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::PlatformCreate,
         Self::PlatformDisable,
         Self::PlatformEnable,
         Self::TokenCreate,
         Self::TokenRevoke,
         Self::OperationsLoad,
+        Self::KeysAdd,
+        Self::KeysActivate,
+        Self::KeysRetire,
         Self::Denied,
         Self::Tampered,
         Self::Restore,
+        Self::AuditPrune,
     ];
 
     /// The name, as the log writes it.
@@ -50,9 +62,13 @@ impl Action {
             Self::TokenCreate => "token.create",
             Self::TokenRevoke => "token.revoke",
             Self::OperationsLoad => "operations.load",
+            Self::KeysAdd => "keys.add",
+            Self::KeysActivate => "keys.activate",
+            Self::KeysRetire => "keys.retire",
             Self::Denied => "denied",
             Self::Tampered => "tampered",
             Self::Restore => "restore",
+            Self::AuditPrune => "audit.prune",
         }
     }
 
@@ -124,6 +140,35 @@ pub struct AuditEntry {
     pub detail: String,
 }
 
+/// Where heads of the log are written, other than in the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeadSink {
+    /// To the end of this file.
+    File(PathBuf),
+    /// To the syslog that listens on this socket.
+    Syslog(PathBuf),
+    /// To a collector of this URL.
+    Http(String),
+}
+
+impl HeadSink {
+    /// Reads several, with semicolons or spaces between them.
+    pub fn parse_all(text: &str) -> Option<Vec<Self>> {
+        text.split([';', ' ']).filter(|word| !word.is_empty()).map(Self::parse).collect()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let path = |path: &str| path.starts_with('/').then(|| PathBuf::from(path));
+        match text.split_once(':') {
+            None if text == "syslog" => path("/dev/log").map(Self::Syslog),
+            Some(("syslog", socket)) => path(socket).map(Self::Syslog),
+            Some(("file", file)) => path(file).map(Self::File),
+            Some(("http" | "https", rest)) if rest.len() > 2 && rest.starts_with("//") => Some(Self::Http(text.to_owned())),
+            _ => None,
+        }
+    }
+}
+
 /// An entry as the log keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedEntry {
@@ -154,4 +199,25 @@ pub struct AuditQuery {
     pub before_seq: Option<u64>,
     /// At most so many, newest first.
     pub limit: PageLimit,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l_04_where_heads_go() {
+        let file = |path: &str| HeadSink::File(path.into());
+        let syslog = |path: &str| HeadSink::Syslog(path.into());
+        assert_eq!(HeadSink::parse_all(""), Some(vec![]));
+        assert_eq!(HeadSink::parse_all("file:/a/b; syslog"), Some(vec![file("/a/b"), syslog("/dev/log")]));
+        let url = || HeadSink::Http("https://me:secret@collector.internal:8443/heads?of=us".to_owned());
+        assert_eq!(
+            HeadSink::parse_all("syslog:/run/log;https://me:secret@collector.internal:8443/heads?of=us"),
+            Some(vec![syslog("/run/log"), url()])
+        );
+        for odd in ["/a/b", "file:a", "file:", "syslog:log", "http:/x", "https://", "ftp://x", "file:/a;oops"] {
+            assert_eq!(HeadSink::parse_all(odd), None, "{odd}");
+        }
+    }
 }

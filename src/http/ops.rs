@@ -98,13 +98,28 @@ async fn metrics(State(app): State<App>) -> Response {
     registry.register("live_tokens", "Live tokens in the resident index", gauge(figures.live_tokens));
     registry.register("integrity_failures", "Stored rows that are not as they were sealed", gauge(figures.tampered));
     registry.register("stale", "Whether credentials are accepted from an index older than its lease", gauge(usize::from(figures.stale)));
+    registry.register("keys_lacking", "Keys that the database knows and the key file here lacks", gauge(figures.keys_lacking));
+    let failures = ConstCounter::new(figures.key_reload_failures);
+    registry.register("key_reload_failures", "Key files that were not taken over: the keys stayed what they were", failures);
     let accepts = ConstCounter::new(figures.stale_accepts);
     registry.register(
         "stale_accepts",
         "Credentials accepted from an index older than its lease: the database could not be reached",
         accepts,
     );
+    let failing = gauge(usize::from(figures.journal_failing));
+    registry.register("journal_failing", "Whether the journal cannot be written: what ends is in the database alone", failing);
     registry.register("feed_seq", "The place of the change feed that the index has followed", ConstCounter::new(figures.followed));
+    registry.register(
+        "audit_head_seq",
+        "The last place of the audit log of which a signed head was written",
+        ConstCounter::new(figures.head_size),
+    );
+    registry.register(
+        "audit_head_failures",
+        "Heads of the audit log that could not be signed, or not be written to one of their sinks",
+        ConstCounter::new(figures.head_failures),
+    );
     let mut text = String::new();
     match encode(&mut text, &registry) {
         Ok(()) => {

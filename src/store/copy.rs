@@ -9,6 +9,7 @@
 use std::{
     cmp::Ordering,
     fs,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,11 +18,12 @@ use futures_util::future::try_join;
 use tokio::sync::mpsc;
 
 use super::{
-    Database, Error, Hold, Mark, postgres, sealed,
+    Canary, Checkpoint, Database, Error, Hold, Mark, Seal, postgres, sealed,
     sealed::Sealed,
     sqlite,
-    tables::{AUDIT, Rows, TABLES, Table, integer, values},
+    tables::{AUDIT, CHECKPOINT, PLATFORM, Rows, TABLES, TOKEN, Table, integer, values},
 };
+use crate::domain::RecordedEntry;
 
 /// Parts of a table on their way at the most: the source reads while the target writes.
 const ON_THEIR_WAY: usize = 2;
@@ -74,14 +76,82 @@ impl Source {
         on!(Self, self, s => s.installation().await, s.installation().await)
     }
 
-    /// Key ids with their canaries.
-    pub(crate) async fn canaries(&self) -> Result<Vec<(u32, [u8; 32])>, Error> {
+    /// All keys that it knows.
+    pub(crate) async fn canaries(&self) -> Result<Vec<Canary>, Error> {
         on!(Self, self, s => s.canaries().await, s.canaries().await)
     }
 
-    /// The last place of its feed.
+    /// The last place of its feed, as the feed says.
     pub(crate) async fn last_mark(&self) -> Result<Mark, Error> {
         on!(Self, self, s => s.last_mark().await, s.last_mark().await)
+    }
+
+    /// Whether there was ever a change: none is without its entry in the audit log.
+    pub(crate) async fn has_records(&self) -> Result<bool, Error> {
+        Ok(self.count(&PLATFORM).await? > 0)
+    }
+
+    /// Hands the entries of the audit log behind a place to `visit`, in order, until it has seen enough; one that cannot be
+    /// read by its name alone.
+    pub(crate) async fn visit_entries(
+        &self,
+        after: u64,
+        mut visit: impl FnMut(Result<(&RecordedEntry, &Seal), String>) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let each = |found: Result<Sealed, String>| match found {
+            Ok(Sealed::Entry(entry, seal)) => visit(Ok((&entry, &seal))),
+            Ok(_) => ControlFlow::Continue(()),
+            Err(name) => visit(Err(name)),
+        };
+        self.visit_sealed(&AUDIT, Some(after), each).await
+    }
+
+    /// The checkpoints of the audit log, in order; one that cannot be read by its name alone.
+    pub(crate) async fn checkpoints(&self) -> Result<Vec<Result<Checkpoint, String>>, Error> {
+        let mut all = Vec::new();
+        let each = |found| {
+            match found {
+                Ok(Sealed::Checkpoint(checkpoint)) => all.push(Ok(checkpoint)),
+                Ok(_) => {}
+                Err(name) => all.push(Err(name)),
+            }
+            ControlFlow::Continue(())
+        };
+        self.visit_sealed(&CHECKPOINT, None, each).await?;
+        Ok(all)
+    }
+
+    /// Hands all platforms and tokens to `visit`, but for those that cannot be read: nobody accepts them.
+    pub(crate) async fn visit_subjects(&self, mut visit: impl FnMut(Sealed)) -> Result<(), Error> {
+        for table in [&PLATFORM, &TOKEN] {
+            let each = |found: Result<Sealed, String>| {
+                found.into_iter().for_each(&mut visit);
+                ControlFlow::Continue(())
+            };
+            self.visit_sealed(table, None, each).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands the rows of a table whose rows have seals to `visit`, in order, until it has seen enough.
+    async fn visit_sealed(
+        &self,
+        table: &'static Table,
+        after: Option<u64>,
+        mut visit: impl FnMut(Result<Sealed, String>) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let (to, mut from) = mpsc::channel::<Rows>(ON_THEIR_WAY);
+        let take = async {
+            // What is behind the last one that it wants is not sent any more.
+            while let Some(rows) = from.recv().await {
+                if rows.iter().filter_map(|row| sealed::read(table, row)).try_for_each(&mut visit).is_break() {
+                    from.close();
+                    return Ok(());
+                }
+            }
+            Ok(())
+        };
+        try_join(self.send(table, after, to), take).await.map(drop)
     }
 
     /// Whether some process answers from memory, and may change it any moment.
@@ -108,8 +178,9 @@ impl Source {
         on!(Self, self, s => s.count(table).await, s.count(table).await)
     }
 
-    async fn send(&self, table: &'static Table, to: mpsc::Sender<Rows>) -> Result<(), Error> {
-        on!(Self, self, s => s.send(table, to).await, s.send(table, to).await)
+    /// Sends the rows of a table, or, where its key is a number, those behind one.
+    async fn send(&self, table: &'static Table, after: Option<u64>, to: mpsc::Sender<Rows>) -> Result<(), Error> {
+        on!(Self, self, s => s.send(table, after, to).await, s.send(table, after, to).await)
     }
 }
 
@@ -326,7 +397,7 @@ pub(crate) async fn copy(source: &Source, target: &Target, mut watch: impl FnMut
             }
             Ok(())
         };
-        try_join(source.send(table, to), take).await?;
+        try_join(source.send(table, None, to), take).await?;
         copied.finish().await?;
         if table.name == AUDIT.name {
             let last = copied.reached.as_deref().and_then(|row| integer(values(row).next()??)).unwrap_or(0);

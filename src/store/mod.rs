@@ -5,7 +5,10 @@
 //! entries are numbered in the order in which they become visible.
 
 #[cfg(feature = "server")]
+mod checkpoint;
+#[cfg(feature = "server")]
 mod copy;
+mod error;
 mod hold;
 mod log;
 mod postgres;
@@ -26,78 +29,18 @@ use crate::domain::{
 };
 
 #[cfg(feature = "server")]
+pub(crate) use checkpoint::Checkpoint;
+#[cfg(feature = "server")]
 pub(crate) use copy::{Source, Step, Target, copy};
+pub(crate) use error::Error;
 pub(crate) use hold::Hold;
 pub(crate) use log::{Mark, SealEntries};
 pub(crate) use postgres::Postgres;
-pub(crate) use row::{OperationsRecord, PlatformRecord, Record, Seal, Unreadable, split_proof};
+pub use row::Sealing;
+pub(crate) use row::{Canary, OperationsRecord, PlatformRecord, Record, Seal, Unreadable, split_proof};
 #[cfg(feature = "server")]
 pub(crate) use sealed::Sealed;
 pub(crate) use sqlite::Sqlite;
-
-/// Why the store could not do it. Nothing of it is ever sent to a client.
-#[derive(Debug)]
-pub(crate) enum Error {
-    /// It is overloaded, or refused or failed to do it; whether a change was committed is then unknown.
-    Unavailable(String),
-    /// It cannot be reached: it does not answer, or only that it can serve nobody now. The same holds of changes.
-    Unreachable(String),
-    /// The database gave the transaction up for the sake of another. Nothing was committed.
-    Contended(String),
-    /// Somebody else kept a lock for too long. Nothing was committed.
-    Locked(String),
-    /// The disk is full. Nothing was committed.
-    Full,
-    /// A stored value cannot be what we wrote.
-    Corrupt(String),
-    /// It is set up so that its promises would not hold, or belongs to another version.
-    Unfit(String),
-    /// An older state of it is in its place: what was followed is not in it. `taken_in` once an operator has said that what
-    /// is lost was taken in.
-    Rewound { taken_in: bool },
-    /// Nothing may be served from it: it was moved, say.
-    Held(&'static str),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unavailable(cause) | Self::Unreachable(cause) | Self::Contended(cause) | Self::Locked(cause) => {
-                write!(f, "the database is unavailable: {cause}")
-            }
-            Self::Full => f.write_str("the database's disk is full"),
-            Self::Corrupt(what) => write!(f, "the database holds something that was not written by countersign: {what}"),
-            Self::Unfit(why) => f.write_str(why),
-            Self::Held(why) => f.write_str(why),
-            Self::Rewound { .. } => f.write_str("the database went back to an earlier state: changes that were followed are not in it"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl Error {
-    /// Whether what is wrong is only that the database cannot be asked. Where it answers, whatever it says, what it said
-    /// before counts no more.
-    pub(crate) const fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Unreachable(_))
-    }
-
-    /// The same, for another who waited for the same thing.
-    fn copy(&self) -> Self {
-        match self {
-            Self::Unavailable(cause) => Self::Unavailable(cause.clone()),
-            Self::Unreachable(cause) => Self::Unreachable(cause.clone()),
-            Self::Contended(cause) => Self::Contended(cause.clone()),
-            Self::Locked(cause) => Self::Locked(cause.clone()),
-            Self::Full => Self::Full,
-            Self::Corrupt(what) => Self::Corrupt(what.clone()),
-            Self::Unfit(why) => Self::Unfit(why.clone()),
-            Self::Rewound { taken_in } => Self::Rewound { taken_in: *taken_in },
-            Self::Held(why) => Self::Held(why),
-        }
-    }
-}
 
 /// Where the records are.
 #[derive(Clone)]
@@ -106,6 +49,16 @@ pub enum Database {
     Sqlite(PathBuf),
     /// In the PostgreSQL database of this URL, whose manual is `docs/postgresql.md`.
     Postgres(String),
+}
+
+impl Database {
+    /// The file that it is in, if it is one.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        match self {
+            Self::Sqlite(data) => Some(data.join(sqlite::FILE)),
+            Self::Postgres(_) => None,
+        }
+    }
 }
 
 /// Without the URL: a password may be in it.
@@ -205,12 +158,14 @@ pub(crate) struct Changes {
     pub(crate) platforms: Vec<(u64, PlatformRecord)>,
     /// The operations, if they were loaded anew, with the place of that change.
     pub(crate) operations: Option<(u64, OperationsRecord)>,
+    /// All keys, if one was added, activated or retired.
+    pub(crate) keys: Option<Vec<Canary>>,
 }
 
 impl Changes {
     /// None behind that place.
     fn none_after(mark: Mark) -> Self {
-        Self { through: mark, more: false, unconfirmed: false, tokens: Vec::new(), platforms: Vec::new(), operations: None }
+        Self { through: mark, more: false, unconfirmed: false, tokens: Vec::new(), platforms: Vec::new(), operations: None, keys: None }
     }
 }
 
@@ -218,6 +173,16 @@ impl Changes {
 /// commit and what its process does next there is no telling how long, and the feed must not be ahead of the index.
 fn is_creation(action: &str) -> bool {
     [Action::TokenCreate, Action::PlatformCreate].iter().any(|creation| creation.name() == action)
+}
+
+/// Whether keys were changed.
+fn is_of_keys(action: &str) -> bool {
+    [Action::KeysAdd, Action::KeysActivate, Action::KeysRetire].iter().any(|of_keys| of_keys.name() == action)
+}
+
+/// Why nothing new is sealed with a key.
+fn retired(key: u32) -> Error {
+    Error::Unavailable(format!("key {key} is retired and still active here: put the newer key file in place and send SIGHUP"))
 }
 
 /// The databases.
@@ -277,6 +242,12 @@ impl Store {
         }
     }
 
+    /// The name of this process, as entries have it.
+    #[cfg(feature = "server")]
+    pub(crate) fn node(&self) -> &str {
+        on!(self, s => &s.log().node)
+    }
+
     /// From now on entries of the audit log can be written, sealed by these.
     pub(crate) fn seal_entries_with(&self, seals: Arc<dyn SealEntries>) {
         on!(self, s => s.log().seal_with(seals));
@@ -292,14 +263,41 @@ impl Store {
         on!(self, s => s.insert_installation(id, at).await)
     }
 
-    /// Key ids with their canaries.
-    pub(crate) async fn list_canaries(&self) -> Result<Vec<(u32, [u8; 32])>, Error> {
+    /// All keys that the database knows, in the order of their ids.
+    pub(crate) async fn list_canaries(&self) -> Result<Vec<Canary>, Error> {
         on!(self, s => s.list_canaries().await)
     }
 
     /// Adds the canary of a key, unless there is one.
     pub(crate) async fn insert_canary(&self, key: u32, mac: [u8; 32]) -> Result<(), Error> {
         on!(self, s => s.insert_canary(key, mac).await)
+    }
+
+    /// What lives by each key that anything lives by. Reads all tokens.
+    #[cfg(feature = "server")]
+    pub(crate) async fn count_sealed(&self) -> Result<Vec<(u32, Sealing)>, Error> {
+        on!(self, s => s.count_sealed().await)
+    }
+
+    /// Lets `decide` put another record in place of tokens, sealed and digested under another key, and returns the records as
+    /// they then are. Nothing but key and proof is written, only of a token that is live and as it was read, and only from
+    /// and to keys that are not retired.
+    pub(crate) async fn reseal_tokens<F>(&self, ids: Vec<TokenId>, decide: F) -> Result<Vec<Record>, Error>
+    where
+        F: FnMut(&Record) -> Option<Record> + Send + 'static,
+    {
+        on!(self, s => s.reseal_tokens(ids, decide).await)
+    }
+
+    /// Retires a key, with the audit entry, and seals platforms and operations anew that it has sealed, all or nothing;
+    /// returns the place. `None`, and nothing, if a token that was made behind the place `since` lives by it.
+    #[cfg(feature = "server")]
+    pub(crate) async fn retire_key<P, O>(&self, key: u32, since: u64, entry: AuditEntry, reseal: (P, O)) -> Result<Option<u64>, Error>
+    where
+        P: FnMut(&PlatformRecord) -> Option<PlatformRecord> + Send + 'static,
+        O: FnMut(&OperationsRecord) -> Option<OperationsRecord> + Send + 'static,
+    {
+        on!(self, s => s.retire_key(key, since, entry, reseal).await)
     }
 
     /// One record by primary key, for verification: the only read without a scope. From a history that has the place `known`.
@@ -401,6 +399,19 @@ impl Store {
         on!(self, s => s.insert_lost_marks(marks, entry).await)
     }
 
+    /// Commits a checkpoint of the audit log, with an entry if it is one behind which the log begins.
+    #[cfg(feature = "server")]
+    pub(crate) async fn insert_checkpoint(&self, checkpoint: Checkpoint, entry: Option<AuditEntry>) -> Result<(), Error> {
+        on!(self, s => s.insert_checkpoint(checkpoint, entry).await)
+    }
+
+    /// Removes at most so many entries of the audit log up to a place at which there is a checkpoint that says that they are
+    /// gone, and then the checkpoints before that. Says whether there may be more.
+    #[cfg(feature = "server")]
+    pub(crate) async fn remove_pruned(&self, through: u64, most: usize) -> Result<bool, Error> {
+        on!(self, s => s.remove_pruned(through, most).await)
+    }
+
     /// A page of the audit log, newest first, and whether there is more.
     pub(crate) async fn list_audit(&self, query: AuditQuery) -> Result<(Vec<RecordedEntry>, bool), Error> {
         on!(self, s => s.list_audit(query).await)
@@ -411,15 +422,15 @@ impl Store {
         on!(self, s => s.load().await)
     }
 
-    /// Hands every live token to `visit`, from one snapshot.
-    pub(crate) async fn visit_live_tokens(&self, visit: impl FnMut(Record) + Send + 'static) -> Result<(), Error> {
-        on!(self, s => s.visit_live_tokens(visit).await)
+    /// Hands every live token to `visit`, or those of one key, from one snapshot.
+    pub(crate) async fn visit_live_tokens(&self, key: Option<u32>, visit: impl FnMut(Record) + Send + 'static) -> Result<(), Error> {
+        on!(self, s => s.visit_live_tokens(key, visit).await)
     }
 
     /// What other processes have changed behind a place, in order. `now` is by the clock of leases.
     ///
     /// # Errors
-    /// [`Error::Rewound`] if the place is not in this history; else as any operation.
+    /// [`Error::Rewound`] if the place is not in this history, [`Error::Pruned`] if nobody can tell; else as any operation.
     pub(crate) async fn changes_after(&self, mark: Mark, now: Duration) -> Result<Changes, Error> {
         match self {
             Self::Sqlite(s) => s.changes_after(mark),
@@ -524,6 +535,8 @@ pub(crate) struct Loaded {
     pub(crate) platforms: Vec<PlatformRecord>,
     /// The operations in force.
     pub(crate) operations: Option<OperationsRecord>,
+    /// All keys.
+    pub(crate) keys: Vec<Canary>,
     /// About how many live tokens there are.
     pub(crate) live: u64,
 }

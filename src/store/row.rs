@@ -16,6 +16,28 @@ pub(crate) struct Seal {
     pub(crate) mac: [u8; 32],
 }
 
+/// What a database knows of a key.
+#[derive(Debug, Clone)]
+pub(crate) struct Canary {
+    /// The key.
+    pub(crate) key: u32,
+    /// What it makes of the installation's identity.
+    pub(crate) mac: [u8; 32],
+    /// When it was retired.
+    pub(crate) retired_at: Option<Timestamp>,
+}
+
+/// How much lives by a key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sealing {
+    /// Live tokens.
+    pub tokens: u64,
+    /// Platforms.
+    pub platforms: u64,
+    /// The operations, which are one document.
+    pub operations: u64,
+}
+
 /// A token as it is kept.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {

@@ -3,8 +3,8 @@
 use uuid::Uuid;
 
 use super::{
-    OperationsRecord, PlatformRecord, Record, Seal, split_proof,
-    tables::{AUDIT, OPERATIONS, PLATFORM, TOKEN, Table, integer, values},
+    Checkpoint, Mark, OperationsRecord, PlatformRecord, Record, Seal, split_proof,
+    tables::{AUDIT, CHECKPOINT, OPERATIONS, PLATFORM, TOKEN, Table, integer, values},
 };
 use crate::domain::{
     Action, Actor, AuditEntry, Environment, Issuer, Permissions, Platform, PlatformId, RecordedEntry, RequestInfo, Scope, Timestamp, Token,
@@ -16,7 +16,8 @@ pub(crate) enum Sealed {
     Token(Record),
     Platform(PlatformRecord),
     Operations(OperationsRecord),
-    /// In the order of their places.
+    /// In the order of their places, as entries are.
+    Checkpoint(Checkpoint),
     Entry(Box<RecordedEntry>, Seal),
 }
 
@@ -28,6 +29,7 @@ pub(super) fn read(table: &Table, row: &[u8]) -> Option<Result<Sealed, String>> 
         name if name == TOKEN.name => token(&values).map(Sealed::Token),
         name if name == PLATFORM.name => platform(&values).map(Sealed::Platform),
         name if name == OPERATIONS.name => operations(&values).map(Sealed::Operations),
+        name if name == CHECKPOINT.name => checkpoint(&values).map(Sealed::Checkpoint),
         name if name == AUDIT.name => entry(&values).map(|(entry, seal)| Sealed::Entry(Box::new(entry), seal)),
         _ => return None,
     };
@@ -102,6 +104,11 @@ fn platform(v: &Values<'_>) -> Option<PlatformRecord> {
 
 fn operations(v: &Values<'_>) -> Option<OperationsRecord> {
     Some(OperationsRecord { document: v.text(1)?.to_owned(), loaded_at: v.time(2)?, seal: v.seal(3)? })
+}
+
+fn checkpoint(v: &Values<'_>) -> Option<Checkpoint> {
+    let mark = Mark { seq: integer(v.bytes(0)?)?.try_into().ok()?, mac: v.bytes(1)?.try_into().ok()? };
+    Some(Checkpoint { mark, peaks: v.bytes(2)?.to_vec(), pruned: v.bytes(3)? == [1], seal: v.seal(4)? })
 }
 
 fn entry(v: &Values<'_>) -> Option<(RecordedEntry, Seal)> {

@@ -65,6 +65,12 @@ pub(super) const TOKEN: Table = table(
 pub(super) const OPERATIONS: Table =
     table("operations", 1, &[("one", INTEGER), ("document", TEXT), ("loaded_at", INTEGER), ("key_id", INTEGER), ("seal", BYTES)]);
 
+pub(super) const CHECKPOINT: Table = table(
+    "audit_checkpoint",
+    1,
+    &[("seq", INTEGER), ("entry_seal", BYTES), ("peaks", BYTES), ("pruned", BOOLEAN), ("key_id", INTEGER), ("seal", BYTES)],
+);
+
 pub(super) const AUDIT: Table = table(
     "audit",
     1,
@@ -85,11 +91,11 @@ pub(super) const AUDIT: Table = table(
     ],
 );
 
-/// All that is copied: what a row refers to stands before it. What is not in here is a database's own: its migrations, its
+/// All that is copied: what a row refers to stands before it, and checkpoints before the log that begins behind one. What is not in here is a database's own: its migrations, its
 /// processes, its hold, the last place of its feed.
-pub(super) static TABLES: [Table; 13] = [
+pub(super) static TABLES: [Table; 14] = [
     table("installation", 1, &[("one", INTEGER), ("id", BYTES), ("created_at", INTEGER)]),
-    table("canary", 1, &[("key_id", INTEGER), ("mac", BYTES)]),
+    table("canary", 1, &[("key_id", INTEGER), ("mac", BYTES), ("retired_at", INTEGER)]),
     PLATFORM,
     TOKEN,
     table("counted_name", 1, &[("id", INTEGER), ("platform_id", ID), ("environment", TEXT), ("name", TEXT)]),
@@ -102,6 +108,7 @@ pub(super) static TABLES: [Table; 13] = [
     table("token_use", 1, &[("token_id", ID), ("last_used_at", INTEGER)]),
     table("use_quarter", 2, &[("quarter", INTEGER), ("token_id", ID), ("minutes", BYTES)]),
     table("use_day", 2, &[("day", INTEGER), ("token_id", ID), ("uses", INTEGER)]),
+    CHECKPOINT,
     AUDIT,
     table("lost_mark", 1, &[("seal", BYTES), ("seq", INTEGER), ("taken_in_at", INTEGER)]),
     table("replay", 1, &[("id", BYTES), ("request", BYTES), ("token_id", ID), ("secret", BYTES), ("created_at", INTEGER)]),

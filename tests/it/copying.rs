@@ -92,7 +92,7 @@ async fn everything_is_the_same_in_another_database() {
     let (mut app, mut backups) = (app, Vec::new());
     for to in ways {
         // While it runs; nothing happens to what is running, and nothing starts on the copy.
-        let keys = app.directory.path().join("keys.json");
+        let keys = app.directory.path().join("keys.json").into();
         let first = authority::move_to(&at, &to, &keys, false, |_, _| {}).await.unwrap();
         assert!(first.unfinished.is_some() && first.written() == first.rows() && first.edited == 0, "{first:?}");
         let refused = authority::move_to(&at, &to, &keys, true, |_, _| {}).await.unwrap_err();
@@ -249,6 +249,74 @@ fn nothing_is_written_over() {
     }
 }
 
+/// In a directory where others write, somebody may have been there first.
+#[test]
+fn a_backup_is_begun_in_a_file_of_ones_own() {
+    let data = tempfile::tempdir().unwrap();
+    create_platform(data.path(), "Acme");
+    let path = |name: &str| data.path().join(name);
+    let back_up = || refused(data.path(), &["backup", "--to", path("backup").to_str().unwrap()], 2);
+    let elsewhere = path("elsewhere");
+    for name in ["backup.partial", "backup.partial.copying", "backup.partial-wal", "backup.partial-journal"] {
+        std::os::unix::fs::symlink(&elsewhere, path(name)).unwrap();
+        for there in [false, true] {
+            let said = back_up();
+            assert!(said.contains("backup.partial"), "{said}");
+            assert_eq!(std::fs::read(&elsewhere).ok(), there.then(|| b"mine".to_vec()), "{name}");
+            std::fs::write(&elsewhere, "mine").unwrap();
+        }
+        std::fs::remove_file(path(name)).unwrap();
+        std::fs::remove_file(&elsewhere).unwrap();
+    }
+    // What is of somebody else is theirs.
+    let partial = path("backup.partial");
+    std::fs::write(&partial, "").unwrap();
+    if std::os::unix::fs::chown(&partial, Some(1), None).is_ok() {
+        assert!(back_up().contains("not yours"));
+        std::os::unix::fs::chown(&partial, Some(0), None).unwrap();
+    }
+    std::fs::write(&partial, "x".repeat(5000)).unwrap();
+    let said = back_up();
+    assert!(said.contains("backup.partial") && said.contains("remove it"), "{said}");
+    // Whoever could read it cannot any more, before anything is in it.
+    std::fs::write(&partial, "").unwrap();
+    std::fs::set_permissions(&partial, std::fs::Permissions::from_mode(0o666)).unwrap();
+    run_json(data.path(), &["backup", "--to", path("backup").to_str().unwrap()]);
+    assert_eq!(std::fs::metadata(path("backup")).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+/// Names that SQLite takes for something else are those of files.
+#[test]
+fn a_name_is_the_name_of_a_file() {
+    let data = tempfile::tempdir().unwrap();
+    create_platform(data.path(), "Acme");
+    let keys = keys(data.path());
+    for name in ["file:x?mode=memory", ":memory:"] {
+        let here = |arguments: &[&str]| program_on(data.path()).current_dir(data.path()).args(arguments).output().unwrap();
+        let done = here(&["backup", "--to", name, "--data", data.path().to_str().unwrap()]);
+        assert!(done.status.success() && data.path().join(name).is_file(), "{done:?}");
+        if database::postgres().is_none() {
+            let new = format!("{name}.d");
+            let done = here(&["restore", "--from", name, "--invalidate-all", "--key-file", &keys, "--data", &new]);
+            assert!(done.status.success() && data.path().join(&new).join("countersign.db").is_file(), "{done:?}");
+        }
+    }
+}
+
+/// Tables that are made for a copy are on hold from the first moment on, before it is known whether there will be one.
+#[test]
+fn nothing_starts_on_tables_made_for_a_copy() {
+    let [data, new, third] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    create_platform(data.path(), "Acme");
+    run_json(data.path(), &["migrate-store", "--finish", "--to", &named(new.path())]);
+    let said = refused(data.path(), &["migrate-store", "--to", &named(third.path())], 2);
+    assert!(said.contains("was moved already"), "{said}");
+    let said = refused(third.path(), &["token", "list", "--key-file", &keys(data.path())], 2);
+    assert!(said.contains("is a copy that is not whole yet"), "{said}");
+    // Nothing is in it yet: whoever begins a copy there begins it.
+    run_json(new.path(), &["migrate-store", "--finish", "--to", &named(third.path()), "--key-file", &keys(data.path())]);
+}
+
 #[test]
 fn an_edited_row_is_copied_as_it_is_and_named() {
     let (data, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -344,7 +412,7 @@ async fn u_04_a_backup_under_load_is_one_state_of_the_database() {
     // Restored, and let go without revoking anything, to see that all that verified does so again.
     let restored = tempfile::tempdir().unwrap();
     let key_file = data.path().join("keys.json");
-    let copied = authority::restore(&file, &database::of(restored.path()), &key_file, |_, _| {}).await.unwrap();
+    let copied = authority::restore(&file, &database::of(restored.path()), &key_file.clone().into(), |_, _| {}).await.unwrap();
     assert!(copied.unfinished.is_some() && copied.edited == 0, "{copied:?}");
     let key_file = key_file.to_str().unwrap();
     let said = refused(restored.path(), &["serve", "--key-file", key_file], 2);
@@ -386,7 +454,9 @@ async fn r_20_a_restore_brings_no_token_back_to_life() {
     let said = refused(new.path(), &["restore", "--from", file, "--key-file", &key_file], 2);
     assert!(said.contains("--invalidate-all") && said.contains("--journal"), "{said}");
     // Interrupted when it was whole, and nothing was revoked yet.
-    let restored = async |file: &str| authority::restore(Path::new(file), &database::of(new.path()), Path::new(&key_file), |_, _| {}).await;
+    let restored = async |file: &str| {
+        authority::restore(Path::new(file), &database::of(new.path()), &Path::new(&key_file).to_owned().into(), |_, _| {}).await
+    };
     restored(file).await.unwrap();
     // Gone on with from another file: it is not said to be what that one is.
     assert!(restored(&newer).await.unwrap_err().contains("from another backup"));

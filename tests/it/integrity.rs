@@ -53,6 +53,27 @@ async fn z_11_a_row_brought_back_to_life_is_refused() {
     assert_eq!(app.authority.figures().tampered, 1);
 }
 
+/// A limit, which docs/security.md states: an old row that is put back whole is as it was sealed. Servers that knew of the end
+/// go on refusing it, and the log has the end; but who starts then believes the row.
+#[tokio::test]
+async fn z_11_an_old_row_put_back_whole_is_believed_by_who_starts_then() {
+    let app = TestApp::new().await;
+    let token = app.token("target", &["VIEW"]).await;
+    database::remember(app.directory.path());
+    app.delete(&format!("{GRID}/{}", token.id)).send().await.expect(204);
+    edit(
+        &app,
+        "UPDATE token SET revoked_at = NULL, proof = (SELECT b.proof FROM before_token b WHERE b.id = token.id) WHERE name = 'target'",
+    );
+    app.get("/verify").auth(&token).send().await.refused(401, "UNAUTHORIZED");
+    let app = app.restart().await;
+    app.get("/verify").auth(&token).send().await.expect(200);
+    assert_eq!(app.authority.figures().tampered, 0);
+    let query = AuditQuery { action: Some(Action::TokenRevoke), ..AuditQuery::default() };
+    let (entries, _) = app.authority.list_audit(&operator(), query).await.unwrap();
+    assert_eq!(entries.len(), 1);
+}
+
 #[tokio::test]
 async fn z_11_an_edited_platform_is_disabled() {
     let app = TestApp::new().await;

@@ -25,7 +25,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
 const HOMES: [(&str, &[&str], &str); 11] = [
     ("rusqlite", &["store/sqlite/"], "only the SQLite store speaks to SQLite"),
     ("tokio_postgres", &["store/postgres/"], "only the PostgreSQL store speaks to PostgreSQL"),
-    ("rustls", &["store/postgres/connect.rs"], "TLS ends elsewhere, but for that of the database"),
+    ("rustls", &["store/postgres/connect.rs", "authority/audit/sinks.rs"], "TLS ends elsewhere, but where we are the client"),
     ("StatusCode", &["http/", "refusal.rs"], "statuses are HTTP's"),
     ("env::var", &["config.rs", "defect.rs"], "only the configuration reads the environment, in a release"),
     ("SystemTime::now", &["authority/clock.rs"], "time has one source"),
@@ -151,12 +151,19 @@ fn b_03_least_versions() {
     let number = |version: &str| version.split(['.', '+', '-']).take(3).map(|part| part.parse::<u32>().unwrap_or(0)).collect::<Vec<_>>();
     let mut checked = 0;
     for (name, least) in [
-        ("bytes", "1.11.1"),
-        ("tracing-subscriber", "0.3.20"),
-        ("rusqlite", "0.39.0"),
-        ("h2", "0.4.16"),
-        ("time", "0.3.47"),
-        ("rustls-webpki", "0.103.13"),
+        ("bytes", "1.11.1"),              // RUSTSEC-2026-0007
+        ("crossbeam-channel", "0.5.15"),  // RUSTSEC-2025-0024
+        ("curve25519-dalek", "4.1.3"),    // RUSTSEC-2024-0344
+        ("h2", "0.4.16"),                 // RUSTSEC-2026-0258
+        ("postgres-protocol", "0.6.12"),  // RUSTSEC-2026-0179, -0180
+        ("rand", "0.10.1"),               // RUSTSEC-2026-0097
+        ("ring", "0.17.12"),              // RUSTSEC-2025-0009
+        ("rusqlite", "0.39.0"),           // brings an SQLite whose write-ahead log keeps what it was told
+        ("rustls", "0.23.45"),            // RUSTSEC-2026-0285
+        ("rustls-webpki", "0.103.13"),    // RUSTSEC-2026-0104
+        ("time", "0.3.47"),               // RUSTSEC-2026-0009
+        ("tokio-postgres", "0.7.18"),     // RUSTSEC-2026-0178
+        ("tracing-subscriber", "0.3.20"), // RUSTSEC-2025-0055
     ] {
         for package in lock.split("[[package]]").filter(|package| package.contains(&format!("name = \"{name}\"\n"))) {
             let version = package.split("version = \"").nth(1).unwrap().split('"').next().unwrap();
@@ -164,7 +171,7 @@ fn b_03_least_versions() {
             checked += 1;
         }
     }
-    assert!(checked >= 3);
+    assert!(checked >= 13, "a crate that is gone needs no row");
     for banned in ["openssl", "openssl-sys", "native-tls"] {
         assert!(!lock.contains(&format!("name = \"{banned}\"\n")), "{banned}");
     }

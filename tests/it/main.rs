@@ -18,17 +18,21 @@ mod audit; // who did what
 mod cli; // the built program
 mod copying; // backup, restore, moving to another database
 mod credential; // what proves somebody, and what does not
+mod documents; // what documents name is there
 mod embedded; // the library in another service
 mod failure; // what is below fails
 mod hostile; // inputs that want to break something
 mod idempotency; // creates that are repeated
 mod integrity; // edited rows, wrong keys
+mod keys; // changing the server key
 mod layering; // who may use whom, and other facts about the source
 mod listing; // pages, cursors, totals
 mod loss; // the database cannot be reached
-mod permission;
-mod plain; // the matrix
+mod packaging; // what a release consists of
+mod permission; // the matrix
+mod plain;
 mod processes; // several on one data directory
+mod proven; // the audit log that proves itself
 mod published; // documents, reference page, routes
 mod restore;
 mod revocation; // an end is an end

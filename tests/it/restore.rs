@@ -3,13 +3,14 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use serde_json::{Value, json};
 
 use crate::support::{
     GRID, Pair, TestApp, database, operator,
-    program::{Server, create_platform, program_on, run, run_json},
+    program::{Server, create_platform, exchange, program_on, run, run_json},
 };
 
 fn pair(json: &Value) -> Pair {
@@ -39,10 +40,37 @@ fn restore(data: &Path) -> Value {
     run_json(data, &["restore", "--journal", data.join("revocations.jsonl").to_str().unwrap()])
 }
 
+/// A figure of a server.
+fn metric(server: &Server, name: &str) -> String {
+    let page = exchange(server.admin, b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let page = String::from_utf8(page).unwrap();
+    let line = page.lines().find_map(|line| line.strip_prefix(&format!("countersign_{name} ")));
+    line.unwrap_or_else(|| panic!("no {name}: {page}")).to_owned()
+}
+
+/// What was taken in.
+fn counts(restored: &Value) -> [u64; 3] {
+    assert_eq!(restored["finished"], true, "{restored}");
+    ["tokens", "platforms", "journals"].map(|name| restored[name].as_u64().unwrap())
+}
+
+/// A restore that is refused: what it says, in one line.
+fn refused(data: &Path, arguments: &[&str]) -> String {
+    let output = run(data, &[&["restore"], arguments].concat());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+    said
+}
+
 /// Why a server does not start.
 fn refusal(data: &Path) -> String {
-    let output = program_on(data).args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data"]).arg(data).output();
-    let output = output.unwrap();
+    refusal_with(data, &[])
+}
+
+fn refusal_with(data: &Path, more: &[&str]) -> String {
+    let mut command = program_on(data);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data"]).arg(data).args(more);
+    let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     String::from_utf8(output.stderr).unwrap()
 }
@@ -80,8 +108,8 @@ fn r_20_what_ended_since_a_backup_stays_ended() {
     assert_eq!(database::number(data, "SELECT max(seq) FROM audit"), created);
     let refused = refusal(data);
     assert!(refused.contains("earlier state") && refused.contains("countersign restore --journal"), "{refused}");
-    assert_eq!(restore(data), json!({ "finished": true, "tokens": 2, "platforms": 1, "journals": 1 }));
-    assert_eq!(restore(data), json!({ "finished": true, "tokens": 0, "platforms": 0, "journals": 0 }), "once more changes nothing");
+    assert_eq!(counts(&restore(data)), [2, 1, 1]);
+    assert_eq!(counts(&restore(data)), [0, 0, 0], "once more changes nothing");
     let server = Server::start(data);
     let verified = [&kept, &first, &second, &late, &root, &other_root].map(|token| verify(&server, token));
     assert_eq!(verified, [200, 401, 401, 401, 200, 401]);
@@ -118,7 +146,7 @@ fn r_15_a_running_server_waits_for_the_operator() {
     }
     assert_eq!(server.send("POST", GRID, &root, &json!({ "name": "a", "permissions": ["VIEW"] })).0, 503);
     assert_eq!(server.admin("/readyz").1["reason"], "the database went back to an earlier state, or is on hold");
-    assert_eq!(restore(data), json!({ "finished": true, "tokens": 1, "platforms": 0, "journals": 1 }));
+    assert_eq!(counts(&restore(data)), [1, 0, 1]);
     while verify(&server, &kept) == 503 {}
     assert_eq!(tokens.map(|token| verify(&server, token)), [200, 401, 401]);
     create(&server, &root, "after");
@@ -145,17 +173,106 @@ fn a_journal_of_another_database_or_with_a_broken_line_is_refused() {
 
     let whole = journal(data);
     // Cut off in the middle of a line, as a power cut does: nobody was told that the line is there.
-    fs::write(&path, format!("{whole}{{\"installation\":")).unwrap();
+    let torn = format!("{whole}{{\"installation\":");
+    fs::write(&path, &torn).unwrap();
+    let restored = restore(data);
+    assert_eq!((&restored["reach"][0]["torn"], journal(data)), (&json!(true), torn));
     drop(Server::start(data));
     assert!(journal(data).starts_with(&whole));
+    assert_eq!(restore(data)["reach"][0]["torn"], false);
     fs::write(&path, format!("{whole}nonsense\nnonsense\n")).unwrap();
     assert!(refusal(data).contains("does not end with lines that countersign wrote"));
     // A server reads the end alone; who restores reads all of it.
     fs::write(&path, format!("{whole}nonsense\n{whole}")).unwrap();
     drop(Server::start(data));
-    let refused = run(data, &["restore", "--journal", path.to_str().unwrap()]);
-    let line = format!("line {} of the journal", whole.lines().count() + 1);
-    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains(&line), "{refused:?}");
+    let said = refused(data, &["--journal", path.to_str().unwrap()]);
+    assert!(said.contains(&format!("line {} of the journal", whole.lines().count() + 1)), "{said}");
+}
+
+/// Whoever edits it can neither take an end out nor move one: the line is named.
+#[test]
+fn r_20_a_journal_that_was_edited_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let (_, [root, _]) = create_platform(data, "Acme");
+    let server = Server::start(data);
+    let [first, second] = ["first", "second"].map(|name| create(&server, &root, name));
+    database::remember(data);
+    for token in [&first, &second] {
+        revoke(&server, &root, token);
+    }
+    drop(server);
+    database::go_back(data);
+    let (path, whole) = (data.join("revocations.jsonl"), journal(data));
+    let lines: Vec<_> = whole.lines().collect();
+    let at = lines.iter().position(|line| line.contains(&first.id)).unwrap();
+    assert!(at > 0 && at + 1 < lines.len(), "{whole}");
+    let changed = |change: &dyn Fn(&mut Vec<String>)| {
+        let mut lines: Vec<_> = lines.iter().map(|line| (*line).to_owned()).collect();
+        change(&mut lines);
+        fs::write(&path, lines.join("\n") + "\n").unwrap();
+        refused(data, &["--journal", path.to_str().unwrap()])
+    };
+    let is_line = |number: usize, why: &str| format!("line {number} of the journal {} {why}", path.display());
+    let removed = changed(&|lines| drop(lines.remove(at)));
+    assert!(removed.contains(&is_line(at + 1, "does not go on behind the line before it")), "{removed}");
+    let swapped = changed(&|lines| lines.swap(at, at + 1));
+    assert!(swapped.contains(&is_line(at + 1, "does not go on behind")), "{swapped}");
+    let begins_late = changed(&|lines| drop(lines.remove(0)));
+    assert!(begins_late.contains(&is_line(1, "does not go on behind")), "{begins_late}");
+    let other = changed(&|lines| lines[at] = lines[at].replace(&first.id, &second.id));
+    assert!(other.contains(&is_line(at + 1, "is not as it was written")), "{other}");
+    let none = changed(&|lines| lines[at] = lines[at].replace(&format!(",\"ended\":[\"{}\"]", first.id), ""));
+    assert!(none.contains(&is_line(at + 1, "is not as it was written")), "{none}");
+    // A server looks at the last one.
+    let last = changed(&|lines| *lines.last_mut().unwrap() = lines.last().unwrap().replace("\"seq\":", "\"seq\":9"));
+    assert!(last.contains("is not as it was written"), "{last}");
+    assert!(refusal(data).contains("the last line of the journal"));
+    fs::write(&path, &whole).unwrap();
+    let restored = restore(data);
+    assert_eq!(counts(&restored), [2, 0, 1]);
+    let reach = &restored["reach"][0];
+    let of = |line: &str, name: &str| serde_json::from_str::<Value>(line).unwrap()[name].clone();
+    assert_eq!(reach["after"], of(lines[0], "seq"));
+    assert_eq!((&reach["through"], &reach["at"]), (&of(lines[lines.len() - 1], "seq"), &of(lines[lines.len() - 1], "at")));
+}
+
+/// What is no journal is not taken for the beginnings of one, and nothing waits for a pipe.
+#[test]
+fn a_file_that_is_no_journal_is_not_touched() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    create_platform(data, "Acme");
+    let mine = data.join("mine");
+    let named = mine.to_str().unwrap();
+    let (keys, link) = (data.join("keys.json"), data.join("link"));
+    std::os::unix::fs::symlink(&mine, &link).unwrap();
+    for text in ["secret", "secret\n", "{\"installed\":1}", "one\ntwo"] {
+        fs::write(&mine, text).unwrap();
+        for path in [&mine, &link] {
+            let said = refusal_with(data, &["--journal", path.to_str().unwrap()]);
+            assert!(said.contains("is no journal") && said.contains("--journal"), "{said}");
+            assert_eq!(fs::read_to_string(&mine).unwrap(), text);
+        }
+    }
+    let before = fs::read(&keys).unwrap();
+    let mut others = vec![keys.clone()];
+    others.extend(database::postgres().is_none().then(|| data.join("countersign.db")));
+    for other in others {
+        assert!(refusal_with(data, &["--journal", other.to_str().unwrap()]).contains("which is something else"));
+    }
+    assert_eq!(fs::read(&keys).unwrap(), before);
+    fs::remove_file(&mine).unwrap();
+    assert!(Command::new("mkfifo").arg(&mine).status().unwrap().success());
+    assert!(refusal_with(data, &["--journal", named]).contains("no plain file"));
+    let said = refused(data, &["--journal", named]);
+    assert!(said.contains("no plain file"), "{said}");
+    assert!(refusal_with(data, &["--journal", data.to_str().unwrap()]).contains("cannot write the journal"));
+    // Torn in its very first line, it is one.
+    fs::remove_file(&mine).unwrap();
+    fs::write(&mine, "{\"installation\":\"00").unwrap();
+    drop(Server::start_with(data, &["--journal", named]));
+    assert!(fs::read_to_string(&mine).unwrap().ends_with("\"}\n"));
 }
 
 /// A database that was moved, or is not whole, is not served by those either who were there before.
@@ -200,6 +317,50 @@ fn r_20_a_journal_must_reach_back_to_the_backup() {
     assert_eq!([&root, &ended].map(|token| verify(&server, token)), [200, 401]);
 }
 
+/// What ended while no server ran is in the database alone: neither the journal of one that had ended nor that of one that
+/// began afterwards knows it, whichever way the database is brought back.
+#[test]
+fn r_20_what_ended_between_two_servers_is_missed() {
+    let (first, second, fresh) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (data, journals) = (first.path(), [&first, &second].map(|data| data.path().join("revocations.jsonl")));
+    let (_, [root, _]) = create_platform(data, "Acme");
+    let server = Server::start(data);
+    let [ended, later] = ["ended", "later"].map(|name| create(&server, &root, name));
+    // By now its journal has all of this.
+    revoke(&server, &root, &create(&server, &root, "gone"));
+    drop(server);
+    let backup = data.join("backup");
+    run_json(data, &["backup", "--to", backup.to_str().unwrap()]);
+    database::remember(data);
+    let there = database::number(data, "SELECT max(seq) FROM audit");
+    for token in [&ended, &later] {
+        assert!(run(data, &["token", "revoke", &token.id]).status.success());
+    }
+    let [a, b] = journals.each_ref().map(|journal| journal.to_str().unwrap());
+    drop(Server::start_with(data, &["--journal", b]));
+    assert!(!fs::read_to_string(b).unwrap().contains("ended"));
+    database::go_back(data);
+
+    let both = ["--journal", a, "--journal", b];
+    let said = refused(data, &both);
+    assert!(said.contains(&format!("of what ended in places {} to {} none", there + 1, there + 2)), "{said}");
+    assert!(
+        said.contains(&format!("{a} knows what ended behind place")) && said.contains(&format!("up to place {there}, written 2")),
+        "{said}"
+    );
+    assert!(refused(data, &["--journal", b]).contains(&format!("in places {} to {} none", there + 1, there + 2)));
+    assert!(refusal_with(data, &["--journal", b]).contains("earlier state"));
+    let keys = data.join("keys.json");
+    let from = ["--from", backup.to_str().unwrap(), "--key-file", keys.to_str().unwrap()];
+    let said = refused(fresh.path(), &[&both[..], &from].concat());
+    assert!(said.contains(&format!("in places {} to {} none", there + 1, there + 2)), "{said}");
+    assert!(refusal_with(fresh.path(), &from[2..]).contains("was restored"));
+    let restored = run_json(fresh.path(), &[&["restore", "--invalidate-all"], &both[..], &from].concat());
+    assert_eq!(restored["finished"], true);
+    let server = Server::start_with(fresh.path(), &from[2..]);
+    assert_eq!([&ended, &later].map(|token| verify(&server, token)), [401; 2]);
+}
+
 /// Whoever had opened the database before it was moved changes nothing in it any more, however late they come.
 #[tokio::test]
 async fn a_change_that_comes_late_obeys_a_hold() {
@@ -213,7 +374,8 @@ async fn a_change_that_comes_late_obeys_a_hold() {
     assert_eq!(database::number(app.directory.path(), audit), before);
 }
 
-/// A journal that somebody moves away or cuts to nothing goes on under its name: the end that comes next is in it.
+/// A journal that somebody moves away, removes or cuts off goes on under its name: the end that comes next is in it, and whoever
+/// reads the log knows what happened.
 #[test]
 fn a_journal_that_was_moved_goes_on() {
     let data = tempfile::tempdir().unwrap();
@@ -221,16 +383,36 @@ fn a_journal_that_was_moved_goes_on() {
     let (_, [root, _]) = create_platform(data, "Acme");
     let server = Server::start(data);
     let path = data.join("revocations.jsonl");
-    for (n, away) in [true, false].into_iter().enumerate() {
-        match away {
-            true => fs::rename(&path, data.join("old.jsonl")).unwrap(),
-            false => fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap(),
-        }
+    let cut = |len: u64| fs::File::options().write(true).open(&path).unwrap().set_len(len).unwrap();
+    let ways: [(&dyn Fn(), &str); 4] = [
+        (&|| fs::rename(&path, data.join("old.jsonl")).unwrap(), "was moved away"),
+        (&|| fs::remove_file(&path).unwrap(), "was removed"),
+        (&|| cut(0), "was cut off"),
+        (&|| cut(fs::metadata(&path).unwrap().len() - 3), "was cut off"),
+    ];
+    for (n, (away, said)) in ways.into_iter().enumerate() {
+        away();
         let token = create(&server, &root, "a");
         revoke(&server, &root, &token);
         let there = journal(data);
         assert!(there.starts_with("{\"installation\"") && there.contains(&token.id), "{n}: {there:?}");
+        let told = loop {
+            if let Some(told) = server.logged().into_iter().find(|line| line.contains("the journal was")) {
+                break told;
+            }
+        };
+        assert!(told.contains(said), "{told}");
     }
+    // What is behind the cut is a part of its own.
+    assert_eq!(restore(data)["reach"].as_array().unwrap().len(), 2);
+    assert_eq!(metric(&server, "journal_failing"), "0");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    revoke(&server, &root, &create(&server, &root, "a"));
+    assert_eq!(metric(&server, "journal_failing"), "1");
+    fs::remove_dir(&path).unwrap();
+    revoke(&server, &root, &create(&server, &root, "a"));
+    assert_eq!(metric(&server, "journal_failing"), "0");
     drop(server);
     assert_eq!(Server::start(data).admin("/readyz").0, 200);
 }

@@ -21,7 +21,7 @@ use loom::{
     thread,
 };
 
-use self::table::{ENDED, Slot, Tables, USE};
+use self::table::{ENDED, KEY, Slot, Tables, USE};
 
 /// Ids that belong into the same slot: the later ones stand behind it.
 const TOKEN: u64 = 0b10 << 62 | 0b11 << 60;
@@ -164,5 +164,31 @@ fn b_06_no_use_is_lost_while_the_table_grows() {
         grows.join().unwrap();
         take();
         assert_eq!(taken, 1);
+    });
+}
+
+/// A token whose digest was made anew has ended under the new key; whoever read its row before that comes late.
+#[test]
+fn b_06_an_end_under_another_key_keeps_a_late_insert_out() {
+    model(|| {
+        let (tables, answered) = (Arc::new(Tables::with_room_for(0)), Arc::new(AtomicBool::new(false)));
+        let late = thread::spawn({
+            let tables = Arc::clone(&tables);
+            move || insert(&tables, TOKEN)
+        });
+        let reader = thread::spawn({
+            let (tables, answered) = (Arc::clone(&tables), Arc::clone(&answered));
+            move || {
+                let is_over = answered.load(Ordering::Acquire);
+                let live = tables.look(|table| table.of(TOKEN, |slot: &Slot| (slot.state() & ENDED == 0).then_some(())));
+                assert!(!(is_over && live.is_some()), "accepted after its end was answered");
+            }
+        });
+        tables.end(TOKEN, [7, 9], || Some(STATE | KEY & 1 << 5));
+        answered.store(true, Ordering::Release);
+        late.join().unwrap();
+        reader.join().unwrap();
+        assert!(tables.look(|table| table.of(TOKEN, |slot: &Slot| (slot.state() & ENDED == 0).then_some(()))).is_none());
+        assert_eq!(tables.live(), 0);
     });
 }

@@ -13,6 +13,9 @@ use super::{
 
 /// The state's lowest bit: whether the token has ended.
 pub(super) const ENDED: u64 = 1;
+/// The state's bits that say under which key the digest is: two slots of one id that differ there are of one token, and two
+/// that do not are of two.
+pub(super) const KEY: u64 = 0xFF << 5;
 /// The lowest bit of the uses. They are on top, so that even an overflow would touch nothing else.
 pub(super) const USE: u64 = 1 << 37;
 
@@ -68,6 +71,12 @@ impl Slot {
     /// Counts a use; says whether it is the first one since the uses were last taken.
     pub(super) fn count_use(&self) -> bool {
         self.state.fetch_add(USE, Ordering::Relaxed) < USE
+    }
+
+    /// Ends it; returns the state before, and whether it was live.
+    fn end(&self) -> (u64, bool) {
+        let before = self.state.fetch_or(ENDED, Ordering::SeqCst);
+        (before, before & ENDED == 0)
     }
 
     /// Takes the uses counted since this was last called.
@@ -186,10 +195,14 @@ impl Tables {
     /// Ends whatever has this id, whatever its digest.
     pub(super) fn end_all(&self, low: u64) {
         let _taken = self.change();
+        // As many tokens as there are slots under one key.
+        let mut ended = [0; 256];
         self.now.load().of(low, |slot| {
-            self.end_slot(slot);
+            let (before, was_live) = slot.end();
+            ended[((before & KEY) / (KEY & KEY.wrapping_neg())) as usize] += usize::from(was_live);
             None::<()>
         });
+        self.live.fetch_sub(ended.into_iter().max().unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Takes the uses that were counted of the tokens that `noted` then names, by the low halves of their ids. Whoever
@@ -202,8 +215,14 @@ impl Tables {
         for token in noted() {
             let low = low(&token);
             // Two tokens with one low half would be taken for one another here; there are none.
-            let slots = outgrown.iter().chain([&table]).filter_map(|table| table.of(low, Some));
-            take(token, slots.map(Slot::take_uses).fold(0, u32::saturating_add));
+            let mut taken = 0_u32;
+            for table in outgrown.iter().chain([&table]) {
+                table.of(low, |slot| {
+                    taken = taken.saturating_add(slot.take_uses());
+                    None::<()>
+                });
+            }
+            take(token, taken);
         }
         let mut unread = unread.into_iter();
         outgrown.retain(|_| !unread.next().unwrap_or(false));
@@ -212,26 +231,37 @@ impl Tables {
     fn put(&self, low: u64, digest: [u64; 2], state: impl FnOnce() -> Option<u64>, ended: bool) {
         let mut taken = self.change();
         let table = self.now.load();
-        match table.find(low, digest) {
-            Ok(slot) if ended => self.end_slot(slot),
+        let (slot, state) = match table.find(low, digest) {
+            Ok(slot) => (Ok(slot), slot.state()),
+            Err(empty) => match state() {
+                Some(state) => (Err(empty), state),
+                None => return,
+            },
+        };
+        // Under other keys it is the same token.
+        let (mut was_live, mut has_ended) = (false, false);
+        table.of(low, |other| {
+            let there = other.state();
+            if (there ^ state) & KEY != 0 {
+                was_live |= if ended { other.end().1 } else { there & ENDED == 0 };
+                has_ended |= there & ENDED != 0;
+            }
+            None::<()>
+        });
+        match slot {
+            Ok(slot) if ended => was_live |= slot.end().1,
             Ok(slot) if Defect::Join.is_seeded() => drop(slot.state.fetch_and(!ENDED, Ordering::SeqCst)),
-            Ok(_) => {}
-            Err(empty) => {
-                let Some(state) = state() else { return };
+            Err(empty) if ended || !has_ended => {
                 empty.fill(low, digest, state | if ended { ENDED } else { 0 });
-                self.live.fetch_add(usize::from(!ended), Ordering::Relaxed);
+                self.live.fetch_add(usize::from(!ended && !was_live), Ordering::Relaxed);
                 *taken += 1;
                 if *taken >= table.slots.len() / 5 * 4 {
                     self.grow(&table, *taken);
                 }
             }
+            Ok(_) | Err(_) => {}
         }
-    }
-
-    fn end_slot(&self, slot: &Slot) {
-        if slot.state.fetch_or(ENDED, Ordering::SeqCst) & ENDED == 0 {
-            self.live.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.live.fetch_sub(usize::from(ended && was_live), Ordering::Relaxed);
     }
 
     fn grow(&self, old: &Table, taken: usize) {

@@ -5,12 +5,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use futures_util::future::{try_join, try_join4};
+use futures_util::future::{try_join, try_join5};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::{
-    Error, hold,
+    Error, hold, keys,
     session::Session,
     sql,
     totals::{self, CountedNames},
@@ -92,11 +92,13 @@ impl<'s> Batch<'s> {
                 false => sql::find_replays(s, &replays, since).await,
             }
         };
-        let (live, known, counted, replayed) = try_join4(
+        let sealing: Vec<_> = inserts.iter().map(|insert| insert.record.seal.key).collect();
+        let (live, known, counted, replayed, ()) = try_join5(
             sql::live_among(s, &creators),
             existing_platforms(s, &platforms),
             totals::counted_names(s, &platforms, &names),
             replayed,
+            keys::refuse_retired(s, &sealing),
         )
         .await?;
         let (live, known): (HashSet<_>, HashSet<_>) = (live.into_iter().collect(), known.into_iter().collect());
@@ -167,12 +169,14 @@ impl<'s> Batch<'s> {
 
     pub(super) async fn insert_platform(&mut self, r: &PlatformRecord) -> Result<(), Error> {
         let sql = "INSERT INTO platform (id, name, created_at, disabled_at, key_id, seal) VALUES ($1, $2, $3, $4, $5, $6)";
+        keys::refuse_retired(self.session, &[r.seal.key]).await?;
         let (p, key, disabled_at) = (&r.platform, i64::from(r.seal.key), r.platform.disabled_at.map(Timestamp::millis));
         let (name, created_at, mac) = (p.name.as_str(), p.created_at.millis(), r.seal.mac.as_slice());
         self.session.execute(sql, &[&p.id.0, &name, &created_at, &disabled_at, &key, &mac]).await.map(drop)
     }
 
     pub(super) async fn update_platform(&mut self, r: &PlatformRecord) -> Result<(), Error> {
+        keys::refuse_retired(self.session, &[r.seal.key]).await?;
         let sql = "UPDATE platform SET disabled_at = $2, key_id = $3, seal = $4 WHERE id = $1";
         let (key, disabled_at) = (i64::from(r.seal.key), r.platform.disabled_at.map(Timestamp::millis));
         self.session.execute(sql, &[&r.platform.id.0, &disabled_at, &key, &r.seal.mac.as_slice()]).await.map(drop)
@@ -188,6 +192,7 @@ impl<'s> Batch<'s> {
     pub(super) async fn replace_operations(&mut self, r: &OperationsRecord) -> Result<(), Error> {
         let sql = "INSERT INTO operations (one, document, loaded_at, key_id, seal) VALUES (1, $1, $2, $3, $4) ON CONFLICT (one) DO UPDATE \
                    SET document = excluded.document, loaded_at = excluded.loaded_at, key_id = excluded.key_id, seal = excluded.seal";
+        keys::refuse_retired(self.session, &[r.seal.key]).await?;
         let (key, mac) = (i64::from(r.seal.key), r.seal.mac.as_slice());
         self.session.execute(sql, &[&r.document, &r.loaded_at.millis(), &key, &mac]).await.map(drop)
     }

@@ -10,14 +10,14 @@ use super::{
     Error,
     connect::Connector,
     feed::{GONE, NOW},
-    hold,
+    hold, keys,
     migrate::{self, MIGRATIONS},
     session::{Session, unknown_commit},
     sql,
     writer::DEADLINE,
 };
 use crate::store::{
-    Hold, Mark,
+    Canary, Hold, Mark,
     copy::Difference,
     tables::{Kind, Rows, TABLES, Table, indexes, integer, values},
 };
@@ -32,10 +32,11 @@ const END: [u8; 2] = [0xff, 0xff];
 /// Rows in a statement with their values in it.
 const ROWS: usize = 500;
 
+/// Where it may `create` them, the tables are made on hold.
 async fn connect(url: &str, create: bool) -> Result<Session, Error> {
     let session = Connector::parse(url)?.connect(None).await?;
     migrate::check(&session).await?;
-    migrate::migrate(&session, create).await?;
+    migrate::migrate(&session, create, create.then_some(Hold::Copying)).await?;
     session.run(SESSION).await?;
     Ok(session)
 }
@@ -70,8 +71,8 @@ impl Source {
         sql::installation(&self.session).await
     }
 
-    pub(in crate::store) async fn canaries(&self) -> Result<Vec<(u32, [u8; 32])>, Error> {
-        sql::list_canaries(&self.session).await
+    pub(in crate::store) async fn canaries(&self) -> Result<Vec<Canary>, Error> {
+        keys::list_canaries(&self.session).await
     }
 
     pub(in crate::store) async fn last_mark(&self) -> Result<Mark, Error> {
@@ -111,10 +112,12 @@ impl Source {
         count(&self.session, table).await
     }
 
-    /// Sends all rows of a table, in the order of their keys.
-    pub(in crate::store) async fn send(&self, table: &Table, to: mpsc::Sender<Rows>) -> Result<(), Error> {
+    /// Sends all rows of a table, or those behind a number, in the order of their keys.
+    pub(in crate::store) async fn send(&self, table: &Table, after: Option<u64>, to: mpsc::Sender<Rows>) -> Result<(), Error> {
         let send = async |rows: &mut Rows| to.send(std::mem::take(rows)).await.is_ok();
-        let all = format!("{} ORDER BY {}", select(table), order(table, ""));
+        let key = order(table, "");
+        let behind = after.map_or_else(String::new, |after| format!(" WHERE {key} > {after}"));
+        let all = format!("{}{behind} ORDER BY {key}", select(table));
         let mut rows = Rows::default();
         copy_out(&self.session, &all, async |row| {
             rows.push(row);

@@ -24,10 +24,10 @@ use tokio::sync::Notify;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Error, connect::Connector, hold, session::Session, sql};
+use super::{Error, connect::Connector, hold, keys, session::Session, sql};
 use crate::{
     domain::Action,
-    store::{Changes, Mark, Unreadable, is_creation},
+    store::{Changes, Mark, Unreadable, is_creation, is_of_keys},
 };
 
 /// Places of the feed read at once, and the one before.
@@ -234,9 +234,9 @@ impl Feed {
         let mut places = if first.try_get::<_, Option<i64>>(1)?.is_some() { rows.as_slice() } else { &[] };
         let mut changes = Changes { more: i64::try_from(places.len()).is_ok_and(|places| places == PAGE), ..Changes::none_after(mark) };
         if mark != Mark::START {
-            let Some((followed, behind)) = places.split_first() else { return Err(rewound(s, &mark).await) };
+            let Some((followed, behind)) = places.split_first() else { return Err(sql::rewound(s, &mark).await) };
             if sql::mark(followed, 1)? != mark {
-                return Err(rewound(s, &mark).await);
+                return Err(sql::rewound(s, &mark).await);
             }
             places = behind;
         }
@@ -256,6 +256,8 @@ impl Feed {
                 platforms.push((id, seq));
             } else if action == Action::OperationsLoad.name() {
                 changes.operations = sql::find_operations(s).await?.map(|operations| (seq, operations));
+            } else if is_of_keys(action) {
+                changes.keys = Some(keys::list_canaries(s).await?);
             }
         }
         // What stands in the rows now, not what the entries said: following twice does no harm.
@@ -325,11 +327,6 @@ impl Feed {
         *self.presence() = Some(Presence { seen: now, suspects, ..presence });
         Ok(())
     }
-}
-
-/// An older database was put in place of this one: what it says is new is not what we have missed.
-async fn rewound(s: &Session, lost: &Mark) -> Error {
-    sql::is_taken_in(s, lost).await.map_or_else(|e| e, |taken_in| Error::Rewound { taken_in })
 }
 
 /// Whether a commit waits for every standby that `synchronous_standby_names` names, so that none of them can have been

@@ -29,7 +29,6 @@ pub(super) fn refuse(reason: Option<&str>) -> Result<(), Error> {
     }
 }
 
-#[cfg(feature = "server")]
 pub(super) async fn put(s: &Session, hold: Option<Hold>) -> Result<(), Error> {
     let Some(hold) = hold else { return s.run("DELETE FROM hold").await };
     let put = "INSERT INTO hold (one, reason) VALUES (1, $1) ON CONFLICT (one) DO UPDATE SET reason = excluded.reason";

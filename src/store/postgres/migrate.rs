@@ -1,6 +1,7 @@
 //! What the database must be before it is used, and bringing its tables up to date.
 
-use super::{Error, session::Session};
+use super::{Error, hold, session::Session};
+use crate::store::Hold;
 
 /// Forward only, in order: (name, statements). A name never changes once it was released; the same as SQLite's.
 pub(super) const MIGRATIONS: [(&str, &str); 1] = [("0001_authority", include_str!("../../../migrations/postgres/0001_authority.sql"))];
@@ -27,8 +28,9 @@ pub(super) async fn check(s: &Session) -> Result<(), Error> {
     Ok(())
 }
 
-/// Brings the tables up to date, or, unless it may `create` them, says that there are none.
-pub(super) async fn migrate(s: &Session, create: bool) -> Result<(), Error> {
+/// Brings the tables up to date, or, unless it may `create` them, says that there are none. Where there are none, they are made
+/// with that hold on them: nobody finds them without it.
+pub(super) async fn migrate(s: &Session, create: bool, new: Option<Hold>) -> Result<(), Error> {
     // Not in the standard's own schema, which shows nobody what they have no rights to.
     let exists = s.row("SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = current_schema() AND tablename = 'migration'", &[]);
     if exists.await?.is_some() {
@@ -49,10 +51,14 @@ pub(super) async fn migrate(s: &Session, create: bool) -> Result<(), Error> {
     // Number 0 is the row that whoever migrates locks: a lock that every database has.
     s.run("INSERT INTO migration (number, name, checksum) VALUES (0, '', 0) ON CONFLICT DO NOTHING").await?;
     s.run("SET lock_timeout = '60s'; SET statement_timeout = '60s'; BEGIN; SELECT 1 FROM migration WHERE number = 0 FOR UPDATE").await?;
-    for (number, (name, statements)) in (1_i64..).zip(MIGRATIONS).skip(done(s).await?) {
+    let done = done(s).await?;
+    for (number, (name, statements)) in (1_i64..).zip(MIGRATIONS).skip(done) {
         s.run(statements).await?;
         let insert = "INSERT INTO migration (number, name, checksum) VALUES ($1, $2, $3)";
         s.execute(insert, &[&number, &name, &checksum(statements)]).await?;
+    }
+    if done == 0 {
+        hold::put(s, new).await?;
     }
     s.run("COMMIT").await
 }

@@ -5,11 +5,13 @@
 //! was made, and nobody is told that it was.
 
 mod batch;
+mod checkpoint;
 mod connect;
 #[cfg(feature = "server")]
 pub(super) mod copy;
 mod feed;
 mod hold;
+mod keys;
 mod migrate;
 mod readers;
 mod session;
@@ -100,7 +102,7 @@ impl Postgres {
         let connector = Arc::new(Connector::parse(url)?);
         let session = connector.connect(None).await?;
         migrate::check(&session).await?;
-        migrate::migrate(&session, location.create).await?;
+        migrate::migrate(&session, location.create, None).await?;
         let log = Log::new(location.node.clone());
         Ok(Self {
             readers: Readers::new(Arc::clone(&connector))?,
@@ -126,14 +128,6 @@ impl Postgres {
 
     pub(super) async fn insert_installation(&self, id: [u8; 16], at: Timestamp) -> Result<(), Error> {
         self.readers.read(async |s| sql::insert_installation(s, id, at).await).await
-    }
-
-    pub(super) async fn list_canaries(&self) -> Result<Vec<(u32, [u8; 32])>, Error> {
-        self.readers.read(async |s| sql::list_canaries(s).await).await
-    }
-
-    pub(super) async fn insert_canary(&self, key: u32, mac: [u8; 32]) -> Result<(), Error> {
-        self.readers.read(async |s| sql::insert_canary(s, key, mac).await).await
     }
 
     pub(super) async fn find_token(&self, id: TokenId, known: Mark) -> Result<Option<(Record, PlatformRecord)>, Error> {
@@ -268,16 +262,17 @@ impl Postgres {
     pub(super) async fn load(&self) -> Result<Loaded, Error> {
         let load = async |s: &Session| {
             let (mark, platforms) = (sql::last_mark(s).await?, sql::list_platforms(s).await?);
-            Ok(Loaded { mark, platforms, operations: sql::find_operations(s).await?, live: totals::live(s).await? })
+            let (operations, keys) = (sql::find_operations(s).await?, keys::list_canaries(s).await?);
+            Ok(Loaded { mark, platforms, operations, keys, live: totals::live(s).await? })
         };
         self.readers.snapshot(load).await
     }
 
-    pub(super) async fn visit_live_tokens(&self, visit: impl FnMut(Record) + Send + 'static) -> Result<(), Error> {
+    pub(super) async fn visit_live_tokens(&self, key: Option<u32>, visit: impl FnMut(Record) + Send + 'static) -> Result<(), Error> {
         // On a session made for it, without a deadline: it takes seconds, and the readers have others to serve.
         let session = self.connector.connect(None).await?;
         session.run("SET statement_timeout = 0; SET enable_seqscan = on").await?;
-        sql::visit_live_tokens(&session, visit, &self.unreadable).await
+        sql::visit_live_tokens(&session, key, visit, &self.unreadable).await
     }
 
     pub(super) async fn changes_after(&self, mark: Mark, now: Duration) -> Result<Changes, Error> {

@@ -8,7 +8,7 @@ use tokio_postgres::{
 };
 use uuid::Uuid;
 
-use super::{Error, hold, session::Session, totals};
+use super::{Error, checkpoint, hold, session::Session, totals};
 use crate::{
     domain::{
         Action, Actor, AuditEntry, AuditQuery, Environment, Issuer, Liveness, Order, Permissions, Platform, PlatformId, RecordedEntry,
@@ -25,7 +25,7 @@ const PLATFORM_COLUMNS: usize = 6;
 // ---- rows ----------------------------------------------------------------------------------------------------------
 
 /// The value in a column as what it must be.
-fn value<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<T, Error> {
+pub(super) fn value<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<T, Error> {
     row.try_get(column).map_err(|_| corrupt(row, column))
 }
 
@@ -37,19 +37,19 @@ fn parsed<T>(row: &Row, column: usize, parse: impl FnOnce(&str) -> Option<T>) ->
     parse(value(row, column)?).ok_or_else(|| corrupt(row, column))
 }
 
-fn bytes<const N: usize>(row: &Row, column: usize) -> Result<[u8; N], Error> {
+pub(super) fn bytes<const N: usize>(row: &Row, column: usize) -> Result<[u8; N], Error> {
     value::<&[u8]>(row, column)?.try_into().map_err(|_| corrupt(row, column))
 }
 
-fn unsigned<T: TryFrom<i64>>(row: &Row, column: usize) -> Result<T, Error> {
+pub(super) fn unsigned<T: TryFrom<i64>>(row: &Row, column: usize) -> Result<T, Error> {
     value::<i64>(row, column)?.try_into().map_err(|_| corrupt(row, column))
 }
 
-fn time(row: &Row, column: usize) -> Result<Timestamp, Error> {
+pub(super) fn time(row: &Row, column: usize) -> Result<Timestamp, Error> {
     value(row, column).map(Timestamp::from_millis)
 }
 
-fn optional_time(row: &Row, column: usize) -> Result<Option<Timestamp>, Error> {
+pub(super) fn optional_time(row: &Row, column: usize) -> Result<Option<Timestamp>, Error> {
     Ok(value::<Option<i64>>(row, column)?.map(Timestamp::from_millis))
 }
 
@@ -106,7 +106,7 @@ fn recorded_entry(row: &Row) -> Result<RecordedEntry, Error> {
     Ok(RecordedEntry { seq: unsigned(row, 0)?, node: value(row, 9)?, entry })
 }
 
-// ---- installation and keys -----------------------------------------------------------------------------------------
+// ---- installation --------------------------------------------------------------------------------------------------
 
 pub(super) async fn installation(s: &Session) -> Result<Option<[u8; 16]>, Error> {
     s.row("SELECT id FROM installation", &[]).await?.map(|row| bytes(&row, 0)).transpose()
@@ -115,16 +115,6 @@ pub(super) async fn installation(s: &Session) -> Result<Option<[u8; 16]>, Error>
 pub(super) async fn insert_installation(s: &Session, id: [u8; 16], at: Timestamp) -> Result<(), Error> {
     let sql = "INSERT INTO installation (one, id, created_at) VALUES (1, $1, $2) ON CONFLICT DO NOTHING";
     s.execute(sql, &[&id.as_slice(), &at.millis()]).await.map(drop)
-}
-
-pub(super) async fn list_canaries(s: &Session) -> Result<Vec<(u32, [u8; 32])>, Error> {
-    let rows = s.rows("SELECT key_id, mac FROM canary ORDER BY key_id", &[]).await?;
-    rows.iter().map(|row| Ok((unsigned(row, 0)?, bytes(row, 1)?))).collect()
-}
-
-pub(super) async fn insert_canary(s: &Session, key: u32, mac: [u8; 32]) -> Result<(), Error> {
-    let sql = "INSERT INTO canary (key_id, mac) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-    s.execute(sql, &[&i64::from(key), &mac.as_slice()]).await.map(drop)
 }
 
 // ---- tokens --------------------------------------------------------------------------------------------------------
@@ -145,7 +135,7 @@ pub(super) async fn find_token(
     let row = row.ok_or_else(|| Error::Unavailable("no row where there always is one".to_owned()))?;
     hold::refuse(value(&row, row.len() - 1)?)?;
     if !value(&row, row.len() - 2)? {
-        return Err(Error::Rewound { taken_in: false });
+        return Err(rewound(s, known).await);
     }
     if value::<Option<Uuid>>(&row, 0)?.is_none() {
         return Ok(None);
@@ -214,9 +204,15 @@ pub(super) async fn list_tokens(s: &Session, query: &TokenQuery, unreadable: &Un
     Ok(Records { records, next, total })
 }
 
-pub(super) async fn visit_live_tokens(s: &Session, mut visit: impl FnMut(Record), unreadable: &Unreadable) -> Result<(), Error> {
-    let sql = format!("SELECT {TOKEN} FROM token t WHERE t.revoked_at IS NULL");
-    let mut rows = std::pin::pin!(s.stream(&sql, std::iter::empty::<i64>()).await?);
+pub(super) async fn visit_live_tokens(
+    s: &Session,
+    key: Option<u32>,
+    mut visit: impl FnMut(Record),
+    unreadable: &Unreadable,
+) -> Result<(), Error> {
+    let of_key = if key.is_some() { " AND t.key_id = $1" } else { "" };
+    let sql = format!("SELECT {TOKEN} FROM token t WHERE t.revoked_at IS NULL{of_key}");
+    let mut rows = std::pin::pin!(s.stream(&sql, key.map(i64::from).into_iter()).await?);
     while let Some(row) = rows.try_next().await? {
         readable(unreadable, &row, 0)?.into_iter().for_each(&mut visit);
     }
@@ -285,8 +281,18 @@ pub(super) async fn is_of_this_history(s: &Session, known: &Mark) -> Result<bool
     Ok(*known == Mark::START || s.row(sql, &[&known.seq.cast_signed(), &known.mac.as_slice()]).await?.is_some())
 }
 
+/// An older database was put in place of this one: what it says is new is not what we have missed. Or nobody can tell.
+pub(super) async fn rewound(s: &Session, lost: &Mark) -> Error {
+    let why = async {
+        let taken_in = is_taken_in(s, lost).await?;
+        let pruned = !taken_in && checkpoint::is_pruned(s, lost.seq).await?;
+        Ok(if pruned { Error::Pruned } else { Error::Rewound { taken_in } })
+    };
+    why.await.unwrap_or_else(|e: Error| e)
+}
+
 /// Whether an operator has said that what was lost up to there was taken in.
-pub(super) async fn is_taken_in(s: &Session, lost: &Mark) -> Result<bool, Error> {
+async fn is_taken_in(s: &Session, lost: &Mark) -> Result<bool, Error> {
     let sql = "SELECT 1 FROM lost_mark WHERE seal = $1 AND seq = $2";
     Ok(s.row(sql, &[&lost.mac.as_slice(), &lost.seq.cast_signed()]).await?.is_some())
 }

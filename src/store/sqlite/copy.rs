@@ -1,8 +1,10 @@
 //! Everything in this database, copied out of it and into it, as rows that any database takes.
 
 use std::{
+    fmt,
     fs::{self, File, OpenOptions, TryLockError},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    io,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -12,11 +14,12 @@ use rusqlite::{
     CachedStatement, Connection, OpenFlags, OptionalExtension as _, Row, TransactionBehavior,
     types::{ToSqlOutput, Value, ValueRef},
 };
+use rustix::fs::OFlags;
 use tokio::sync::mpsc;
 
-use super::{BUSY, Error, FILE, MIGRATIONS, connect, hold, make, migrate, migrations_done, presence, sql};
+use super::{BUSY, Error, FILE, MIGRATIONS, connect, hold, keys, make, migrate, migrations_done, open_file, presence, sql};
 use crate::store::{
-    Hold, Mark,
+    Canary, Hold, Mark,
     copy::Difference,
     tables::{Kind, Rows, Table, indexes, integer, values},
 };
@@ -58,7 +61,7 @@ impl Source {
             return Err(Error::Unfit(format!("there is no database in {}; say where it is (--data)", data.display())));
         }
         let mut connection = connect(&file)?;
-        migrate(&mut connection)?;
+        migrate(&mut connection, None)?;
         Ok(Self { held: Held::new(connection), running: Some(data.join("running")) })
     }
 
@@ -70,7 +73,7 @@ impl Source {
         }
         let open = || -> Result<_, Error> {
             // Nothing is written to it, not even a log beside it.
-            let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+            let connection = open_file(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
             Ok((migrations_done(&connection)?, connection))
         };
         match open() {
@@ -89,8 +92,8 @@ impl Source {
         self.held.with(|c| sql::installation(c)).await
     }
 
-    pub(in crate::store) async fn canaries(&self) -> Result<Vec<(u32, [u8; 32])>, Error> {
-        self.held.with(|c| sql::list_canaries(c)).await
+    pub(in crate::store) async fn canaries(&self) -> Result<Vec<Canary>, Error> {
+        self.held.with(|c| keys::list_canaries(c)).await
     }
 
     pub(in crate::store) async fn last_mark(&self) -> Result<Mark, Error> {
@@ -127,10 +130,12 @@ impl Source {
         self.held.with(|c| count(c, table)).await
     }
 
-    /// Sends all rows of a table, in the order of their keys.
-    pub(in crate::store) async fn send(&self, table: &'static Table, to: mpsc::Sender<Rows>) -> Result<(), Error> {
+    /// Sends all rows of a table, or those behind a number, in the order of their keys.
+    pub(in crate::store) async fn send(&self, table: &'static Table, after: Option<u64>, to: mpsc::Sender<Rows>) -> Result<(), Error> {
         let read = move |c: &mut Connection| {
-            let mut statement = c.prepare_cached(&format!("{} ORDER BY {}", select(table), order(table, "")))?;
+            let key = order(table, "");
+            let behind = after.map_or_else(String::new, |after| format!(" WHERE {key} > {after}"));
+            let mut statement = c.prepare_cached(&format!("{}{behind} ORDER BY {key}", select(table)))?;
             let mut found = statement.query([])?;
             let mut rows = Rows::default();
             while let Some(row) = found.next()? {
@@ -193,6 +198,22 @@ fn bind(statement: &mut CachedStatement<'_>, from: usize, columns: &[(&str, Kind
     Ok(())
 }
 
+/// Whether a file is a plain one, and belongs to who runs this.
+fn is_ours(file: &fs::Metadata) -> bool {
+    file.is_file() && file.uid() == rustix::process::geteuid().as_raw()
+}
+
+/// Opens a file, or makes it, that nobody else can read or has put there, and no link to another one.
+fn open_ours(path: &Path) -> io::Result<File> {
+    let no_link = OFlags::NOFOLLOW.bits().cast_signed();
+    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).custom_flags(no_link).open(path)?;
+    if !is_ours(&file.metadata()?) {
+        return Err(io::Error::other("it is there, and not yours"));
+    }
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
 /// What is copied into.
 pub(crate) struct Target {
     held: Held,
@@ -213,29 +234,43 @@ impl Drop for Target {
 impl Target {
     /// The database of a data directory, made if need be.
     pub(in crate::store) fn of_directory(data: &Path) -> Result<Self, Error> {
-        let (file, connection) = make(data)?;
+        let (file, connection) = make(data, Some(Hold::Copying))?;
         Self::locked(file, connection, Some(data.join("running")))
     }
 
     /// A backup that becomes whole.
     pub(in crate::store) fn of_backup(file: &Path) -> Result<Self, Error> {
-        let io = |e: std::io::Error| Error::Unfit(format!("cannot write {}: {e}", file.display()));
-        let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(file).map_err(io)?;
-        if opened.metadata().map_err(io)?.nlink() > 1 {
+        let unfit = |what: &dyn fmt::Display| Error::Unfit(format!("cannot write {}: {what}", file.display()));
+        // What SQLite would go on with: in a directory where others write, somebody else may have put it there.
+        for beside in ["-wal", "-shm", "-journal"] {
+            let mut name = file.as_os_str().to_owned();
+            name.push(beside);
+            if fs::symlink_metadata(&name).is_ok_and(|there| !is_ours(&there)) {
+                return Err(unfit(&format_args!("{} is there, and not yours", Path::new(&name).display())));
+            }
+        }
+        let opened = open_ours(file).map_err(|e| unfit(&e))?;
+        if opened.metadata().map_err(|e| unfit(&e))?.nlink() > 1 {
             // It has its name already, and must not be changed under it.
-            fs::remove_file(file).map_err(io)?;
+            fs::remove_file(file).map_err(|e| unfit(&e))?;
             return Self::of_backup(file);
         }
-        let mut connection = connect(file)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        migrate(&mut connection)?;
+        let begin = || {
+            let mut connection = connect(file)?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            migrate(&mut connection, Some(Hold::Copying)).map(|()| connection)
+        };
+        let connection = begin().map_err(|e| match e {
+            Error::Corrupt(_) => unfit(&"it is not the beginning of a backup; remove it"),
+            other => other,
+        })?;
         Self::locked(file.to_owned(), connection, None)
     }
 
     fn locked(file: PathBuf, connection: Connection, running: Option<PathBuf>) -> Result<Self, Error> {
         let path = file.with_added_extension("copying");
         let io = |e: std::io::Error| Error::Unfit(format!("cannot write {}: {e}", path.display()));
-        let lock = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path).map_err(io)?;
+        let lock = open_ours(&path).map_err(io)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

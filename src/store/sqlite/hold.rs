@@ -30,7 +30,6 @@ pub(super) fn refuse(c: &Connection) -> Result<(), Error> {
     }
 }
 
-#[cfg(feature = "server")]
 pub(super) fn put(c: &Connection, hold: Option<Hold>) -> Result<(), Error> {
     match hold {
         None => c.execute("DELETE FROM hold", [])?,

@@ -4,9 +4,11 @@
 //! writer; every process of the same data directory sees the others' commits through the file.
 
 mod ballast;
+mod checkpoint;
 #[cfg(feature = "server")]
 pub(super) mod copy;
 mod hold;
+mod keys;
 mod presence;
 mod readers;
 mod sql;
@@ -31,8 +33,8 @@ use self::{
     writer::{Batch, Writer},
 };
 use super::{
-    Changes, Decision, Error, Insert, Inserted, Loaded, Location, Mark, OperationsRecord, PlatformRecord, Record, Records, Settled,
-    Unreadable, is_creation, log::Log, queue::Urgency,
+    Changes, Decision, Error, Hold, Insert, Inserted, Loaded, Location, Mark, OperationsRecord, PlatformRecord, Record, Records, Settled,
+    Unreadable, is_creation, is_of_keys, log::Log, queue::Urgency,
 };
 use crate::{
     defect::Defect,
@@ -40,7 +42,7 @@ use crate::{
 };
 
 /// The database's file in the data directory.
-const FILE: &str = "countersign.db";
+pub(super) const FILE: &str = "countersign.db";
 /// Reading threads at the most; as many as there are cores, but two.
 const READERS: usize = 4;
 /// How long to wait for another process's transaction.
@@ -88,8 +90,13 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
+/// Opens a file, whatever its name: to SQLite some mean no file, or another one.
+fn open_file(file: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
+    Connection::open_with_flags(Path::new(".").join(file), access | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+}
+
 fn connect(file: &Path) -> Result<Connection, Error> {
-    let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let connection = open_file(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "synchronous", if Defect::Sync.is_seeded() { "NORMAL" } else { "FULL" })?;
     connection.pragma_update(None, "foreign_keys", true)?;
@@ -144,7 +151,8 @@ fn migrations_done(connection: &Connection) -> Result<usize, Error> {
     Ok(done.len())
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), Error> {
+/// Brings the tables up to date. Where there are none, they are made with that hold on them: nobody finds them without it.
+fn migrate(connection: &mut Connection, new: Option<Hold>) -> Result<(), Error> {
     // Looked at first without the lock: where there is nothing to do, nobody has to wait for a writer.
     if connection.table_exists(None, "migration")? && migrations_done(connection)? == MIGRATIONS.len() {
         return Ok(());
@@ -158,11 +166,14 @@ fn migrate(connection: &mut Connection) -> Result<(), Error> {
         transaction.execute_batch(statements)?;
         transaction.execute("INSERT INTO migration (number, name, checksum) VALUES (?1, ?2, ?3)", (number, name, checksum))?;
     }
+    if done == 0 {
+        hold::put(&transaction, new)?;
+    }
     Ok(transaction.commit()?)
 }
 
-/// Sees to it that there is a database in a data directory, up to date; and its file.
-fn make(data: &Path) -> Result<(PathBuf, Connection), Error> {
+/// Sees to it that there is a database in a data directory, up to date, or `new` with that hold; and its file.
+fn make(data: &Path, new: Option<Hold>) -> Result<(PathBuf, Connection), Error> {
     let io = |e: std::io::Error| Error::Unfit(format!("cannot use the data directory {}: {e}", data.display()));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(io)?;
     let file = data.join(FILE);
@@ -172,7 +183,7 @@ fn make(data: &Path) -> Result<(PathBuf, Connection), Error> {
     let mut connection = connect(&file)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     check_settings(&connection)?;
-    migrate(&mut connection)?;
+    migrate(&mut connection, new)?;
     Ok((file, connection))
 }
 
@@ -185,7 +196,7 @@ impl Sqlite {
                 "there is no database in {data}; say where it is (--data), or make one with countersign platform create"
             )));
         }
-        let (file, connection) = make(data)?;
+        let (file, connection) = make(data, None)?;
         let log = Log::new(location.node.clone());
         let writer = Writer::start(connection, file.clone(), Ballast::new(data.join("ballast")), log.clone())?;
         let threads = std::thread::available_parallelism().map_or(READERS, |cores| cores.get().clamp(2, READERS));
@@ -228,19 +239,11 @@ impl Sqlite {
         self.write(move |batch| sql::insert_installation(batch.connection, id, at)).await
     }
 
-    pub(super) async fn list_canaries(&self) -> Result<Vec<(u32, [u8; 32])>, Error> {
-        self.read(sql::list_canaries).await
-    }
-
-    pub(super) async fn insert_canary(&self, key: u32, mac: [u8; 32]) -> Result<(), Error> {
-        self.write(move |batch| sql::insert_canary(batch.connection, key, mac)).await
-    }
-
     pub(super) async fn find_token(&self, id: TokenId, known: Mark) -> Result<Option<(Record, PlatformRecord)>, Error> {
         let unreadable = Arc::clone(&self.unreadable);
         let find = move |c: &Connection| match hold::refuse(c).and_then(|()| sql::is_of_this_history(c, &known))? {
             true => sql::find_token(c, id, &unreadable),
-            false => Err(Error::Rewound { taken_in: false }),
+            false => Err(sql::rewound(c, &known)),
         };
         self.read(move |c| snapshot(c, || find(c))).await
     }
@@ -328,6 +331,7 @@ impl Sqlite {
         roots: Vec<(Record, AuditEntry)>,
     ) -> Result<u64, Error> {
         self.write(move |batch| {
+            keys::refuse_retired(batch.connection, platform.seal.key)?;
             sql::insert_platform(batch.connection, &platform)?;
             let seq = batch.note(&entry)?;
             for (record, entry) in &roots {
@@ -349,6 +353,7 @@ impl Sqlite {
                 Decision::Keep => Ok(Some((before, None))),
                 Decision::Write(after, entry) => {
                     batch.something_ends();
+                    keys::refuse_retired(c, after.seal.key)?;
                     sql::update_platform(c, &after)?;
                     Ok(Some((after, Some(batch.note(&entry)?))))
                 }
@@ -367,6 +372,7 @@ impl Sqlite {
 
     pub(super) async fn replace_operations(&self, operations: OperationsRecord, entry: AuditEntry) -> Result<u64, Error> {
         let replace = move |batch: &mut Batch<'_>| {
+            keys::refuse_retired(batch.connection, operations.seal.key)?;
             sql::replace_operations(batch.connection, &operations)?;
             batch.note(&entry)
         };
@@ -398,16 +404,16 @@ impl Sqlite {
         self.read(|c| {
             snapshot(c, || {
                 let (mark, platforms) = (sql::last_mark(c)?, sql::list_platforms(c)?);
-                Ok(Loaded { mark, platforms, operations: sql::find_operations(c)?, live: totals::live(c)? })
+                Ok(Loaded { mark, platforms, operations: sql::find_operations(c)?, keys: keys::list_canaries(c)?, live: totals::live(c)? })
             })
         })
         .await
     }
 
-    pub(super) async fn visit_live_tokens(&self, visit: impl FnMut(Record) + Send + 'static) -> Result<(), Error> {
+    pub(super) async fn visit_live_tokens(&self, key: Option<u32>, visit: impl FnMut(Record) + Send + 'static) -> Result<(), Error> {
         let (file, unreadable) = (self.file.clone(), Arc::clone(&self.unreadable));
         // On a connection and a thread made for it: it takes seconds, and the readers have others to serve.
-        let read = move || sql::visit_live_tokens(&connect(&file)?, visit, &unreadable);
+        let read = move || sql::visit_live_tokens(&connect(&file)?, key, visit, &unreadable);
         tokio::task::spawn_blocking(read).await.map_err(|e| Error::Unavailable(e.to_string()))?
     }
 
@@ -423,7 +429,7 @@ impl Sqlite {
             let mut places = sql::places_from(&feed, mark.seq, FEED_PAGE + 1)?.into_iter();
             let mut changes = Changes { more: places.len() > FEED_PAGE, ..Changes::none_after(mark) };
             if mark != Mark::START && places.next().is_none_or(|place| place.mark != mark) {
-                return Err(Error::Rewound { taken_in: sql::is_taken_in(&feed, &mark)? });
+                return Err(sql::rewound(&feed, &mark));
             }
             for place in places {
                 changes.through = place.mark;
@@ -440,6 +446,8 @@ impl Sqlite {
                     changes.platforms.extend(found.map(|record| (seq, record)));
                 } else if place.action == Action::OperationsLoad.name() {
                     changes.operations = sql::find_operations(&feed)?.map(|operations| (seq, operations));
+                } else if is_of_keys(&place.action) {
+                    changes.keys = Some(keys::list_canaries(&feed)?);
                 }
             }
             Ok(changes)
@@ -517,6 +525,7 @@ fn identity(file: &Path) -> Result<(u64, u64), Error> {
 }
 
 fn insert_token(batch: &mut Batch<'_>, record: &Record, entry: &AuditEntry) -> Result<(), Error> {
+    keys::refuse_retired(batch.connection, record.seal.key)?;
     sql::insert_token(batch.connection, record)?;
     batch.note(entry)?;
     let token = &record.token;

@@ -7,7 +7,7 @@ use rusqlite::{
 };
 use uuid::Uuid;
 
-use super::{Error, totals};
+use super::{Error, checkpoint, totals};
 use crate::{
     domain::{
         Action, Actor, AuditEntry, AuditQuery, Environment, Issuer, Liveness, Order, Permissions, Platform, PlatformId, RecordedEntry,
@@ -128,7 +128,7 @@ fn recorded_entry(row: &Row<'_>) -> rusqlite::Result<RecordedEntry> {
     Ok(RecordedEntry { seq: row.get(0)?, node: row.get(9)?, entry })
 }
 
-// ---- installation and keys -----------------------------------------------------------------------------------------
+// ---- installation --------------------------------------------------------------------------------------------------
 
 pub(super) fn installation(c: &Connection) -> Result<Option<[u8; 16]>, Error> {
     Ok(prepare(c, "SELECT id FROM installation")?.query_row([], |row| row.get(0)).optional()?)
@@ -137,17 +137,6 @@ pub(super) fn installation(c: &Connection) -> Result<Option<[u8; 16]>, Error> {
 pub(super) fn insert_installation(c: &Connection, id: [u8; 16], at: Timestamp) -> Result<(), Error> {
     prepare(c, "INSERT INTO installation (one, id, created_at) VALUES (1, ?1, ?2) ON CONFLICT DO NOTHING")?
         .execute(params![id, at.millis()])?;
-    Ok(())
-}
-
-pub(super) fn list_canaries(c: &Connection) -> Result<Vec<(u32, [u8; 32])>, Error> {
-    let mut statement = prepare(c, "SELECT key_id, mac FROM canary ORDER BY key_id")?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-pub(super) fn insert_canary(c: &Connection, key: u32, mac: [u8; 32]) -> Result<(), Error> {
-    prepare(c, "INSERT INTO canary (key_id, mac) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?.execute(params![key, mac])?;
     Ok(())
 }
 
@@ -345,8 +334,18 @@ pub(super) fn is_of_this_history(c: &Connection, known: &Mark) -> Result<bool, E
     Ok(*known == Mark::START || prepare(c, sql)?.exists(params![known.seq, known.mac])?)
 }
 
+/// An older database was put in place of this one: what it says is new is not what we have missed. Or nobody can tell.
+pub(super) fn rewound(c: &Connection, lost: &Mark) -> Error {
+    let why = || {
+        let taken_in = is_taken_in(c, lost)?;
+        let pruned = !taken_in && checkpoint::is_pruned(c, lost.seq)?;
+        Ok(if pruned { Error::Pruned } else { Error::Rewound { taken_in } })
+    };
+    why().unwrap_or_else(|e: Error| e)
+}
+
 /// Whether an operator has said that what was lost up to there was taken in.
-pub(super) fn is_taken_in(c: &Connection, lost: &Mark) -> Result<bool, Error> {
+fn is_taken_in(c: &Connection, lost: &Mark) -> Result<bool, Error> {
     Ok(prepare(c, "SELECT 1 FROM lost_mark WHERE seal = ?1 AND seq = ?2")?.exists(params![lost.mac, lost.seq])?)
 }
 
@@ -383,9 +382,15 @@ pub(super) fn places_from(c: &Connection, seq: u64, limit: usize) -> Result<Vec<
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-pub(super) fn visit_live_tokens(c: &Connection, mut visit: impl FnMut(Record), unreadable: &Unreadable) -> Result<(), Error> {
-    let mut statement = prepare(c, &format!("SELECT {SCOPE}, {SCOPED_TOKEN} FROM token t WHERE t.revoked_at IS NULL"))?;
-    let mut rows = statement.query([])?;
+pub(super) fn visit_live_tokens(
+    c: &Connection,
+    key: Option<u32>,
+    mut visit: impl FnMut(Record),
+    unreadable: &Unreadable,
+) -> Result<(), Error> {
+    let sql = format!("SELECT {SCOPE}, {SCOPED_TOKEN} FROM token t WHERE t.revoked_at IS NULL AND (?1 IS NULL OR t.key_id = ?1)");
+    let mut statement = prepare(c, &sql)?;
+    let mut rows = statement.query([key])?;
     while let Some(row) = rows.next()? {
         readable_record(unreadable, row, 0)?.into_iter().for_each(&mut visit);
     }

@@ -119,7 +119,7 @@ async fn a_job_that_fails_harms_no_neighbour() {
     });
     let results = futures_util::future::join_all(jobs).await;
     let committed: Vec<_> = results.into_iter().flatten().collect();
-    let stored: Vec<_> = store.list_canaries().await.unwrap().into_iter().map(|(key, _)| key).collect();
+    let stored: Vec<_> = store.list_canaries().await.unwrap().into_iter().map(|canary| canary.key).collect();
     assert_eq!(committed, stored);
     assert_eq!(committed.len(), 43);
 }
@@ -141,7 +141,7 @@ async fn an_end_in_the_same_batch_is_seen() {
     let id = TokenId(uuid::Uuid::from_u128(7));
     let answers = store.write(move |batch| {
         batch.connection.execute_batch(
-            "INSERT INTO canary VALUES (1, zeroblob(32)); INSERT INTO platform VALUES (zeroblob(16), 'p', 0, NULL, 1, zeroblob(32));
+            "INSERT INTO canary VALUES (1, zeroblob(32), NULL); INSERT INTO platform VALUES (zeroblob(16), 'p', 0, NULL, 1, zeroblob(32));
              INSERT INTO token VALUES (x'00000000000000000000000000000007', zeroblob(16), 'sandbox', 'a', 'VIEW', 'operator_issued', 1, NULL, 1, zeroblob(68))",
         )?;
         let before = (batch.is_live(id)?, batch.is_live(id)?);
@@ -179,7 +179,7 @@ async fn a_process_follows_its_own_ends() {
     store.log().seal_with(Arc::new(Seals));
     let made = store.write(|batch| {
         batch.connection.execute_batch(
-            "INSERT INTO canary VALUES (1, zeroblob(32)); INSERT INTO platform VALUES (zeroblob(16), 'p', 0, NULL, 1, zeroblob(32));
+            "INSERT INTO canary VALUES (1, zeroblob(32), NULL); INSERT INTO platform VALUES (zeroblob(16), 'p', 0, NULL, 1, zeroblob(32));
              INSERT INTO token VALUES (x'00000000000000000000000000000007', zeroblob(16), 'sandbox', 'a', 'VIEW', 'operator_issued', 1, NULL, 1, zeroblob(68))",
         )?;
         Ok(())

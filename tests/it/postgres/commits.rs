@@ -3,8 +3,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -22,9 +21,6 @@ use crate::support::{
     GRID, Pair,
     program::{Server, program, request},
 };
-
-/// Linux's.
-const O_NONBLOCK: i32 = 0o4000;
 
 #[test]
 fn d_06_a_commit_that_nobody_answers_is_acknowledged_by_nobody_and_can_be_repeated() {
@@ -191,6 +187,19 @@ fn d_07_sessions_that_are_ended_are_made_again() {
     assert_no_gap(&cluster);
 }
 
+/// A process that has a lease on a new file until its standard input ends.
+fn lease(path: &Path) -> Child {
+    let script = "import fcntl, os, signal, sys; signal.signal(signal.SIGIO, signal.SIG_IGN); \
+                  fcntl.fcntl(os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600), fcntl.F_SETLEASE, fcntl.F_WRLCK); \
+                  print('leased', flush=True); sys.stdin.read()";
+    let mut keeper = Command::new("python3");
+    let mut keeper = keeper.args(["-c", script]).arg(path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    assert_eq!(said, "leased\n");
+    keeper
+}
+
 /// A node does not say that it has followed before its journal has what it followed: whoever hears it from all may lose the
 /// database and every journal but one.
 #[test]
@@ -214,17 +223,15 @@ fn r_20_an_end_that_all_have_followed_is_in_every_journal() {
     assert_eq!(unheard(&first), json!([]));
     assert!(journals.iter().all(|journal| has(journal, &first)));
 
-    // A disk that takes nothing: a full pipe in the journal's place.
-    let pipe = data[0].path().join("pipe");
-    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let mut full = fs::File::options().read(true).write(true).custom_flags(O_NONBLOCK).open(&pipe).unwrap();
-    while full.write(&[0; 4096]).is_ok() {}
-    fs::rename(&pipe, &journals[0]).unwrap();
+    // A disk that does not answer: opening a file waits for whoever has a lease on it.
+    let leased = data[0].path().join("leased");
+    let mut keeper = lease(&leased);
+    fs::rename(&leased, &journals[0]).unwrap();
     assert_eq!(unheard(&second), json!([id]));
     assert!(!accepts(&slow, &second) && has(&journals[1], &second));
-    // With the next file it has what it owes.
-    fs::remove_file(&journals[0]).unwrap();
-    while full.read(&mut [0; 4096]).is_ok() {}
+    // When it answers, it is given what it is owed.
+    drop(keeper.stdin.take());
+    keeper.wait().unwrap();
     until("it is written", || has(&journals[0], &second));
 }
 

@@ -216,7 +216,7 @@ impl TestApp {
         // What a process in its place would have taken away.
         database::edit_of(from, "DELETE FROM node", true);
         let keys = self.directory.path().join("keys.json");
-        let copied = countersign::authority::move_to(from, to, &keys, true, |_, _| {}).await.unwrap();
+        let copied = countersign::authority::move_to(from, to, &keys.into(), true, |_, _| {}).await.unwrap();
         self.authority = open_on(to.clone(), self.directory.path(), &clock, &entropy).await.unwrap();
         self.authority.load_tokens().await.unwrap();
         self.app = app(&self.authority, &clock);
@@ -350,7 +350,7 @@ async fn open_on(
 fn options(directory: &Path) -> Options {
     Options {
         database: database::of(directory),
-        key_file: directory.join("keys.json"),
+        keys: directory.join("keys.json").into(),
         create: true,
         lease: Some(Duration::from_secs(1)),
         on_database_loss: countersign::domain::OnDatabaseLoss::Deny,

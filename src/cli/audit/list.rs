@@ -1,25 +1,22 @@
-//! `countersign audit …`
+//! `countersign audit list`
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::{
-    Failure, Outcome, open,
-    output::{self, Output, harmless},
-    platform,
-    settings::StoreSettings,
-    token,
+use super::{moment, refused};
+use crate::{
+    cli::{
+        Outcome, open,
+        output::{self, Output, harmless},
+        platform,
+        settings::StoreSettings,
+        token,
+    },
+    domain::{Action, Actor, AuditQuery, PageLimit, RecordedEntry},
 };
-use crate::domain::{Action, Actor, AuditQuery, PageLimit, RecordedEntry, Timestamp};
-
-#[derive(Debug, Subcommand)]
-pub(super) enum AuditCommand {
-    /// Lists changes, newest first
-    List(List),
-}
 
 #[derive(Debug, Args)]
-pub(super) struct List {
+pub(in crate::cli) struct List {
     /// Only on this platform
     #[arg(long)]
     platform: Option<String>,
@@ -50,25 +47,9 @@ pub(super) struct List {
     settings: StoreSettings,
 }
 
-impl AuditCommand {
-    pub(super) async fn run(self) -> Outcome {
-        let Self::List(list) = self;
-        list.run().await
-    }
-}
-
-fn refused<T>(parsed: Option<T>, flag: &str, what: &str) -> Result<T, Failure> {
-    parsed.ok_or_else(|| Failure::Refused(format!("{flag} must be {what}")))
-}
-
 impl List {
-    async fn run(self) -> Outcome {
+    pub(super) async fn run(self) -> Outcome {
         let actions = Action::ALL.map(Action::name).join(", ");
-        let moment = |text: &Option<String>, flag: &str, lower: bool| {
-            let parsed =
-                text.as_deref().map(|text| refused(Timestamp::parse_rfc3339(text, lower), flag, "a moment such as 2025-07-21T17:32:28Z"));
-            parsed.transpose()
-        };
         let query = AuditQuery {
             platform: self.platform.as_deref().map(platform::parse_id).transpose()?,
             token: self.token.as_deref().map(token::parse_id).transpose()?,
@@ -82,8 +63,8 @@ impl List {
                 .as_deref()
                 .map(|text| refused(Actor::parse(text), "--actor", "a token's id, operator:NAME or system"))
                 .transpose()?,
-            after: moment(&self.after, "--after", true)?,
-            before: moment(&self.before, "--before", false)?,
+            after: moment(self.after.as_deref(), "--after", true)?,
+            before: moment(self.before.as_deref(), "--before", false)?,
             before_seq: self.before_seq,
             limit: refused(PageLimit::new(self.limit), "--limit", "from 1 to 100")?,
         };

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Builds what a release consists of: the program, the list of all that is in it (CycloneDX), and their checksums. The same
+# commit and the same compilers give the same bytes, wherever the sources and cargo's home are: reproducible.sh tries it.
+#
+# usage: release.sh FOLDER [CARGO OPTIONS]
+set -euo pipefail
+
+mkdir -p "$1"
+out=$(cd "$1" && pwd)
+shift
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# A panic names its file. Ours have names below the repository; those of dependencies begin with cargo's home. It is said here
+# because cargo's configuration knows no variables, and in place of whatever flags the environment has.
+unset RUSTFLAGS
+export CARGO_ENCODED_RUSTFLAGS=--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo
+export CARGO_INCREMENTAL=0
+
+built() { python3 -c 'import json, sys
+print(*[line["executable"] for line in map(json.loads, sys.stdin) if line.get("executable")])'; }
+program=$(cargo build --release --locked --bin countersign --message-format json-render-diagnostics "$@" | built)
+cp "$program" "$out/countersign"
+packaging/dependencies.py sbom >"$out/countersign.cdx.json"
+cd "$out" && sha256sum countersign countersign.cdx.json | tee SHA256SUMS

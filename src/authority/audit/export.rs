@@ -1,0 +1,76 @@
+//! Exporting: entries as they are, oldest first.
+
+use std::ops::ControlFlow;
+
+use super::{MEMBERS, Member, begin, members, object};
+use crate::{
+    authority::copying::sentence,
+    domain::{PlatformId, RecordedEntry, Timestamp},
+    store::{Database, Seal},
+};
+
+/// Which entries to export: all that match everything given.
+#[derive(Debug, Clone, Default)]
+pub struct Export {
+    /// On this platform.
+    pub platform: Option<PlatformId>,
+    /// Behind this place: where the export before ended.
+    pub after_seq: u64,
+    /// At or after.
+    pub after: Option<Timestamp>,
+    /// At or before.
+    pub before: Option<Timestamp>,
+}
+
+impl Export {
+    fn includes(&self, recorded: &RecordedEntry) -> bool {
+        let entry = &recorded.entry;
+        self.platform.is_none_or(|platform| entry.platform == Some(platform))
+            && self.after.is_none_or(|after| entry.at >= after)
+            && self.before.is_none_or(|before| entry.at <= before)
+    }
+}
+
+/// An entry on its way out.
+#[derive(Debug)]
+pub struct Exported<'e>([Member<'e>; 13]);
+
+impl<'e> Exported<'e> {
+    fn of(entry: &'e RecordedEntry, seal: &Seal) -> Self {
+        Self(members(entry, seal))
+    }
+
+    /// What it holds, in the order of [`MEMBERS`].
+    pub fn members(&self) -> &[Member<'e>] {
+        &self.0
+    }
+
+    /// Its line, without an end.
+    pub fn line(self) -> String {
+        object(MEMBERS.into_iter().zip(self.0))
+    }
+}
+
+/// Hands the entries of a database, which may be in use, to `visit`, of one state and oldest first, until it has seen enough.
+/// Returns how many cannot be read, and the first of those: they are not what was written.
+///
+/// # Errors
+/// A sentence that says what to do.
+pub async fn export(
+    database: &Database,
+    wanted: &Export,
+    mut visit: impl FnMut(Exported<'_>) -> ControlFlow<()>,
+) -> Result<Option<(u64, String)>, String> {
+    let source = begin(database).await?;
+    let mut unreadable: Option<(u64, String)> = None;
+    let each = |found: Result<(&RecordedEntry, &Seal), String>| match found {
+        Ok((entry, seal)) if wanted.includes(entry) => visit(Exported::of(entry, seal)),
+        Ok(_) => ControlFlow::Continue(()),
+        Err(name) => {
+            unreadable.get_or_insert((0, name)).0 += 1;
+            ControlFlow::Continue(())
+        }
+    };
+    source.visit_entries(wanted.after_seq, each).await.map_err(sentence)?;
+    Ok(unreadable)
+}

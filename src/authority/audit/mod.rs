@@ -1,0 +1,207 @@
+//! The audit log for whoever must not have to believe us: its lines, the tree of hashes over them, the heads that are signed
+//! and kept elsewhere, and what checks all of it. `docs/audit.md` is the manual, and says what each proves against whom.
+//!
+//! ```text
+//! entry ── line ── leaf ─┐
+//! entry ── line ── leaf ─┴─ root ── head, signed (Ed25519) ── a file elsewhere, syslog, HTTP
+//! ```
+//! A line has the seal of its entry in it, which nobody can guess without the server key: so a hash of a line that somebody
+//! may not see tells nothing about it.
+
+mod export;
+mod head;
+mod heads;
+mod proof;
+mod prune;
+mod sinks;
+mod tree;
+mod verify;
+
+use std::{borrow::Cow, sync::Arc};
+
+use self::tree::Tree;
+use super::{
+    copying::{keyring_of, refuse, sentence},
+    journal::hex,
+    keyring::Keyring,
+};
+use crate::{
+    domain::{KeySource, RecordedEntry},
+    store::{Checkpoint, Database, Mark, Seal, Source},
+};
+
+pub use export::{Export, Exported, export};
+pub use head::{HeadKey, Heads, head_keys};
+pub(super) use heads::HeadCounts;
+pub use heads::{HeadWriter, HeadWriting};
+pub use proof::{Proof, prove};
+pub use prune::Pruned;
+pub use verify::{Problem, Verified, verify};
+
+/// The members of a line, in their order. Frozen: the hashes of all lines that there are rest on it.
+pub const MEMBERS: [&str; 13] =
+    ["seq", "at", "action", "actor", "platform", "environment", "token", "requestId", "source", "node", "detail", "keyId", "seal"];
+
+/// What a member of a line holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Member<'e> {
+    /// A whole number.
+    Number(u64),
+    /// A text.
+    Text(Cow<'e, str>),
+    /// Nothing.
+    None,
+}
+
+/// The members of an entry's line: every value that its seal covers, but for the seal of the entry before; and its seal.
+fn members<'e>(recorded: &'e RecordedEntry, seal: &Seal) -> [Member<'e>; 13] {
+    let entry = &recorded.entry;
+    let text = |text: String| Member::Text(text.into());
+    let given = |text: &'e str| Member::Text(text.into());
+    [
+        Member::Number(recorded.seq),
+        text(entry.at.to_string()),
+        given(entry.action.name()),
+        text(entry.actor.to_string()),
+        entry.platform.map_or(Member::None, |id| text(id.to_string())),
+        entry.scope.map_or(Member::None, |scope| given(scope.environment.name())),
+        entry.token.map_or(Member::None, |id| text(id.to_string())),
+        given(&entry.request.id),
+        given(&entry.request.source),
+        given(&recorded.node),
+        given(&entry.detail),
+        Member::Number(seal.key.into()),
+        text(hex(&seal.mac)),
+    ]
+}
+
+/// The line of an entry.
+fn line(entry: &RecordedEntry, seal: &Seal) -> String {
+    object(MEMBERS.into_iter().zip(members(entry, seal)))
+}
+
+/// A JSON object in one way only: no spaces, the members in the order given, and ASCII alone, which is also what Python's
+/// `json.dumps(…, separators=(",", ":"))` writes. So nothing in it ends a line or moves a terminal's cursor, whoever reads it.
+fn object<'m>(members: impl IntoIterator<Item = (&'m str, Member<'m>)>) -> String {
+    let mut text = String::with_capacity(512);
+    for (name, member) in members {
+        text.push(if text.is_empty() { '{' } else { ',' });
+        push_text(&mut text, name);
+        text.push(':');
+        match member {
+            Member::Number(number) => text.push_str(&number.to_string()),
+            Member::Text(value) => push_text(&mut text, &value),
+            Member::None => text.push_str("null"),
+        }
+    }
+    text.push('}');
+    text
+}
+
+fn push_text(to: &mut String, text: &str) {
+    to.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => to.push_str("\\\""),
+            '\\' => to.push_str("\\\\"),
+            '\n' => to.push_str("\\n"),
+            '\r' => to.push_str("\\r"),
+            '\t' => to.push_str("\\t"),
+            '\u{8}' => to.push_str("\\b"),
+            '\u{c}' => to.push_str("\\f"),
+            ' '..='~' => to.push(c),
+            _ => to.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}"))),
+        }
+    }
+    to.push('"');
+}
+
+/// A database whose audit log is read: one state of it, and the ring of its key file.
+struct Reading {
+    source: Source,
+    keyring: Arc<Keyring>,
+    installation: [u8; 16],
+    /// How far the log goes, as the feed says.
+    last: Mark,
+    checkpoints: Vec<Checkpoint>,
+    /// Checkpoints that are not as they were sealed, by their places, as far as those can be read.
+    odd_checkpoints: Vec<(u64, String)>,
+}
+
+impl Reading {
+    async fn begin(database: &Database, keys: &KeySource) -> Result<Self, String> {
+        let source = begin(database).await?;
+        let keyring = keyring_of(&source, keys).await?;
+        Self::with(source, Arc::new(keyring)).await
+    }
+
+    /// The same for whoever has the ring already.
+    async fn of(database: &Database, keyring: Arc<Keyring>) -> Result<Self, String> {
+        Self::with(begin(database).await?, keyring).await
+    }
+
+    async fn with(source: Source, keyring: Arc<Keyring>) -> Result<Self, String> {
+        let installation = source.installation().await.map_err(sentence)?.ok_or("the database holds no installation")?;
+        let last = source.last_mark().await.map_err(sentence)?;
+        let (mut checkpoints, mut odd_checkpoints) = (Vec::new(), Vec::new());
+        for found in source.checkpoints().await.map_err(sentence)? {
+            match found {
+                Ok(checkpoint) if keyring.is_checkpoint_intact(&checkpoint) => checkpoints.push(checkpoint),
+                Ok(Checkpoint { mark, .. }) => odd_checkpoints.push((mark.seq, format!("the audit checkpoint at {}", mark.seq))),
+                Err(name) => odd_checkpoints.push((0, name)),
+            }
+        }
+        Ok(Self { source, keyring, installation, last, checkpoints, odd_checkpoints })
+    }
+
+    /// Where the log begins: behind the entries that were pruned, if any were.
+    fn start(&self) -> (Mark, Tree) {
+        let pruned = self.checkpoints.iter().rfind(|checkpoint| checkpoint.pruned);
+        pruned.and_then(of_checkpoint).unwrap_or((Mark::START, Tree::default()))
+    }
+}
+
+/// A place, and the tree over the lines up to it.
+fn of_checkpoint(checkpoint: &Checkpoint) -> Option<(Mark, Tree)> {
+    Some((checkpoint.mark, Tree::of_peaks(checkpoint.mark.seq, &checkpoint.peaks)?))
+}
+
+/// A database in use, of which one state is read from here on.
+async fn begin(database: &Database) -> Result<Source, String> {
+    let source = Source::database(database).await.map_err(sentence)?;
+    refuse(source.hold().await.map_err(sentence)?)?;
+    source.begin(false).await.map_err(sentence)?;
+    Ok(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Action, Actor, AuditEntry, RequestInfo, Timestamp};
+
+    /// Frozen: a line that was hashed once is written like this for ever.
+    #[test]
+    fn l_04_a_line_is_written_in_one_way() {
+        let entry = AuditEntry {
+            at: Timestamp::from_millis(1_763_856_000_123),
+            action: Action::Denied,
+            actor: Actor::System,
+            platform: None,
+            scope: None,
+            token: None,
+            request: RequestInfo { id: "r-\"1\"\\".to_owned(), source: String::new() },
+            detail: "{\"name\":\"é\u{1f511}\u{2028}\u{7f}\u{9b}\n\t\"}".to_owned(),
+        };
+        let recorded = RecordedEntry { seq: 7, node: "0011223344556677".to_owned(), entry };
+        let expected = concat!(
+            r#"{"seq":7,"at":"2025-11-23T00:00:00.123Z","action":"denied","actor":"system","platform":null,"environment":null,"#,
+            r#""token":null,"requestId":"r-\"1\"\\","source":"","node":"0011223344556677","#,
+            r#""detail":"{\"name\":\"\u00e9\ud83d\udd11\u2028\u007f\u009b\n\t\"}","keyId":1,"seal":""#,
+        );
+        let line = line(&recorded, &Seal { key: 1, mac: [0xab; 32] });
+        assert_eq!(line, format!("{expected}{}\"}}", "ab".repeat(32)));
+        assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(read["detail"], recorded.entry.detail);
+    }
+}

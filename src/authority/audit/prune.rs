@@ -1,0 +1,96 @@
+//! Retention: removing old entries, in a way that leaves what is there as proven as it was.
+
+use std::{ops::ControlFlow, sync::Arc};
+
+use super::{
+    Heads, Reading, line,
+    tree::{Tree, leaf},
+    verify,
+};
+use crate::{
+    authority::{Authority, Error, copying::sentence},
+    domain::{Action, AuditEntry, KeySource, Operator, RecordedEntry, Timestamp},
+    store::{Database, Mark, Seal},
+};
+
+/// How old what is removed must be, unless somebody says that it need not: a server that was down for so long, and a backup,
+/// still find the place that they know.
+const KEPT: i64 = 30 * 24 * 60 * 60 * 1000;
+/// Entries in a transaction that removes them.
+const AT_ONCE: usize = 1000;
+
+/// What was pruned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pruned {
+    /// The last place that is gone; 0 if nothing is.
+    pub through: u64,
+    /// Entries that were removed.
+    pub entries: u64,
+}
+
+impl Authority {
+    /// Removes the entries from before a moment, up to the first that is not, when the whole log was verified; the checkpoint
+    /// that stands for them, and an entry, are committed first. What an interrupted run has left is removed by the next.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] with a sentence: something is wrong with the log, the moment is too near, or a process has not
+    /// followed what is to be removed.
+    pub async fn prune_audit(
+        self: &Arc<Self>,
+        by: &Operator,
+        database: &Database,
+        keys: &KeySource,
+        heads: &Heads,
+        before: Timestamp,
+        recent: bool,
+    ) -> Result<Pruned, Error> {
+        let now = self.now();
+        if !recent && before > now.plus_millis(-KEPT) {
+            let problem = "must be 30 days ago or more: servers that were down, and backups, would lose the place that they know";
+            return Err(crate::domain::Invalid::one("--before", "recent", problem).into());
+        }
+        let verified = verify(database, keys, heads, |_, _| {}).await.map_err(Error::Unavailable)?;
+        if let Some(first) = verified.problems.first() {
+            return Err(Error::Unavailable(format!("nothing was pruned, because the log is not as it was written: {}", first.what)));
+        }
+        let reading = Reading::of(database, Arc::clone(&self.keyring)).await.map_err(Error::Unavailable)?;
+        let (start, tree) = reading.start();
+        let (through, tree) = old(&reading, (start, tree), before).await.map_err(Error::Unavailable)?;
+        if through != start {
+            // Whoever has not followed would take the place that it knows for one of another history.
+            let settled = self.store.settle(Some(through.seq + 1), true).await?;
+            if !settled.bound.is_zero() || matches!(database, Database::Postgres(_)) && !settled.unheard.is_empty() {
+                let nodes = settled.unheard.join(", ");
+                return Err(Error::Unavailable(format!("nothing was pruned, because not all processes have followed: {nodes}")));
+            }
+            let checkpoint = self.keyring.seal_checkpoint(through, tree.peaks(), true);
+            let detail = [("through", through.seq.into()), ("before", before.to_string().into())];
+            let detail = detail.into_iter().map(|(name, value): (&str, serde_json::Value)| (name.to_owned(), value)).collect();
+            let entry =
+                AuditEntry { actor: by.actor(), request: by.request.clone(), ..self.system_entry(Action::AuditPrune, None, detail) };
+            self.store.insert_checkpoint(checkpoint, Some(entry)).await?;
+        }
+        while through.seq > 0 && self.store.remove_pruned(through.seq, AT_ONCE).await? {}
+        Ok(Pruned { through: through.seq, entries: through.seq - start.seq })
+    }
+}
+
+/// The last entry from before a moment that has another behind it, from where the log begins on; and the tree up to it.
+async fn old(reading: &Reading, (start, tree): (Mark, Tree), before: Timestamp) -> Result<(Mark, Tree), String> {
+    let (mut through, mut ahead) = ((start, tree), None);
+    let each = |found: Result<(&RecordedEntry, &Seal), String>| {
+        let Ok((entry, seal)) = found else { return ControlFlow::Break(()) };
+        // The last one stays, whatever its age: the log must not be empty.
+        if let Some((mark, hash)) = ahead.take() {
+            through.0 = mark;
+            through.1.append(hash);
+        }
+        if entry.entry.at >= before || !reading.keyring.is_entry_intact(&through.0, entry, seal) {
+            return ControlFlow::Break(());
+        }
+        ahead = Some((Mark { seq: entry.seq, mac: seal.mac }, leaf(&line(entry, seal))));
+        ControlFlow::Continue(())
+    };
+    reading.source.visit_entries(start.seq, each).await.map_err(sentence)?;
+    Ok(through)
+}

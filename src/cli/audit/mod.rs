@@ -1,0 +1,73 @@
+//! `countersign audit …`
+
+mod export;
+mod key;
+mod list;
+mod prove;
+mod prune;
+mod verify;
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use super::{Failure, Outcome};
+use crate::{
+    authority::audit::Heads,
+    config::Config,
+    domain::{HeadSink, Timestamp},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditCommand {
+    /// Lists changes, newest first
+    List(list::List),
+    /// Writes all entries to standard output, oldest first, for an archive or another system
+    Export(export::Export),
+    /// Verifies the whole log: every entry behind the one before, and all of them against heads that were kept elsewhere
+    Verify(verify::Verify),
+    /// Proves one entry to somebody who sees no other and has nothing but the public key
+    Prove(prove::Prove),
+    /// Removes old entries, when the whole log was verified; what is left is proven as before
+    Prune(prune::Prune),
+    /// Prints the public keys with which heads and proofs are checked
+    Key(key::Key),
+}
+
+impl AuditCommand {
+    pub(super) async fn run(self) -> Outcome {
+        match self {
+            Self::List(command) => command.run().await,
+            Self::Export(command) => command.run().await,
+            Self::Verify(command) => command.run().await,
+            Self::Prove(command) => command.run().await,
+            Self::Prune(command) => command.run().await,
+            Self::Key(command) => command.run().await,
+        }
+    }
+}
+
+fn refused<T>(parsed: Option<T>, flag: &str, what: &str) -> Result<T, Failure> {
+    parsed.ok_or_else(|| Failure::Refused(format!("{flag} must be {what}")))
+}
+
+/// A moment that a flag gives; `round_up` as [`Timestamp::parse_rfc3339`] has it.
+fn moment(text: Option<&str>, flag: &str, round_up: bool) -> Result<Option<Timestamp>, Failure> {
+    let parsed = text.map(|text| refused(Timestamp::parse_rfc3339(text, round_up), flag, "a moment such as 2025-07-21T17:32:28Z"));
+    parsed.transpose()
+}
+
+/// The heads in these files; where none is named, in those that the configuration says, as far as they are there.
+fn heads(files: &[PathBuf], config: &Config) -> Result<Heads, Failure> {
+    let configured = config.audit_head.iter().filter_map(|sink| match sink {
+        HeadSink::File(path) if path.exists() => Some(path),
+        _ => None,
+    });
+    let files: Vec<_> = if files.is_empty() { configured.collect() } else { files.iter().collect() };
+    let mut heads = Heads::default();
+    for file in files {
+        let bytes = std::fs::read(file).map_err(|e| Failure::CouldNotRun(format!("cannot read {}: {e}", file.display())))?;
+        heads.take(&file.display().to_string(), &String::from_utf8_lossy(&bytes));
+    }
+    Ok(heads)
+}
