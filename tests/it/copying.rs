@@ -372,7 +372,7 @@ async fn u_04_a_backup_under_load_is_one_state_of_the_database() {
         while !stop.load(Ordering::SeqCst) || !done.load(Ordering::SeqCst) {
             let (status, created) = send(api, "POST", GRID, &root, &json!({ "name": format!("n{n}"), "permissions": ["VIEW"] }));
             assert_eq!(status, 201);
-            let pair = pair(&created);
+            let pair = Pair::of(&created);
             let ends = rounds % 3 == 0;
             if ends {
                 assert_eq!(send(api, "DELETE", &format!("{GRID}/{}", pair.id), &root, &Value::Null).0, 204);
@@ -431,18 +431,13 @@ async fn u_04_a_backup_under_load_is_one_state_of_the_database() {
     assert!(live >= 40 && ended >= 20, "{live} {ended}");
 }
 
-fn pair(json: &Value) -> Pair {
-    let text = |name: &str| json[name].as_str().unwrap_or_else(|| panic!("{json}")).to_owned();
-    Pair { id: text("id"), client_id: text("clientId"), secret: text("clientSecret") }
-}
-
 /// U-05, R-20: a token that was revoked after the backup is not live after a restore.
 #[tokio::test(flavor = "multi_thread")]
 async fn r_20_a_restore_brings_no_token_back_to_life() {
     let (data, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (platform, [root, _]) = create_platform(data.path(), "Acme");
     let create = ["token", "create", "--platform", &platform, "--environment", "sandbox", "--name", "a", "--permissions", "VIEW"];
-    let tokens: Vec<_> = (0..5).map(|_| pair(&run_json(data.path(), &create))).collect();
+    let tokens: Vec<_> = (0..5).map(|_| Pair::of(&run_json(data.path(), &create))).collect();
     let [older, file, newer] = ["older", "backup", "newer"].map(|name| data.path().join(name).to_str().unwrap().to_owned());
     let (file, key_file) = (file.as_str(), keys(data.path()));
     run_json(data.path(), &["backup", "--to", &older]);
@@ -475,7 +470,7 @@ async fn r_20_a_restore_brings_no_token_back_to_life() {
     }
     let entries = run_json(new.path(), &["audit", "list", "--action", "token.revoke", "--key-file", &key_file]);
     assert_eq!(entries["entries"].as_array().unwrap().len(), 7);
-    let again = pair(&run_json(new.path(), &[&create[..], &["--key-file", &key_file]].concat()));
+    let again = Pair::of(&run_json(new.path(), &[&create[..], &["--key-file", &key_file]].concat()));
     assert_eq!(server.get(GRID, &again).0, 200);
 }
 
@@ -485,7 +480,7 @@ fn r_20_a_journal_is_taken_in_behind_a_backup() {
     let (data, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (_, [root, _]) = create_platform(data.path(), "Acme");
     let server = Server::start(data.path());
-    let create = || pair(&server.send("POST", GRID, &root, &json!({ "name": "a", "permissions": ["VIEW"] })).1);
+    let create = || Pair::of(&server.send("POST", GRID, &root, &json!({ "name": "a", "permissions": ["VIEW"] })).1);
     let (kept, before, after) = (create(), create(), create());
     let end = |token: &Pair| assert_eq!(server.send("DELETE", &format!("{GRID}/{}", token.id), &root, &Value::Null).0, 204);
     end(&before);

@@ -78,11 +78,7 @@ fn f_04_a_full_disk_keeps_nobody_from_ending_tokens() {
     let (_, [root, _]) = create_platform(&data, "Acme");
     let server = Server::start(&data);
     let create = || server.send("POST", GRID, &root, &json!({ "name": "x".repeat(255), "permissions": ["VIEW"] }));
-    let pair = |json: &Value| {
-        let text = |name: &str| json[name].as_str().unwrap().to_owned();
-        Pair { id: text("id"), client_id: text("clientId"), secret: text("clientSecret") }
-    };
-    let mut tokens: Vec<_> = (0..20).map(|_| pair(&create().1)).collect();
+    let mut tokens: Vec<_> = (0..20).map(|_| Pair::of(&create().1)).collect();
     // Somebody else fills the disk, to the last byte.
     let filler = disk.0.path().join("filler");
     for block in [65536_usize, 4096, 1] {
@@ -92,7 +88,7 @@ fn f_04_a_full_disk_keeps_nobody_from_ending_tokens() {
     let refused = (0..2000).find_map(|_| {
         let (status, body) = create();
         if status == 201 {
-            tokens.push(pair(&body));
+            tokens.push(Pair::of(&body));
             return None;
         }
         Some((status, body["code"].clone()))

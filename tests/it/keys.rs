@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     self, BLIPS, GRID, Pair, TestApp, database, operator,
-    program::{Server, create_platform, program_on, run, run_json},
+    program::{Server, create_platform, program_on, run, run_json, until},
 };
 
 /// Keys by id, of which the last one named is active; the others have the state that is said.
@@ -365,16 +365,6 @@ async fn s_08_a_create_is_repeated_across_a_change_of_keys() {
 
 // ---- the program -----------------------------------------------------------------------------------------------------
 
-fn until(mut is_so: impl FnMut() -> bool) {
-    for _ in 0..400 {
-        if is_so() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(25));
-    }
-    panic!("it never came to be so");
-}
-
 fn metric(server: &Server, name: &str) -> Option<u64> {
     let page = crate::support::program::exchange(server.admin, b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     let page = String::from_utf8_lossy(&page).into_owned();
@@ -397,24 +387,24 @@ fn s_08_f_10_the_commands_beside_a_server() {
     assert_eq!(states(data.path()), [(1, "active".to_owned(), 2)]);
     assert_eq!(run_json(data.path(), &["keys", "add"]), json!({ "id": 2, "state": "verify-only" }));
     assert_eq!(fs::metadata(&keys).unwrap().permissions().mode() & 0o777, 0o600);
-    until(|| metric(&server, "keys_lacking") == Some(1));
+    until("the key is missed", || metric(&server, "keys_lacking") == Some(1));
     let refused = run(data.path(), &["keys", "retire", "1"]);
     assert!(refused.status.code() == Some(1) && String::from_utf8_lossy(&refused.stderr).contains("active"), "{refused:?}");
 
     let good = fs::read(&keys).unwrap();
     fs::write(&keys, "{").unwrap();
     server.signal("-HUP");
-    until(|| metric(&server, "key_reload_failures_total") == Some(1));
+    until("the file is refused", || metric(&server, "key_reload_failures_total") == Some(1));
     assert_eq!((server.get("/verify", &root).0, metric(&server, "keys_lacking")), (200, Some(1)));
     fs::write(&keys, good).unwrap();
     server.signal("-HUP");
-    until(|| metric(&server, "keys_lacking") == Some(0));
+    until("the key is there", || metric(&server, "keys_lacking") == Some(0));
 
     run_json(data.path(), &["keys", "activate", "2"]);
     assert_eq!(run(data.path(), &["keys", "activate", "9"]).status.code(), Some(1));
     server.signal("-HUP");
     // Used again and again, as tokens are, until the new key has it.
-    until(|| server.get("/verify", &root).0 == 200 && states(data.path())[1].2 == 1);
+    until("the root is under the new key", || server.get("/verify", &root).0 == 200 && states(data.path())[1].2 == 1);
     assert_eq!(states(data.path()), [(1, "verify-only".to_owned(), 1), (2, "active".to_owned(), 1)]);
 
     let refused = run(data.path(), &["keys", "retire", "1"]);

@@ -12,11 +12,6 @@ use crate::support::{
     program::{Server, create_platform, run, run_json},
 };
 
-fn pair(json: &Value) -> Pair {
-    let text = |name: &str| json[name].as_str().unwrap_or_else(|| panic!("{json}")).to_owned();
-    Pair { id: text("id"), client_id: text("clientId"), secret: text("clientSecret") }
-}
-
 #[test]
 fn f_08_what_a_command_makes_a_running_server_knows_at_once() {
     let data = tempfile::tempdir().unwrap();
@@ -27,7 +22,7 @@ fn f_08_what_a_command_makes_a_running_server_knows_at_once() {
         data.path(),
         &["token", "create", "--platform", &platform, "--environment", "sandbox", "--name", "a", "--permissions", "VIEW"],
     );
-    let token = pair(&token);
+    let token = Pair::of(&token);
     assert_eq!(server.get(GRID, &token).0, 200);
     assert_eq!(server.admin("/healthz"), (200, json!({ "status": "ok", "integrityFailures": 0, "stale": false })));
 }
@@ -41,7 +36,7 @@ fn r_01_a_revoke_by_command_is_true_when_it_returns() {
     let api = server.api;
     for _ in 0..3 {
         let (_, created) = server.send("POST", GRID, &root, &json!({ "name": "a", "permissions": ["VIEW"] }));
-        let token = pair(&created);
+        let token = Pair::of(&created);
         let (ended, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let verifier = {
             let (ended, stop, token) = (ended.clone(), stop.clone(), token.clone());
@@ -81,7 +76,7 @@ fn two_servers_agree() {
         let (a, b) = if n % 2 == 0 { (&one, &two) } else { (&two, &one) };
         let (status, created) = a.send("POST", GRID, &root, &json!({ "name": "a", "permissions": ["VIEW"] }));
         assert_eq!(status, 201);
-        let token = pair(&created);
+        let token = Pair::of(&created);
         assert_eq!(b.get(GRID, &token).0, 200, "made on the other server a moment ago");
         let (status, _) = a.send("POST", &format!("{BLIPS}/{}/revoke", token.id), &root, &Value::Null);
         assert_eq!((status, a.get(GRID, &token).0, b.get(GRID, &token).0), (200, 401, 401));
@@ -90,7 +85,7 @@ fn two_servers_agree() {
     // Alone again, a revoke need not wait for anybody.
     drop(two);
     let (_, created) = one.send("POST", GRID, &root, &json!({ "name": "a", "permissions": ["VIEW"] }));
-    assert_eq!(one.send("DELETE", &format!("{GRID}/{}", pair(&created).id), &root, &Value::Null).0, 204);
+    assert_eq!(one.send("DELETE", &format!("{GRID}/{}", Pair::of(&created).id), &root, &Value::Null).0, 204);
     assert!(kept.iter().all(|token| one.get(GRID, token).0 == 401));
 }
 
@@ -101,7 +96,7 @@ fn z_11_what_one_finds_edited_all_refuse() {
     let (_, [root, _]) = create_platform(data.path(), "Acme");
     let server = Server::start(data.path());
     let (_, created) = server.send("POST", GRID, &root, &json!({ "name": "target", "permissions": ["VIEW"] }));
-    let token = pair(&created);
+    let token = Pair::of(&created);
     database::edit(data.path(), "UPDATE token SET proof = zeroblob(68) WHERE name = 'target'");
     assert_eq!(server.get(GRID, &token).0, 200, "it was not looked at yet");
     let output = run(data.path(), &["token", "revoke", &token.id]);
@@ -138,7 +133,7 @@ fn r_06_a_kill_forgets_nothing() {
         for n in 0..20 {
             let (status, created) = server.send("POST", GRID, &root, &json!({ "name": format!("{round}-{n}"), "permissions": ["VIEW"] }));
             assert_eq!(status, 201);
-            let token = pair(&created);
+            let token = Pair::of(&created);
             if n % 2 == 0 {
                 assert_eq!(server.send("DELETE", &format!("{GRID}/{}", token.id), &root, &Value::Null).0, 204);
                 ended.push(token);
@@ -175,7 +170,7 @@ fn a_removed_lock_file_is_made_again() {
         assert_eq!(server.get(GRID, &root).0, 200);
     }
     let (_, created) = server.send("POST", GRID, &root, &json!({ "name": "a", "permissions": ["VIEW"] }));
-    let token = pair(&created);
+    let token = Pair::of(&created);
     run_json(data.path(), &["token", "revoke", &token.id]);
     assert_eq!(server.get(GRID, &token).0, 401);
 }

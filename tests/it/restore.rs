@@ -13,15 +13,10 @@ use crate::support::{
     program::{Server, create_platform, exchange, program_on, run, run_json},
 };
 
-fn pair(json: &Value) -> Pair {
-    let text = |name: &str| json[name].as_str().unwrap_or_else(|| panic!("{json}")).to_owned();
-    Pair { id: text("id"), client_id: text("clientId"), secret: text("clientSecret") }
-}
-
 fn create(server: &Server, root: &Pair, name: &str) -> Pair {
     let (status, body) = server.send("POST", GRID, root, &json!({ "name": name, "permissions": ["VIEW"] }));
     assert_eq!(status, 201, "{body}");
-    pair(&body)
+    Pair::of(&body)
 }
 
 fn revoke(server: &Server, root: &Pair, token: &Pair) {

@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 use super::{
     accepts, ask,
     cluster::Cluster,
-    command, create, pair,
+    command, create,
     proxy::{Passage, Proxy},
-    revoke, root, token, until,
+    revoke, root, token,
 };
 use crate::support::{
     GRID, Pair,
-    program::{Server, program, request},
+    program::{Server, program, request, until},
 };
 
 #[test]
@@ -46,7 +46,7 @@ fn d_06_a_commit_that_nobody_answers_is_acknowledged_by_nobody_and_can_be_repeat
         (count("token WHERE name = 'once'"), count("audit WHERE action = 'token.create' AND detail LIKE '%once%'")),
         ("1".into(), "1".into())
     );
-    let token = pair(&created);
+    let token = Pair::of(&created);
     assert!(accepts(&node, &token));
 
     proxy.set(Passage::Unanswered);
@@ -166,7 +166,7 @@ fn d_07_sessions_that_are_ended_are_made_again() {
             let mut made = None;
             until(kind, || {
                 let (status, created) = create(node, &root, "behind");
-                made = (status == 201).then(|| pair(&created));
+                made = (status == 201).then(|| Pair::of(&created));
                 made.is_some()
             });
             let made = made.unwrap();

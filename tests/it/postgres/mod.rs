@@ -15,7 +15,6 @@ mod reaching; // settings, standbys, certificates
 use std::{
     path::Path,
     process::{Output, Stdio},
-    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -23,13 +22,8 @@ use serde_json::{Value, json};
 use self::cluster::Cluster;
 use crate::support::{
     GRID, Pair,
-    program::{Server, program_at},
+    program::{Server, program_at, until},
 };
-
-fn pair(json: &Value) -> Pair {
-    let text = |name: &str| json[name].as_str().unwrap_or_else(|| panic!("{json}")).to_owned();
-    Pair { id: text("id"), client_id: text("clientId"), secret: text("clientSecret") }
-}
 
 fn command(url: &str, data: &Path, arguments: &[&str]) -> Output {
     program_at(url).args(arguments).arg("--data").arg(data).stdin(Stdio::null()).output().unwrap()
@@ -39,7 +33,7 @@ fn command(url: &str, data: &Path, arguments: &[&str]) -> Output {
 fn root(url: &str, data: &Path) -> Pair {
     let output = command(url, data, &["platform", "create", "--name", "Acme", "--output", "json"]);
     assert!(output.status.success(), "{output:?}");
-    pair(&serde_json::from_slice::<Value>(&output.stdout).unwrap()["tokens"][0])
+    Pair::of(&serde_json::from_slice::<Value>(&output.stdout).unwrap()["tokens"][0])
 }
 
 fn create(server: &Server, root: &Pair, name: &str) -> (u16, Value) {
@@ -49,7 +43,7 @@ fn create(server: &Server, root: &Pair, name: &str) -> (u16, Value) {
 fn token(server: &Server, root: &Pair, name: &str) -> Pair {
     let (status, created) = create(server, root, name);
     assert_eq!(status, 201, "{created}");
-    pair(&created)
+    Pair::of(&created)
 }
 
 fn revoke(server: &Server, root: &Pair, token: &Pair) -> u16 {
@@ -65,16 +59,6 @@ fn accepts(server: &Server, token: &Pair) -> bool {
     });
     assert!([200, 401].contains(&status), "{status}");
     status == 200
-}
-
-/// Asks until it is so. What other processes do takes a while, but none of it a minute.
-#[track_caller]
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    #[expect(clippy::disallowed_methods, reason = "real processes, real time")]
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(60), "never: {what}");
-    }
 }
 
 /// What a statement says on a cluster that is up.

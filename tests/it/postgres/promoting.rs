@@ -5,8 +5,11 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
 };
 
-use super::{accepts, ask, cluster::Cluster, create, pair, revoke, root, token, until};
-use crate::support::{GRID, Pair, program::Server};
+use super::{accepts, ask, cluster::Cluster, create, revoke, root, token};
+use crate::support::{
+    GRID, Pair,
+    program::{Server, until},
+};
 
 /// Who creates and revokes at the same time.
 const CLIENTS: usize = 4;
@@ -60,7 +63,7 @@ fn d_08_a_standby_that_is_promoted_has_all_that_was_answered() {
             }
             let (one, other) = (&nodes[turn % 2], &nodes[(turn / 2) % 2]);
             let (201, created) = create(one, &root, "a") else { continue };
-            let token = pair(&created);
+            let token = Pair::of(&created);
             if turn % 3 == 0 {
                 answered.lock().unwrap().live.push(token);
             } else if revoke(other, &root, &token) == 204 {

@@ -1,8 +1,8 @@
 //! Which databases are taken: none that could lose what it has acknowledged, none that is behind, none that cannot prove
 //! who it is.
 
-use super::{accepts, ask, cluster::Cluster, command, create, revoke, root, token, until};
-use crate::support::program::Server;
+use super::{accepts, ask, cluster::Cluster, command, create, revoke, root, token};
+use crate::support::program::{Server, until};
 
 #[track_caller]
 fn assert_refused(url: &str, sentence: &str) {

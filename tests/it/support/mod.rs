@@ -147,6 +147,13 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
+    /// That of an answer to a create, or of a command's.
+    #[track_caller]
+    pub(crate) fn of(created: &Value) -> Self {
+        let text = |name: &str| created[name].as_str().unwrap_or_else(|| panic!("no {name}: {created}")).to_owned();
+        Self { id: text("id"), client_id: text("clientId"), secret: text("clientSecret") }
+    }
+
     pub(crate) fn basic(&self) -> String {
         format!("Basic {}", STANDARD.encode(format!("{}:{}", self.client_id, self.secret)))
     }
@@ -511,9 +518,7 @@ impl Answer {
     }
 
     pub(crate) fn pair(&self) -> Pair {
-        let json = self.json();
-        let text = |name: &str| json[name].as_str().unwrap_or_else(|| panic!("no {name}: {self:?}")).to_owned();
-        Pair { id: text("id"), client_id: text("clientId"), secret: text("clientSecret") }
+        Pair::of(&self.json())
     }
 
     /// The fields named by `details.errors`.

@@ -6,7 +6,7 @@ use std::{
     path::Path,
     process::{Child, Command, Output, Stdio},
     sync::Mutex,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -107,6 +107,16 @@ impl Drop for Server {
     }
 }
 
+/// Asks until it is so. What other processes do takes a while, but none of it a minute.
+#[track_caller]
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    #[expect(clippy::disallowed_methods, reason = "real processes, real time")]
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(60), "never: {what}");
+    }
+}
+
 /// The program, working on a data directory.
 pub(crate) fn program_on(data: &Path) -> Command {
     let mut command = program();
@@ -145,11 +155,7 @@ pub(crate) fn run_json(data: &Path, arguments: &[&str]) -> Value {
 /// A platform made by command: its id, and its root tokens.
 pub(crate) fn create_platform(data: &Path, name: &str) -> (String, [Pair; 2]) {
     let json = run_json(data, &["platform", "create", "--name", name]);
-    let pair = |n: usize| {
-        let text = |name: &str| json["tokens"][n][name].as_str().unwrap().to_owned();
-        Pair { id: text("id"), client_id: text("clientId"), secret: text("clientSecret") }
-    };
-    (json["platform"]["id"].as_str().unwrap().to_owned(), [pair(0), pair(1)])
+    (json["platform"]["id"].as_str().unwrap().to_owned(), [0, 1].map(|n| Pair::of(&json["tokens"][n])))
 }
 
 /// Sends bytes and reads the answer until the connection ends: status and JSON body (null if it is none).
