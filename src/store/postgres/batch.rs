@@ -5,8 +5,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use futures_util::future::{try_join, try_join5};
-use tokio_postgres::types::ToSql;
+use futures_util::future::{try_join, try_join4, try_join5};
+use tokio_postgres::{Statement, types::ToSql};
 use uuid::Uuid;
 
 use super::{
@@ -52,29 +52,36 @@ impl<'s> Batch<'s> {
         Ok(self.last.seq)
     }
 
-    /// Writes what was gathered: nothing but the commit is left to do. Says whether there is anything for others to follow.
-    pub(super) async fn finish(mut self) -> Result<bool, Error> {
-        totals::apply(self.session, &mut self.totals).await?;
-        let noted = !self.entries.is_empty();
-        if noted {
-            let insert = self.session.prepare(INSERT_ENTRIES).await?;
-            let advance = self.session.prepare("UPDATE feed SET seq = $1, seal = $2 RETURNING (SELECT reason FROM hold)").await?;
+    /// Writes the tokens that were admitted and what was gathered: nothing but the commit is left to do. Says whether there is
+    /// anything for others to follow.
+    ///
+    /// All of it is sent together, in this order: nobody else can change anything meanwhile, so every wait counts.
+    pub(super) async fn finish(mut self, admitted: &[&Insert]) -> Result<bool, Error> {
+        let (s, noted) = (self.session, !self.entries.is_empty());
+        let insert = Prepared::of(s).await?;
+        let tokens = insert_records(s, &insert.tokens, admitted.iter().map(|insert| &insert.record));
+        let replays = insert_replays(s, &insert.replays, admitted);
+        let totals = totals::apply(s, &mut self.totals);
+        let entries = async {
+            if !noted {
+                return Ok(None);
+            }
             let columns = EntryColumns::of(&self.entries);
             let nodes = vec![self.log.node.as_str(); self.entries.len()];
             let (seq, mac) = (self.last.seq.cast_signed(), self.last.mac.as_slice());
             let [a, b, c, d, e, f, g, h, i, j, k, l] = columns.values();
             let all = [a, b, c, d, e, f, g, h, i, j, k, l, &nodes as _];
             let moved: [&(dyn ToSql + Sync); 2] = [&seq, &mac];
-            let advance = self.session.row_of(&advance, &moved);
-            let (_, row) = try_join(self.session.change(&insert, &all), advance).await?;
-            // Looked at while nobody else can change it: a command that was opened before may have been slow.
-            hold::refuse(row.as_ref().map(|row| row.try_get(0)).transpose()?.flatten())?;
-        }
+            try_join(s.change(&insert.entries, &all), s.row_of(&insert.advance, &moved)).await.map(|((), row)| row)
+        };
+        let ((), (), (), row) = try_join4(tokens, replays, totals, entries).await?;
+        // Looked at while nobody else can change it: a command that was opened before may have been slow.
+        hold::refuse(row.as_ref().map(|row| row.try_get(0)).transpose()?.flatten())?;
         Ok(noted)
     }
 
-    /// Inserts tokens, each unless something keeps it out.
-    pub(super) async fn insert_tokens(&mut self, inserts: &[&Insert]) -> Result<Vec<Inserted>, Error> {
+    /// Admits tokens, each unless something keeps it out; says what becomes of each, and which are to be inserted.
+    pub(super) async fn admit_tokens<'i>(&mut self, inserts: &[&'i Insert]) -> Result<(Vec<Inserted>, Vec<&'i Insert>), Error> {
         let (s, distinct) = (self.session, |ids: &mut Vec<Uuid>| {
             ids.sort_unstable();
             ids.dedup();
@@ -127,14 +134,13 @@ impl<'s> Batch<'s> {
             self.note(insert.entry.clone())?;
             self.count(&counted, &insert.record.token, 1);
         }
-        insert_records(s, created.iter().map(|insert| &insert.record)).await?;
-        insert_replays(s, &created).await?;
-        Ok(answers)
+        Ok((answers, created))
     }
 
     /// Inserts tokens of a new platform.
     pub(super) async fn insert_roots(&mut self, roots: &[(Record, AuditEntry)]) -> Result<(), Error> {
-        insert_records(self.session, roots.iter().map(|(record, _)| record)).await?;
+        let insert = self.session.prepare(INSERT_TOKENS).await?;
+        insert_records(self.session, &insert, roots.iter().map(|(record, _)| record)).await?;
         for (record, entry) in roots {
             self.note(entry.clone())?;
             self.count(&CountedNames::default(), &record.token, 1);
@@ -203,10 +209,28 @@ async fn existing_platforms(s: &Session, ids: &[Uuid]) -> Result<Vec<Uuid>, Erro
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-async fn insert_records<'r>(s: &Session, records: impl Iterator<Item = &'r Record> + Clone) -> Result<(), Error> {
-    let sql = "INSERT INTO token (id, platform_id, environment, name, permissions, issuer, revocable, revoked_at, key_id, proof) \
-               SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::boolean[], \
-               $8::bigint[], $9::bigint[], $10::bytea[])";
+/// The statements that write, prepared, so that those sent together need not wait for that.
+struct Prepared {
+    tokens: Statement,
+    replays: Statement,
+    entries: Statement,
+    advance: Statement,
+}
+
+impl Prepared {
+    async fn of(s: &Session) -> Result<Self, Error> {
+        let advance = "UPDATE feed SET seq = $1, seal = $2 RETURNING (SELECT reason FROM hold)";
+        let all = try_join4(s.prepare(INSERT_TOKENS), s.prepare(INSERT_REPLAYS), s.prepare(INSERT_ENTRIES), s.prepare(advance));
+        let (tokens, replays, entries, advance) = all.await?;
+        Ok(Self { tokens, replays, entries, advance })
+    }
+}
+
+const INSERT_TOKENS: &str = "INSERT INTO token (id, platform_id, environment, name, permissions, issuer, revocable, revoked_at, key_id, proof) \
+     SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::boolean[], \
+     $8::bigint[], $9::bigint[], $10::bytea[])";
+
+async fn insert_records<'r>(s: &Session, insert: &Statement, records: impl Iterator<Item = &'r Record> + Clone) -> Result<(), Error> {
     let of = records.clone().map(|record| &record.token);
     let ids: Vec<_> = of.clone().map(|token| token.id.0).collect();
     if ids.is_empty() {
@@ -223,14 +247,15 @@ async fn insert_records<'r>(s: &Session, records: impl Iterator<Item = &'r Recor
     let proofs: Vec<_> = records.map(|record| record.proof().to_vec()).collect();
     let values: [&(dyn ToSql + Sync); 10] =
         [&ids, &platforms, &environments, &names, &permissions, &issuers, &revocable, &revoked, &keys, &proofs];
-    s.execute(sql, &values).await.map(drop)
+    s.change(insert, &values).await
 }
 
-async fn insert_replays(s: &Session, created: &[&Insert]) -> Result<(), Error> {
-    // One that has expired but was not yet swept away gives place.
-    let sql = "INSERT INTO replay (id, request, token_id, secret, created_at) \
-               SELECT * FROM UNNEST($1::bytea[], $2::bytea[], $3::uuid[], $4::bytea[], $5::bigint[]) ON CONFLICT (id) DO UPDATE \
-               SET request = excluded.request, token_id = excluded.token_id, secret = excluded.secret, created_at = excluded.created_at";
+// One that has expired but was not yet swept away gives place.
+const INSERT_REPLAYS: &str = "INSERT INTO replay (id, request, token_id, secret, created_at) \
+     SELECT * FROM UNNEST($1::bytea[], $2::bytea[], $3::uuid[], $4::bytea[], $5::bigint[]) ON CONFLICT (id) DO UPDATE \
+     SET request = excluded.request, token_id = excluded.token_id, secret = excluded.secret, created_at = excluded.created_at";
+
+async fn insert_replays(s: &Session, insert: &Statement, created: &[&Insert]) -> Result<(), Error> {
     let of: Vec<_> = created.iter().filter_map(|insert| Some((insert.replay.as_ref()?, insert.record.token.id.0))).collect();
     if of.is_empty() {
         return Ok(());
@@ -240,7 +265,7 @@ async fn insert_replays(s: &Session, created: &[&Insert]) -> Result<(), Error> {
     let tokens: Vec<_> = of.iter().map(|(_, token)| *token).collect();
     let secrets: Vec<_> = of.iter().map(|(replay, _)| replay.secret.as_deref()).collect();
     let times: Vec<_> = of.iter().map(|(replay, _)| replay.created_at.millis()).collect();
-    s.execute(sql, &[&ids, &requests, &tokens, &secrets, &times]).await.map(drop)
+    s.change(insert, &[&ids, &requests, &tokens, &secrets, &times]).await
 }
 
 const INSERT_ENTRIES: &str = "INSERT INTO audit (seq, at, action, actor, platform_id, environment, token_id, request_id, source, detail, key_id, seal, node) \

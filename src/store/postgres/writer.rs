@@ -25,6 +25,8 @@ use crate::store::{
 const BATCH: usize = 512;
 /// How long a transaction may take, from here.
 pub(super) const DEADLINE: Duration = Duration::from_secs(4);
+/// Says that there is something new.
+const NOTIFY: &str = "BEGIN; SET LOCAL synchronous_commit = off; NOTIFY countersign; COMMIT";
 /// How often a transaction is tried that the database gave up for the sake of another.
 const TRIES: usize = 3;
 
@@ -162,15 +164,21 @@ impl Writing {
         self.hurry_others().await;
     }
 
-    /// Tells other processes that there is something new, if there is. Nobody waits for it: they find it in any case.
+    /// Tells other processes that there is something new, if there is. Nobody waits for it: they find it in any case. Nor is
+    /// it worth a flush of its own, which is why it is not simply said.
     async fn hurry_others(&mut self) {
         if !std::mem::take(&mut self.noted) {
             return;
         }
         if let Some(session) = &self.session {
-            // A database that has no notifications says so, and that is all.
-            let told = tokio::time::timeout(DEADLINE, session.run("NOTIFY countersign")).await;
-            if told.is_err() {
+            let told = async {
+                match session.run(NOTIFY).await {
+                    // A database that has no notifications says so, and that is all.
+                    Err(_) => session.run("ROLLBACK").await,
+                    told => told,
+                }
+            };
+            if !matches!(tokio::time::timeout(DEADLINE, told).await, Ok(Ok(()))) {
                 self.session = None;
             }
         }
@@ -232,11 +240,11 @@ async fn run(session: &Session, log: &Log, jobs: &mut [Job]) -> Result<(Vec<Inse
             Job::Change(change) => change.run(&mut batch).await.map_err(undone)?,
         }
     }
-    let inserted = match inserts.is_empty() {
-        true => Vec::new(),
-        false => batch.insert_tokens(&inserts).await.map_err(undone)?,
+    let (inserted, admitted) = match inserts.is_empty() {
+        true => Default::default(),
+        false => batch.admit_tokens(&inserts).await.map_err(undone)?,
     };
-    let noted = batch.finish().await.map_err(undone)?;
+    let noted = batch.finish(&admitted).await.map_err(undone)?;
     session.commit().await.map_err(|error| match error {
         Some(error) => Failed::RolledBack(error),
         None => Failed::Unknown(unknown_commit()),
