@@ -331,7 +331,7 @@ impl Sqlite {
         roots: Vec<(Record, AuditEntry)>,
     ) -> Result<u64, Error> {
         self.write(move |batch| {
-            keys::refuse_retired(batch.connection, platform.seal.key)?;
+            batch.refuse_retired(platform.seal.key)?;
             sql::insert_platform(batch.connection, &platform)?;
             let seq = batch.note(&entry)?;
             for (record, entry) in &roots {
@@ -353,7 +353,7 @@ impl Sqlite {
                 Decision::Keep => Ok(Some((before, None))),
                 Decision::Write(after, entry) => {
                     batch.something_ends();
-                    keys::refuse_retired(c, after.seal.key)?;
+                    batch.refuse_retired(after.seal.key)?;
                     sql::update_platform(c, &after)?;
                     Ok(Some((after, Some(batch.note(&entry)?))))
                 }
@@ -372,7 +372,7 @@ impl Sqlite {
 
     pub(super) async fn replace_operations(&self, operations: OperationsRecord, entry: AuditEntry) -> Result<u64, Error> {
         let replace = move |batch: &mut Batch<'_>| {
-            keys::refuse_retired(batch.connection, operations.seal.key)?;
+            batch.refuse_retired(operations.seal.key)?;
             sql::replace_operations(batch.connection, &operations)?;
             batch.note(&entry)
         };
@@ -525,7 +525,7 @@ fn identity(file: &Path) -> Result<(u64, u64), Error> {
 }
 
 fn insert_token(batch: &mut Batch<'_>, record: &Record, entry: &AuditEntry) -> Result<(), Error> {
-    keys::refuse_retired(batch.connection, record.seal.key)?;
+    batch.refuse_retired(record.seal.key)?;
     sql::insert_token(batch.connection, record)?;
     batch.note(entry)?;
     let token = &record.token;

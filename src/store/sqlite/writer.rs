@@ -15,7 +15,7 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::{Error, ballast::Ballast, hold, sql, totals};
+use super::{Error, ballast::Ballast, hold, keys, sql, totals};
 use crate::{
     domain::{AuditEntry, TokenId},
     store::{
@@ -33,6 +33,8 @@ pub(super) struct Batch<'c> {
     pub(super) totals: totals::Pending,
     /// Tokens found live in this transaction: one that creates many is looked at once.
     live: HashSet<TokenId>,
+    /// The key of those that seal new things that was last found not to be retired in this transaction.
+    sealing: Option<u32>,
     log: &'c Log,
     /// The last place of the log, once it was asked for.
     last: Option<Mark>,
@@ -48,6 +50,15 @@ impl Batch<'_> {
         Ok(live)
     }
 
+    /// Refuses to seal anything new with a key that is retired.
+    pub(super) fn refuse_retired(&mut self, key: u32) -> Result<(), Error> {
+        if self.sealing != Some(key) {
+            keys::refuse_retired(self.connection, key)?;
+            self.sealing = Some(key);
+        }
+        Ok(())
+    }
+
     /// Commits an entry with the rest; returns its place.
     pub(super) fn note(&mut self, entry: &AuditEntry) -> Result<u64, Error> {
         let first = || hold::refuse(self.connection).and_then(|()| sql::last_mark(self.connection));
@@ -58,9 +69,10 @@ impl Batch<'_> {
         Ok(last.seq)
     }
 
-    /// Forgets who was live: something is about to end.
+    /// Forgets what was live: something is about to end.
     pub(super) fn something_ends(&mut self) {
         self.live.clear();
+        self.sealing = None;
     }
 }
 
@@ -176,7 +188,7 @@ fn transaction(connection: &Connection, log: &Log, jobs: &mut [Box<dyn Job>]) ->
     };
     begin().map_err(|error| Failed { begun: false, error })?;
     let run = || -> Result<(), Error> {
-        let mut batch = Batch { connection, totals: totals::Pending::default(), live: HashSet::new(), log, last: None };
+        let mut batch = Batch { connection, totals: totals::Pending::default(), live: HashSet::new(), sealing: None, log, last: None };
         for job in jobs {
             catch_unwind(AssertUnwindSafe(|| job.run(&mut batch)))
                 .unwrap_or_else(|_| Err(Error::Unavailable("a write panicked".to_owned())))?;
