@@ -14,10 +14,15 @@ fn basic(pair: &str) -> String {
 
 /// The same secret text with one character changed and its checksum made right again.
 fn forged(secret: &str, position: usize, prefix: &str) -> String {
-    let mut text = secret[..54].replacen("iksec_test_", prefix, 1).into_bytes();
+    let mut text = secret.replacen("iksec_test_", prefix, 1).into_bytes();
     text[position] = if text[position] == b'x' { b'y' } else { b'x' };
-    let text = String::from_utf8(text).unwrap();
-    format!("{text}{}", checksum(&text))
+    whole(&String::from_utf8(text).unwrap())
+}
+
+/// A secret's text with the checksum that it should have.
+fn whole(secret: &str) -> String {
+    let text = &secret[..54];
+    format!("{text}{}", checksum(text))
 }
 
 /// The last six digits of a secret.
@@ -75,6 +80,8 @@ async fn a_02_every_cause_has_the_same_answer() {
         basic(&format!("{client_id}:{}", forged(&secret, 11, "iksec_live_"))),
         basic(&format!("{}:{secret}", client_id.replace("test", "live"))),
         basic(&format!("{}:{secret}", client_id.to_uppercase())),
+        // Both halves of the other environment, which no digest covers.
+        basic(&format!("{}:{}", client_id.replace("test", "live"), whole(&secret.replace("test", "live")))),
         basic(&format!("{client_id} :{secret}")),
         basic(&format!("{}:{secret}", foreign.client_id)),
         basic(&format!("{}:{}", foreign.client_id, foreign.secret.replace("test", "live"))),
