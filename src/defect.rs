@@ -15,6 +15,8 @@ pub(crate) enum Defect {
     Bound,
     /// The database answers a commit before it is on the disk.
     Sync,
+    /// Whether a token has ended shows in how long it takes to refuse it.
+    Timing,
 }
 
 impl Defect {
@@ -28,6 +30,7 @@ impl Defect {
             Self::Join => "join",
             Self::Bound => "bound",
             Self::Sync => "sync",
+            Self::Timing => "timing",
         };
         SEEDED.as_deref() == Some(name)
     }

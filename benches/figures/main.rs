@@ -7,6 +7,7 @@
 //! | `create.rs` | C1, C2 |
 //! | `postgres.rs` | C3, R1, and what nodes ask of the database |
 //! | `list.rs` | L1, L2, L3 |
+//! | `log.rs` | L4 |
 //! | `verify.rs` | V1 to V4, V6 to V8, and the table of all that verify |
 //! | `prove.rs` | V5 |
 //! | `memory.rs` | M1, M2, M3 |
@@ -26,6 +27,7 @@ mod create;
 mod dataset;
 mod list;
 mod load;
+mod log;
 mod memory;
 mod peers;
 mod postgres;
@@ -89,6 +91,8 @@ enum Row {
     L2,
     /// Any filter and its total
     L3,
+    /// The audit log, verified
+    L4,
     /// `/verify` against a bare server
     V1,
     /// The same with many tokens
@@ -138,7 +142,7 @@ fn main() -> Outcome {
         return server::be_bare();
     }
     if args.rows.is_empty() {
-        report::note("name the rows to measure: c1, c2, c3, r1, nodes, l1, l2, l3, v1 to v8, verify, m1, m2, m3, b1; or --help");
+        report::note("name the rows to measure: c1, c2, c3, r1, nodes, l1, l2, l3, l4, v1 to v8, verify, m1, m2, m3, b1; or --help");
     }
     for row in &args.rows {
         match row {
@@ -150,6 +154,7 @@ fn main() -> Outcome {
             Row::L1 => list::against_peer(&args)?,
             Row::L2 => list::deep_pages(&args)?,
             Row::L3 => list::filters(&args)?,
+            Row::L4 => log::verify(&args)?,
             Row::V1 => verify::over_hyper(&args)?,
             Row::V2 => verify::of_many(&args)?,
             Row::V3 => verify::over_libraries(&args)?,

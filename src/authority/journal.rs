@@ -124,7 +124,7 @@ impl Writer {
     ///
     /// # Errors
     /// A sentence that says what to do.
-    pub(super) fn open(path: &Path, installation: [u8; 16], keyring: &Arc<Keyring>) -> Result<(Self, Vec<Mark>), String> {
+    pub(super) fn open(path: &Path, installation: [u8; 16], keyring: &Arc<Keyring>) -> Result<(Self, Vec<(PathBuf, Mark)>), String> {
         let (mut opened, mut marks) = (None, Vec::new());
         for number in 1..=MOST {
             let path = if number == 1 { path.to_owned() } else { path.with_added_extension(number.to_string()) };
@@ -132,7 +132,8 @@ impl Writer {
                 opened = Self::try_open(&path, installation, keyring)?;
             }
             if let Ok(file) = open_to_read(&path) {
-                marks.extend(End::find(&file, &path)?.last.filter(|(_, of)| of.installation == installation).map(|(_, of)| of.mark));
+                let last = End::find(&file, &path)?.last.filter(|(_, of)| of.installation == installation);
+                marks.extend(last.map(|(_, of)| (path, of.mark)));
             }
         }
         let opened = opened.ok_or_else(|| format!("{MOST} servers write journals beside {} already", path.display()))?;

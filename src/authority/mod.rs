@@ -57,7 +57,7 @@ mod verify;
 use std::{
     collections::HashSet,
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, RwLock,
         atomic::{AtomicBool, AtomicI64, Ordering},
@@ -236,7 +236,7 @@ impl Authority {
             latest: AtomicI64::new(at.millis()),
         };
         authority.check_marks(marks).await?;
-        authority.load(journaled).await.map_err(|e| authority.cannot_load(&e))?;
+        authority.load(journaled).await.map_err(|e| cannot_load(&e, authority.journal.as_ref().map(journal::Writer::path)))?;
         if let Some(journal) = &authority.journal {
             journal.has(authority.followed().mark, journal::PATIENCE).await;
         }
@@ -248,32 +248,14 @@ impl Authority {
     }
 
     /// Refuses a database that lacks a place that this server, or another one in its place, had followed.
-    async fn check_marks(&self, marks: Vec<Mark>) -> Result<(), String> {
-        for mark in marks {
+    async fn check_marks(&self, marks: Vec<(PathBuf, Mark)>) -> Result<(), String> {
+        for (journal, mark) in marks {
             match self.store.changes_after(mark, self.clock.boot()).await {
                 Ok(_) | Err(store::Error::Rewound { taken_in: true }) => {}
-                Err(e) => return Err(self.cannot_load(&e)),
+                Err(e) => return Err(cannot_load(&e, Some(&journal))),
             }
         }
         Ok(())
-    }
-
-    /// Why it does not start, and what to do.
-    fn cannot_load(&self, error: &store::Error) -> String {
-        match (error, &self.journal) {
-            (store::Error::Rewound { .. }, Some(journal)) => {
-                let path = journal.path().display();
-                format!(
-                    "{error}, which the journal {path} knows; tokens that were ended may be live in it. Take in what was lost: \
-                     countersign restore --journal {path}, with the journal of every other server behind it"
-                )
-            }
-            (store::Error::Pruned, Some(journal)) => format!(
-                "{error}; if you know that it did not, move the journal {} away, and keep it for as long as your backups",
-                journal.path().display()
-            ),
-            _ => error.to_string(),
-        }
     }
 
     /// The moment of a change: the wall clock, but never earlier than the change before it.
@@ -390,6 +372,21 @@ impl Authority {
             #[cfg(feature = "server")]
             head_failures: self.heads.failures.load(Ordering::Relaxed),
         }
+    }
+}
+
+/// Why it does not start, and what to do: about the journal that knows of it, which may be another one than its own.
+fn cannot_load(error: &store::Error, journal: Option<&Path>) -> String {
+    match (error, journal.map(Path::display)) {
+        (store::Error::Rewound { .. }, Some(journal)) => format!(
+            "{error}, which the journal {journal} knows; tokens that were ended may be live in it. Take in what was lost: \
+             countersign restore --journal {journal}, with the journal of every other server behind it"
+        ),
+        (store::Error::Pruned, Some(journal)) => format!(
+            "{error}: the journal {journal} goes no further. If you know that it did not, move that journal away, and keep it for as \
+             long as your backups"
+        ),
+        _ => error.to_string(),
     }
 }
 

@@ -9,8 +9,8 @@
 //! Where the database can't be reached, memory goes on for a while if `on_database_loss` says so; else nobody is proven.
 //!
 //! The secret comes before the state, so only its holder could learn that a token has ended; and even they are told
-//! nothing. Work is the same for every refusal: an unknown id costs a digest too. (Only one of a token whose key is not the
-//! active one any more costs a second.)
+//! nothing. Work is the same for every refusal: an unknown id costs a digest too, and a known one a look at its tag. (Only one
+//! of a token whose key is not the active one any more costs a second digest.)
 
 use std::{fmt, net::IpAddr, sync::atomic::Ordering, time::Duration};
 
@@ -23,7 +23,7 @@ use super::{
     lease::Lease,
 };
 use crate::{
-    defect,
+    defect::{self, Defect},
     domain::{Caller, ClientId, Presented, Proven, RequestInfo, Scope, SecretDigest, TokenId},
     store::{self, PlatformRecord, Record},
 };
@@ -76,7 +76,13 @@ impl Authority {
         let refused = match presented.map(|presented| self.prove_resident(presented)) {
             Some(Resident::Proven(proven)) => return Some(Ok(proven)),
             Some(Resident::Ask) => return None,
-            Some(Resident::Refused(reason)) => Denied::Refused(reason),
+            Some(Resident::Refused(reason)) => {
+                // An unknown id's tag was looked at. The others' is too, or the time would tell who is known.
+                if reason != Reason::UnknownClient {
+                    std::hint::black_box(presented.map(|presented| self.keyring.is_genuine(presented.client_id())));
+                }
+                Denied::Refused(reason)
+            }
             None => Denied::Refused(Reason::Malformed),
         };
         self.note(refused);
@@ -166,6 +172,9 @@ impl Authority {
         let entry = &found.entry;
         // An end is final, so it needs no lease.
         if entry.ended {
+            if Defect::Timing.is_seeded() {
+                std::hint::black_box((0..200).filter(|_| self.keyring.is_genuine(std::hint::black_box(client_id))).count());
+            }
             return Resident::Refused(Reason::Revoked);
         }
         let Some((platform, disabled)) = self.index.platform(entry) else { return Resident::Ask };

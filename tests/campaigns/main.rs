@@ -20,6 +20,7 @@ mod power;
 #[path = "../prove/proxy.rs"]
 #[expect(dead_code, reason = "tests/prove has it too")]
 mod proxy;
+mod timing;
 mod torn;
 
 use std::process::ExitCode;
@@ -49,6 +50,7 @@ type Campaign = (&'static str, &'static str, fn(&Args) -> bool);
 const CAMPAIGNS: &[Campaign] = &[
     ("crash", "servers, databases and single sessions are killed under load; what was answered is there, and nothing by half", crash::run),
     ("power", "what was not on the disk when the power went is gone; what was answered is there", power::run),
+    ("timing", "whoever is refused cannot tell by the time why", timing::run),
     ("torn", "the embedded database's files are cut and changed; nothing wrong is served", torn::run),
 ];
 

@@ -1,9 +1,12 @@
 //! What proves somebody, and what does not: one refusal, alike for every cause.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use countersign::domain::{Presented, RequestInfo, TokenId};
+use countersign::{
+    authority::{Denied, Reason},
+    domain::{Presented, RequestInfo, TokenId},
+};
 
-use crate::support::{Answer, BLIPS, GRID, Pair, TestApp, database, operator};
+use crate::support::{Answer, BLIPS, GRID, Pair, TestApp, database, open_cold, operator};
 
 fn basic(pair: &str) -> String {
     format!("Basic {}", STANDARD.encode(pair))
@@ -11,10 +14,15 @@ fn basic(pair: &str) -> String {
 
 /// The same secret text with one character changed and its checksum made right again.
 fn forged(secret: &str, position: usize, prefix: &str) -> String {
-    let mut text = secret[..54].replacen("iksec_test_", prefix, 1).into_bytes();
+    let mut text = secret.replacen("iksec_test_", prefix, 1).into_bytes();
     text[position] = if text[position] == b'x' { b'y' } else { b'x' };
-    let text = String::from_utf8(text).unwrap();
-    format!("{text}{}", checksum(&text))
+    whole(&String::from_utf8(text).unwrap())
+}
+
+/// A secret's text with the checksum that it should have.
+fn whole(secret: &str) -> String {
+    let text = &secret[..54];
+    format!("{text}{}", checksum(text))
 }
 
 /// The last six digits of a secret.
@@ -72,6 +80,8 @@ async fn a_02_every_cause_has_the_same_answer() {
         basic(&format!("{client_id}:{}", forged(&secret, 11, "iksec_live_"))),
         basic(&format!("{}:{secret}", client_id.replace("test", "live"))),
         basic(&format!("{}:{secret}", client_id.to_uppercase())),
+        // Both halves of the other environment, which no digest covers.
+        basic(&format!("{}:{}", client_id.replace("test", "live"), whole(&secret.replace("test", "live")))),
         basic(&format!("{client_id} :{secret}")),
         basic(&format!("{}:{secret}", foreign.client_id)),
         basic(&format!("{}:{}", foreign.client_id, foreign.secret.replace("test", "live"))),
@@ -161,18 +171,13 @@ async fn a_10_no_refusal_reads_the_database() {
     let live = app.token("live", &["VIEW"]).await;
     let revoked = app.token("revoked", &["VIEW"]).await;
     app.delete(&format!("{GRID}/{}", revoked.id)).send().await.expect(204);
-    // With the database gone, a read could only fail, and a failed read is a 503.
     let unknown = live.client_id[..40].to_owned() + "00000000";
-    if database::postgres().is_some() {
-        database::set_gone(app.directory.path(), true);
-    } else {
-        for name in ["countersign.db", "countersign.db-wal", "countersign.db-shm"] {
-            std::fs::remove_file(app.directory.path().join(name)).unwrap();
-        }
-        std::fs::create_dir(app.directory.path().join("countersign.db")).unwrap();
-    }
+    let made_up = format!("{}{:020}", &live.client_id[..live.client_id.len() - 20], 0);
+    // With the tokens gone, a read could only fail, and a failed read is a 503.
+    database::edit(app.directory.path(), "ALTER TABLE token RENAME TO elsewhere");
     for pair in [
         format!("{unknown}:{}", live.secret),
+        format!("{made_up}:{}", live.secret),
         format!("{}:{}", live.client_id, forged(&live.secret, 20, "iksec_test_")),
         format!("{}:{}", revoked.client_id, revoked.secret),
         format!("{}:{}", revoked.client_id, live.secret),
@@ -184,6 +189,34 @@ async fn a_10_no_refusal_reads_the_database() {
     }
     let proven = app.authority.verify(Presented::parse_basic(live.basic().as_bytes()), RequestInfo::default()).await.unwrap();
     assert_eq!(proven.actor, countersign::domain::Actor::Token(TokenId::parse(&live.id).unwrap()));
+}
+
+/// A-10 where memory is empty: whoever has a clientId that is genuine, by whatever cause they will be refused, has one read made for
+/// them and is told nothing if that fails. Only one that we never made needs none.
+#[tokio::test]
+async fn a_10_where_memory_is_empty_every_cause_reads_the_database() {
+    let app = TestApp::new().await;
+    let (live, revoked) = (app.token("live", &["VIEW"]).await, app.token("revoked", &["VIEW"]).await);
+    app.delete(&format!("{GRID}/{}", revoked.id)).send().await.expect(204);
+    let (platform, [disabled, _]) = app.another_platform("Other").await;
+    app.authority.set_platform_disabled(&operator(), platform.id, true).await.unwrap();
+    let wrong = Pair { secret: revoked.secret.clone(), ..live.clone() };
+    let cold = open_cold(app.directory.path(), &app.clock, &app.entropy).await.unwrap();
+    let prove = async |pair: &Pair| cold.verify(Presented::parse_basic(pair.basic().as_bytes()), RequestInfo::default()).await;
+    let genuine = [&live, &wrong, &revoked, &disabled];
+    database::edit(app.directory.path(), "ALTER TABLE token RENAME TO elsewhere");
+    for pair in genuine {
+        assert_eq!(prove(pair).await.unwrap_err(), Denied::Unknown);
+    }
+    let made_up = Pair { client_id: format!("{}{:020}", &live.client_id[..live.client_id.len() - 20], 0), ..live.clone() };
+    assert_eq!(prove(&made_up).await.unwrap_err(), Denied::Refused(Reason::UnknownClient));
+    database::edit(app.directory.path(), "ALTER TABLE elsewhere RENAME TO token");
+    let mut refused = Vec::new();
+    for pair in genuine {
+        refused.push(prove(pair).await.err());
+    }
+    let causes = [Reason::WrongSecret, Reason::Revoked, Reason::PlatformDisabled].map(|reason| Some(Denied::Refused(reason)));
+    assert_eq!(refused, [&[None][..], &causes].concat());
 }
 
 #[tokio::test]

@@ -125,6 +125,20 @@ fn s_05_secrets_are_exposed_in_known_places_only() {
     assert_eq!(places, expected);
 }
 
+/// what memory says is read before it is known whether memory may be believed, never the other way round. No test can stop
+/// a process between the two, so this is a fact about the source.
+#[test]
+fn r_12_the_lease_is_looked_at_behind_everything_that_is_judged() {
+    let (_, text) = sources().into_iter().find(|(file, _)| file == "authority/verify.rs").unwrap();
+    let function = |name: &str| text.split(&format!("    fn {name}(")).nth(1).unwrap().split("\n    }\n").next().unwrap().to_owned();
+    let (finds, judges) = (function("prove_resident"), function("judge"));
+    assert!(!finds.contains("clock") && finds.contains("self.judge("), "{finds}");
+    let place = |what: &str| judges.find(what).unwrap_or_else(|| panic!("no {what}: {judges}"));
+    assert!(judges.matches("clock.boot()").count() == 1, "{judges}");
+    assert!(place("entry.ended") < place("clock.boot()") && place("self.index.platform(entry)") < place("clock.boot()"), "{judges}");
+    assert!(place("clock.boot()") < place("lease.holds(now)") && place("lease.holds(now)") < place("Resident::Proven"), "{judges}");
+}
+
 #[test]
 fn files_are_short_and_named_for_what_they_hold() {
     for (file, text) in sources() {

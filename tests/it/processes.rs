@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     BLIPS, GRID, Pair, database,
-    program::{Server, create_platform, run, run_json},
+    program::{Server, create_platform, run, run_json, until},
 };
 
 #[test]
@@ -166,9 +166,10 @@ fn a_removed_lock_file_is_made_again() {
         None => std::fs::remove_dir_all(data.path().join("running")).unwrap(),
         Some(_) => assert_eq!(database::edit(data.path(), "DELETE FROM node"), 1),
     }
-    while !there() {
+    until("it is announced again", || {
         assert_eq!(server.get(GRID, &root).0, 200);
-    }
+        there()
+    });
     let (_, created) = server.send("POST", GRID, &root, &json!({ "name": "a", "permissions": ["VIEW"] }));
     let token = Pair::of(&created);
     run_json(data.path(), &["token", "revoke", &token.id]);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     GRID, Pair, TestApp, database, operator,
-    program::{Server, create_platform, exchange, program_on, run, run_json},
+    program::{Server, create_platform, refusal, run, run_json, until},
 };
 
 fn create(server: &Server, root: &Pair, name: &str) -> Pair {
@@ -35,14 +35,6 @@ fn restore(data: &Path) -> Value {
     run_json(data, &["restore", "--journal", data.join("revocations.jsonl").to_str().unwrap()])
 }
 
-/// A figure of a server.
-fn metric(server: &Server, name: &str) -> String {
-    let page = exchange(server.admin, b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    let page = String::from_utf8(page).unwrap();
-    let line = page.lines().find_map(|line| line.strip_prefix(&format!("countersign_{name} ")));
-    line.unwrap_or_else(|| panic!("no {name}: {page}")).to_owned()
-}
-
 /// What was taken in.
 fn counts(restored: &Value) -> [u64; 3] {
     assert_eq!(restored["finished"], true, "{restored}");
@@ -55,19 +47,6 @@ fn refused(data: &Path, arguments: &[&str]) -> String {
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
     said
-}
-
-/// Why a server does not start.
-fn refusal(data: &Path) -> String {
-    refusal_with(data, &[])
-}
-
-fn refusal_with(data: &Path, more: &[&str]) -> String {
-    let mut command = program_on(data);
-    command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data"]).arg(data).args(more);
-    let output = command.output().unwrap();
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
-    String::from_utf8(output.stderr).unwrap()
 }
 
 #[test]
@@ -101,7 +80,7 @@ fn r_20_what_ended_since_a_backup_stays_ended() {
 
     database::go_back(data);
     assert_eq!(database::number(data, "SELECT max(seq) FROM audit"), created);
-    let refused = refusal(data);
+    let refused = refusal(data, &[]);
     assert!(refused.contains("earlier state") && refused.contains("countersign restore --journal"), "{refused}");
     assert_eq!(counts(&restore(data)), [2, 1, 1]);
     assert_eq!(counts(&restore(data)), [0, 0, 0], "once more changes nothing");
@@ -159,7 +138,7 @@ fn a_journal_of_another_database_or_with_a_broken_line_is_refused() {
     let foreign = run(other, &["restore", "--journal", path.to_str().unwrap()]);
     assert!(!foreign.status.success() && String::from_utf8_lossy(&foreign.stderr).contains("of another database"), "{foreign:?}");
     fs::copy(&path, other.join("revocations.jsonl")).unwrap();
-    assert!(refusal(other).contains("of another database"));
+    assert!(refusal(other, &[]).contains("of another database"));
 
     // Its directory is made where it is not there.
     let elsewhere = data.join("new/here.jsonl");
@@ -176,7 +155,7 @@ fn a_journal_of_another_database_or_with_a_broken_line_is_refused() {
     assert!(journal(data).starts_with(&whole));
     assert_eq!(restore(data)["reach"][0]["torn"], false);
     fs::write(&path, format!("{whole}nonsense\nnonsense\n")).unwrap();
-    assert!(refusal(data).contains("does not end with lines that countersign wrote"));
+    assert!(refusal(data, &[]).contains("does not end with lines that countersign wrote"));
     // A server reads the end alone; who restores reads all of it.
     fs::write(&path, format!("{whole}nonsense\n{whole}")).unwrap();
     drop(Server::start(data));
@@ -222,7 +201,7 @@ fn r_20_a_journal_that_was_edited_is_refused() {
     // A server looks at the last one.
     let last = changed(&|lines| *lines.last_mut().unwrap() = lines.last().unwrap().replace("\"seq\":", "\"seq\":9"));
     assert!(last.contains("is not as it was written"), "{last}");
-    assert!(refusal(data).contains("the last line of the journal"));
+    assert!(refusal(data, &[]).contains("the last line of the journal"));
     fs::write(&path, &whole).unwrap();
     let restored = restore(data);
     assert_eq!(counts(&restored), [2, 0, 1]);
@@ -245,7 +224,7 @@ fn a_file_that_is_no_journal_is_not_touched() {
     for text in ["secret", "secret\n", "{\"installed\":1}", "one\ntwo"] {
         fs::write(&mine, text).unwrap();
         for path in [&mine, &link] {
-            let said = refusal_with(data, &["--journal", path.to_str().unwrap()]);
+            let said = refusal(data, &["--journal", path.to_str().unwrap()]);
             assert!(said.contains("is no journal") && said.contains("--journal"), "{said}");
             assert_eq!(fs::read_to_string(&mine).unwrap(), text);
         }
@@ -254,15 +233,15 @@ fn a_file_that_is_no_journal_is_not_touched() {
     let mut others = vec![keys.clone()];
     others.extend(database::postgres().is_none().then(|| data.join("countersign.db")));
     for other in others {
-        assert!(refusal_with(data, &["--journal", other.to_str().unwrap()]).contains("which is something else"));
+        assert!(refusal(data, &["--journal", other.to_str().unwrap()]).contains("which is something else"));
     }
     assert_eq!(fs::read(&keys).unwrap(), before);
     fs::remove_file(&mine).unwrap();
     assert!(Command::new("mkfifo").arg(&mine).status().unwrap().success());
-    assert!(refusal_with(data, &["--journal", named]).contains("no plain file"));
+    assert!(refusal(data, &["--journal", named]).contains("no plain file"));
     let said = refused(data, &["--journal", named]);
     assert!(said.contains("no plain file"), "{said}");
-    assert!(refusal_with(data, &["--journal", data.to_str().unwrap()]).contains("cannot write the journal"));
+    assert!(refusal(data, &["--journal", data.to_str().unwrap()]).contains("cannot write the journal"));
     // Torn in its very first line, it is one.
     fs::remove_file(&mine).unwrap();
     fs::write(&mine, "{\"installation\":\"00").unwrap();
@@ -306,7 +285,7 @@ fn r_20_a_journal_must_reach_back_to_the_backup() {
     database::go_back(data);
     let refused = run(data, &["restore", "--journal", late.to_str().unwrap()]);
     assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("must begin before"), "{refused:?}");
-    assert!(refusal(data).contains("earlier state"));
+    assert!(refusal(data, &[]).contains("earlier state"));
     run_json(data, &["restore", "--journal", data.join("revocations.jsonl").to_str().unwrap(), "--journal", late.to_str().unwrap()]);
     let server = Server::start(data);
     assert_eq!([&root, &ended].map(|token| verify(&server, token)), [200, 401]);
@@ -344,12 +323,12 @@ fn r_20_what_ended_between_two_servers_is_missed() {
         "{said}"
     );
     assert!(refused(data, &["--journal", b]).contains(&format!("in places {} to {} none", there + 1, there + 2)));
-    assert!(refusal_with(data, &["--journal", b]).contains("earlier state"));
+    assert!(refusal(data, &["--journal", b]).contains("earlier state"));
     let keys = data.join("keys.json");
     let from = ["--from", backup.to_str().unwrap(), "--key-file", keys.to_str().unwrap()];
     let said = refused(fresh.path(), &[&both[..], &from].concat());
     assert!(said.contains(&format!("in places {} to {} none", there + 1, there + 2)), "{said}");
-    assert!(refusal_with(fresh.path(), &from[2..]).contains("was restored"));
+    assert!(refusal(fresh.path(), &from[2..]).contains("was restored"));
     let restored = run_json(fresh.path(), &[&["restore", "--invalidate-all"], &both[..], &from].concat());
     assert_eq!(restored["finished"], true);
     let server = Server::start_with(fresh.path(), &from[2..]);
@@ -400,14 +379,15 @@ fn a_journal_that_was_moved_goes_on() {
     }
     // What is behind the cut is a part of its own.
     assert_eq!(restore(data)["reach"].as_array().unwrap().len(), 2);
-    assert_eq!(metric(&server, "journal_failing"), "0");
+    assert_eq!(server.metric("journal_failing"), "0");
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     revoke(&server, &root, &create(&server, &root, "a"));
-    assert_eq!(metric(&server, "journal_failing"), "1");
+    assert_eq!(server.metric("journal_failing"), "1");
     fs::remove_dir(&path).unwrap();
     revoke(&server, &root, &create(&server, &root, "a"));
-    assert_eq!(metric(&server, "journal_failing"), "0");
+    // While it fails a revoke does not wait for it.
+    until("the journal is written again", || server.metric("journal_failing") == "0");
     drop(server);
     assert_eq!(Server::start(data).admin("/readyz").0, 200);
 }
@@ -442,7 +422,7 @@ fn r_20_parts_of_a_journal_are_one_if_none_is_missing() {
         let refused = restore(&given.map(PathBuf::as_path));
         assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains(why), "{why}: {refused:?}");
     }
-    assert!(refusal(data).contains("earlier state"));
+    assert!(refusal(data, &[]).contains("earlier state"));
     let restored = restore(&[last, first, second]);
     assert!(restored.status.success(), "{restored:?}");
     assert_eq!(serde_json::from_slice::<Value>(&restored.stdout).unwrap()["tokens"], 3);
@@ -470,7 +450,7 @@ fn r_20_one_end_that_fails_does_not_keep_others() {
     assert!(!failed.status.success() && said.contains(&stuck.id) && said.contains(&stuck_too.id), "{said}");
     assert!(!said.contains(&other.id), "{said}");
     assert_eq!(database::number(data, "SELECT count(*) FROM token WHERE revoked_at IS NOT NULL"), 1);
-    assert!(refusal(data).contains("earlier state"));
+    assert!(refusal(data, &[]).contains("earlier state"));
     database::allow_changes(data);
     assert_eq!(restore(data)["tokens"], 2);
     assert_eq!(verify(&Server::start(data), &stuck), 401);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use countersign::{
-    authority::{Authority, Clock as _},
+    authority::{Authority, Clock as _, Denied},
     domain::{MayManage, NewToken, Permissions, Presented, RequestInfo, TokenId, TokenName},
 };
 
@@ -170,6 +170,39 @@ async fn r_11_past_the_lease_the_database_is_asked() {
     assert!(elsewhere.verify(presented(&pair), RequestInfo::default()).await.is_ok(), "within its lease, and not told");
     app.clock.advance(Duration::from_secs(1));
     assert!(elsewhere.verify(presented(&pair), RequestInfo::default()).await.is_err(), "believed past its lease");
+}
+
+/// A read that took its time says nothing of what came meanwhile: the lease runs from before it.
+#[tokio::test]
+async fn r_11_a_slow_read_is_believed_from_its_beginning() {
+    let app = TestApp::new().await;
+    let elsewhere = open(app.directory.path(), &app.clock, &app.entropy).await.unwrap();
+    let (by, pair) = (manager(&app).await, app.token("a", &["VIEW"]).await);
+    let read = {
+        let elsewhere = Arc::clone(&elsewhere);
+        async move { elsewhere.follow().await }
+    };
+    app.clock.stop_at(1, read, async || app.clock.advance(Duration::from_secs(2))).await.unwrap();
+    app.authority.revoke_token(&by, TokenId::parse(&pair.id).unwrap()).await.unwrap();
+    assert!(elsewhere.verify(presented(&pair), RequestInfo::default()).await.is_err(), "believed from the end of the read");
+}
+
+/// Nor does one that failed, however often it is tried.
+#[tokio::test]
+async fn r_11_a_read_that_failed_renews_no_lease() {
+    let app = TestApp::new().await;
+    let elsewhere = open(app.directory.path(), &app.clock, &app.entropy).await.unwrap();
+    let pair = app.token("a", &["VIEW"]).await;
+    elsewhere.follow().await.unwrap();
+    database::edit(app.directory.path(), "ALTER TABLE audit RENAME TO elsewhere");
+    for _ in 0..4 {
+        app.clock.advance(Duration::from_millis(250));
+        elsewhere.follow().await.unwrap_err();
+    }
+    assert_eq!(elsewhere.verify(presented(&pair), RequestInfo::default()).await.unwrap_err(), Denied::Unknown);
+    database::edit(app.directory.path(), "ALTER TABLE elsewhere RENAME TO audit");
+    elsewhere.follow().await.unwrap();
+    assert!(elsewhere.verify(presented(&pair), RequestInfo::default()).await.is_ok());
 }
 
 /// the machine is suspended in the middle of a request, before any of its looks at the clock; a token that was ended

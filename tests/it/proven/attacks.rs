@@ -160,6 +160,27 @@ async fn l_04_an_older_copy_is_found() {
     );
 }
 
+/// Somebody has kept an entry of a history that was lost. It was sealed with the right key for the very place that it is put in,
+/// behind the very entry that stands before it; what comes behind it was not sealed behind it.
+#[tokio::test]
+async fn l_04_an_entry_of_another_history_is_found() {
+    let mut app = TestApp::new().await;
+    let directory = app.directory.path().to_owned();
+    app.token("a", &["VIEW"]).await;
+    database::remember(&directory);
+    app.token("b", &["VIEW"]).await;
+    database::edit(&directory, "CREATE TABLE kept AS SELECT * FROM audit WHERE seq = 5");
+    database::go_back(&directory);
+    app.try_replace(|options| options.lease = None).await.unwrap();
+    for name in ["c", "d"] {
+        app.token(name, &["VIEW"]).await;
+    }
+    assert_eq!(verified(&app, &Heads::default()).await.found, 0);
+    attack(&app, &format!("DELETE FROM audit WHERE seq = 5; INSERT INTO audit (seq, {COLUMNS}) SELECT seq, {COLUMNS} FROM kept"));
+    let first = verified(&app, &Heads::default()).await.problems.remove(0);
+    assert_eq!((first.seq, &first.what[..]), (6, "audit entry 6 is not as it was sealed, behind entry 5: it was edited, or put there"));
+}
+
 /// Heads are as good as their signatures.
 #[tokio::test]
 async fn l_04_a_forged_head_is_found_and_that_of_others_is_passed_over() {

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod auditor;
+mod collector;
 mod heads;
 mod retention;
 
@@ -30,7 +31,7 @@ use crate::{
     keys::write_keys,
     support::{
         GRID, Pair, TestApp, database, operator,
-        program::{Server, create_platform, program_on, run},
+        program::{Server, create_platform, program_on, refusal, run, until},
     },
 };
 

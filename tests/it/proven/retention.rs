@@ -144,3 +144,38 @@ fn l_05_a_journal_serves_behind_a_prune() {
         "{verified:?}"
     );
 }
+
+/// A process that ran once has left a journal beside that of the server, and what it had followed was pruned. The server names that
+/// journal, and starts when it is moved away.
+#[test]
+fn l_05_a_journal_that_was_left_behind_is_named() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let (_, [root, _]) = create_platform(data, "Acme");
+    let change = |server: &Server, name: &str| {
+        let (status, body) = server.send("POST", GRID, &root, &json!({ "name": name, "permissions": ["VIEW"] }));
+        assert_eq!(status, 201, "{body}");
+        let ended = server.send("DELETE", &format!("{GRID}/{}", Pair::of(&body).id), &root, &Value::Null);
+        assert_eq!(ended.0, 204);
+    };
+    let end = |server: Server| {
+        server.signal("-TERM");
+        assert_eq!(server.wait().0, Some(0));
+    };
+    let (server, beside) = (Server::start(data), Server::start(data));
+    change(&server, "a");
+    end(beside);
+    change(&server, "b");
+    assert!(run(data, &["audit", "prune", "--recent", "--before", "9999-01-01T00:00:00Z"]).status.success());
+    change(&server, "c");
+    end(server);
+
+    let (own, other) = (data.join("revocations.jsonl"), data.join("revocations.jsonl.2"));
+    let said = refusal(data, &[]);
+    assert!(said.contains("a part of the audit log that was pruned"), "{said}");
+    assert!(said.contains(&format!("the journal {} goes no further", other.display())), "{said}");
+    assert!(said.contains("move that journal away"), "{said}");
+    fs::rename(&other, data.join("kept")).unwrap();
+    assert!(own.exists());
+    end(Server::start(data));
+}

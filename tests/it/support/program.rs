@@ -88,9 +88,37 @@ impl Server {
         send(self.api, method, path, pair, body)
     }
 
+    /// A figure of its metrics.
+    pub(crate) fn metric(&self, name: &str) -> String {
+        let page = exchange(self.admin, b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let page = String::from_utf8(page).unwrap();
+        let line = page.lines().find_map(|line| line.strip_prefix(&format!("countersign_{name} ")));
+        line.unwrap_or_else(|| panic!("no {name}: {page}")).to_owned()
+    }
+
     pub(crate) fn admin(&self, path: &str) -> (u16, Value) {
         request(self.admin, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
     }
+}
+
+/// Why a server does not start; one that does is ended, and is a mistake.
+#[track_caller]
+pub(crate) fn refusal(data: &Path, more: &[&str]) -> String {
+    let mut command = program_on(data);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data"]).arg(data).args(more);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    for line in BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok) {
+        if line.starts_with("listening on http://") {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("a server started that must not: {said}{line}");
+        }
+        said += &line;
+        said += "\n";
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(2), "{said}");
+    said
 }
 
 /// A request to a server that somebody else holds.
