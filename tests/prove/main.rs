@@ -16,6 +16,7 @@
 mod cluster;
 #[expect(dead_code, reason = "tests/campaigns has it too")]
 mod node;
+#[expect(dead_code, reason = "tests/campaigns has it too")]
 mod proxy;
 
 use std::{
