@@ -97,6 +97,9 @@ impl Patient<'_> {
             repair();
             well = self.is_well_within();
         });
+        // Those who had waited since before the repair.
+        let behind = answered.take_seen();
+        (seen.slowest, seen.silent) = (seen.slowest.max(behind.slowest), seen.silent + behind.silent);
         self.judge(fault, &watched, &seen, well)
     }
 

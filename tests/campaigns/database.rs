@@ -2,7 +2,7 @@
 //! asks; nobody restarts the server.
 //!
 //! ```text
-//! cargo test --release --test campaigns -- database [--seconds N] [--flap N] [--fault NAME] [--seed N]
+//! cargo test --release --test campaigns -- database [--seconds N] [--flap N] [--fault NAME]
 //! ```
 
 use std::{
@@ -186,7 +186,7 @@ pub(crate) fn run(args: &Args) -> bool {
     server.end();
     let server = Server::start(data.path(), &cluster.url_at(cluster.port), &[], &[]).unwrap();
     missed.extend(answered.missed(&Database::Postgres(&cluster), server.address, &root, true));
-    report("postgres", answered.counts(), &missed, args.number("seed", 1, 1))
+    report("postgres", answered.counts(), &missed, 1)
 }
 
 /// How many sessions the server has at the most, and open files.

@@ -16,7 +16,6 @@
 mod cluster;
 #[expect(dead_code, reason = "tests/campaigns has it too")]
 mod node;
-#[expect(dead_code, reason = "tests/campaigns has it too")]
 mod proxy;
 
 use std::{

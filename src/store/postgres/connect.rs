@@ -1,7 +1,6 @@
 //! Reaching the database: its URL, TLS, and what every session is told before it does anything.
 
 use std::{
-    convert::Infallible,
     net::IpAddr,
     str::FromStr as _,
     sync::{
@@ -15,7 +14,7 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio_postgres::{
     AsyncMessage, Client, Config, Connection, NoTls, Socket,
     config::Host,
@@ -32,8 +31,6 @@ use crate::defect::Defect;
 const CONNECT: Duration = Duration::from_millis(1500);
 /// How long it may take until a session is ready.
 const READY: Duration = Duration::from_millis(2500);
-/// How long what was sent may take to be answered when nobody has the session any more.
-const FAREWELL: Duration = Duration::from_secs(1);
 /// After how long without an answer a connection is given up.
 const SILENCE: Duration = Duration::from_secs(5);
 
@@ -119,20 +116,22 @@ impl Connector {
 
     async fn connect_at_last(&self, heard: Option<Arc<Notify>>) -> Result<Session, Error> {
         let warned = Arc::<AtomicBool>::default();
-        let (client, open) = match &self.tls {
+        let client = match &self.tls {
             Some(tls) => {
                 let (client, connection) = self.config.connect(tls.clone()).await.map_err(refused)?;
-                (client, drive(connection, heard, Arc::clone(&warned)))
+                drive(connection, heard, Arc::clone(&warned));
+                client
             }
             None => {
                 let (client, connection) = self.config.connect(NoTls).await.map_err(refused)?;
-                (client, drive(connection, heard, Arc::clone(&warned)))
+                drive(connection, heard, Arc::clone(&warned));
+                client
             }
         };
         settle(&client, self.installation.get()).await?;
         let timeline = timeline(&client).await?;
         self.newest.fetch_max(timeline, Ordering::SeqCst);
-        let session = Session::new(client, open, warned, timeline, Arc::clone(&self.newest));
+        let session = Session::new(client, warned, timeline, Arc::clone(&self.newest));
         if session.is_replaced() {
             return Err(Error::Unavailable("another server has taken this one's place".to_owned()));
         }
@@ -190,37 +189,24 @@ async fn settle(client: &Client, installation: Option<&[u8; 16]>) -> Result<(), 
     Ok(())
 }
 
-/// Moves a connection's bytes until it ends, or nobody has any more what this returns: a database that does not answer would
-/// keep the connections of all who have given it up.
-fn drive<T>(mut connection: Connection<Socket, T>, heard: Option<Arc<Notify>>, warned: Arc<AtomicBool>) -> oneshot::Sender<Infallible>
+/// Moves a connection's bytes until it ends.
+fn drive<T>(mut connection: Connection<Socket, T>, heard: Option<Arc<Notify>>, warned: Arc<AtomicBool>)
 where
     T: TlsStream + Unpin + Send + 'static,
 {
-    let (open, mut given_up) = oneshot::channel();
     tokio::spawn(async move {
-        let moving = async {
-            // Its errors reach whoever waits for an answer.
-            while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
-                match (message, &heard) {
-                    (AsyncMessage::Notification(_), Some(heard)) => heard.notify_one(),
-                    (AsyncMessage::Notice(notice), _) if notice.severity() == "WARNING" => {
-                        tracing::warn!(notice = notice.message(), "the database warns");
-                        warned.store(true, Ordering::SeqCst);
-                    }
-                    _ => {}
+        // Its errors reach whoever waits for an answer.
+        while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
+            match (message, &heard) {
+                (AsyncMessage::Notification(_), Some(heard)) => heard.notify_one(),
+                (AsyncMessage::Notice(notice), _) if notice.severity() == "WARNING" => {
+                    tracing::warn!(notice = notice.message(), "the database warns");
+                    warned.store(true, Ordering::SeqCst);
                 }
+                _ => {}
             }
-        };
-        let left = async {
-            let _ = (&mut given_up).await;
-            tokio::time::sleep(FAREWELL).await;
-        };
-        tokio::select! {
-            () = moving => {}
-            () = left => {}
         }
     });
-    open
 }
 
 fn tls(roots: Option<&str>) -> Result<MakeRustlsConnect, Error> {

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    convert::Infallible,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -11,7 +10,6 @@ use std::{
 
 #[cfg(feature = "server")]
 use futures_util::SinkExt as _;
-use tokio::sync::oneshot;
 #[cfg(feature = "server")]
 use tokio_postgres::CopyOutStream;
 use tokio_postgres::{
@@ -37,8 +35,6 @@ pub(super) fn unknown_commit() -> Error {
 /// A session.
 pub(super) struct Session {
     client: Client,
-    /// Its connection ends soon behind this, whatever is not answered yet.
-    _open: oneshot::Sender<Infallible>,
     prepared: Mutex<HashMap<String, Statement>>,
     warned: Arc<AtomicBool>,
     timeline: u32,
@@ -46,16 +42,9 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Its connection is kept as long as `open` is; `warned` is set when the database warns of something, `newest` when a
-    /// session comes to a newer timeline.
-    pub(super) fn new(
-        client: Client,
-        open: oneshot::Sender<Infallible>,
-        warned: Arc<AtomicBool>,
-        timeline: u32,
-        newest: Arc<AtomicU32>,
-    ) -> Self {
-        Self { client, _open: open, prepared: Mutex::default(), warned, timeline, newest }
+    /// `warned` is set when the database warns of something, `newest` when a session comes to a newer timeline.
+    pub(super) fn new(client: Client, warned: Arc<AtomicBool>, timeline: u32, newest: Arc<AtomicU32>) -> Self {
+        Self { client, prepared: Mutex::default(), warned, timeline, newest }
     }
 
     /// Whether it has ended, or should.
