@@ -316,10 +316,13 @@ impl Authority {
     /// Without waiting for other processes, it says for how long they may still believe it.
     pub(super) async fn settle(&self, seq: Option<u64>, wait: bool) -> Result<Settled, Error> {
         self.ended.notify_one();
-        let settled = self.store.settle(seq, wait).await;
-        if let (Some(journal), Some(seq)) = (&self.journal, seq) {
-            journal.reached(seq).await;
-        }
+        let kept = async {
+            if let (Some(journal), Some(seq)) = (&self.journal, seq) {
+                journal.reached(seq).await;
+            }
+        };
+        // Beside each other: whoever asked would else wait for a silent database twice.
+        let (settled, ()) = tokio::join!(self.store.settle(seq, wait), kept);
         Ok(settled?)
     }
 

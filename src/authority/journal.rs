@@ -154,8 +154,12 @@ impl Writer {
         let (notes, noted) = mpsc::channel();
         let mut writing = Writing::new(file, end, path, installation, keyring);
         let write = move || {
+            let mut written = *tell.borrow();
             for note in noted {
-                tell.send_if_modified(|written| writing.take(note, written));
+                // Not while others may look: they would wait for the disk, and their threads with them.
+                if writing.take(note, &mut written) {
+                    tell.send_replace(written);
+                }
             }
             let _ = writing.write();
         };

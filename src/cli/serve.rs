@@ -74,6 +74,7 @@ impl Server {
             gateways: config.gateways.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             assertions: config.assertion.then(|| authority.assertions(config.assertion_lifetime, config.assertion_audience.clone())),
+            log_lines_lost: telemetry::lines_lost,
         };
         let app = App::new(Arc::clone(&authority), Arc::new(SystemClock), limits, surroundings, u32::from_be_bytes(run));
         let sinks = (!config.audit_head.is_empty()).then_some(&config.audit_head);

@@ -81,6 +81,8 @@ pub struct Surroundings {
     pub trusted_proxies: Vec<IpNet>,
     /// What signs what gateways are told, for the upstreams behind them.
     pub assertions: Option<Assertions>,
+    /// How many lines of the log were lost since start.
+    pub log_lines_lost: fn() -> u64,
 }
 
 /// What handlers work with. One reference to clone.

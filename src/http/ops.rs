@@ -109,6 +109,8 @@ async fn metrics(State(app): State<App>) -> Response {
     );
     let failing = gauge(usize::from(figures.journal_failing));
     registry.register("journal_failing", "Whether the journal cannot be written: what ends is in the database alone", failing);
+    let lost = ConstCounter::new((app.surroundings.log_lines_lost)());
+    registry.register("log_lines_lost", "Lines of the log that nobody took in time, or that could not be written", lost);
     registry.register("feed_seq", "The place of the change feed that the index has followed", ConstCounter::new(figures.followed));
     registry.register(
         "audit_head_seq",

@@ -20,12 +20,15 @@ use serde_json::Value;
 
 use crate::{
     cluster::Cluster,
-    node::{Client, Server, program},
+    node::{Answer, Client, Server, program},
 };
 
 pub(crate) const GRID: &str = "/grid/2025-10-13/tokens";
+const BLIPS: &str = "/blips/tokens";
 /// Who creates and revokes at the same time.
 const CLIENTS: usize = 4;
+/// How long a client that was refused waits before it asks again.
+const PAUSE: Duration = Duration::from_millis(5);
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -114,7 +117,8 @@ pub(crate) fn root(data: &Path, url: &str) -> String {
 }
 
 fn basic(token: &Value) -> String {
-    STANDARD.encode(format!("{}:{}", token["clientId"].as_str().unwrap(), token["clientSecret"].as_str().unwrap()))
+    let half = |name: &str| token[name].as_str().or_else(|| token["apiToken"][name].as_str()).unwrap();
+    STANDARD.encode(format!("{}:{}", half("clientId"), half("clientSecret")))
 }
 
 /// Pseudorandom numbers that a campaign can be repeated with.
@@ -139,7 +143,7 @@ pub(crate) enum End {
 /// A token whose create was answered.
 #[derive(Debug, Clone)]
 pub(crate) struct Token {
-    /// As the API writes it.
+    /// As the API writes it that made it; both read it.
     pub(crate) id: String,
     pub(crate) basic: String,
     pub(crate) end: End,
@@ -148,7 +152,7 @@ pub(crate) struct Token {
 impl Token {
     /// As databases write it.
     pub(crate) fn key(&self) -> String {
-        self.id.trim_start_matches("Token:").replace('-', "")
+        self.id.trim_start_matches("Token:").trim_start_matches("tok_").replace('-', "")
     }
 }
 
@@ -161,13 +165,39 @@ pub(crate) struct Answered {
     asked: AtomicUsize,
     /// Answers that no client may get.
     odd: AtomicU64,
+    seen: Mutex<Seen>,
+}
+
+/// What clients saw that create and revoke.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    /// Creates that were answered with 201, and with 503.
+    pub(crate) creates: [usize; 2],
+    /// Revokes that were answered with 204, and with 503.
+    pub(crate) ends: [usize; 2],
+    /// Requests that were not answered.
+    pub(crate) silent: usize,
+    /// How long an answer took at the longest.
+    pub(crate) slowest: Duration,
 }
 
 impl Answered {
     pub(crate) fn in_directory(directory: &Path) -> Self {
         let path = directory.join("answered");
         let list = OpenOptions::new().create(true).append(true).open(&path).unwrap();
-        Self { list: Mutex::new(list), path, turn: AtomicUsize::new(0), asked: AtomicUsize::new(0), odd: AtomicU64::new(0) }
+        Self {
+            list: Mutex::new(list),
+            path,
+            turn: AtomicUsize::new(0),
+            asked: AtomicUsize::new(0),
+            odd: AtomicU64::new(0),
+            seen: Mutex::default(),
+        }
+    }
+
+    /// What clients saw since this was last asked.
+    pub(crate) fn take_seen(&self) -> Seen {
+        std::mem::take(&mut self.seen.lock().unwrap())
     }
 
     fn note(&self, line: &str) {
@@ -209,38 +239,71 @@ impl Answered {
     }
 
     fn work(&self, address: SocketAddr, root: &str, over: &AtomicBool) {
-        let (mut client, mut live) = (Client::of(address, PATIENCE), Vec::<String>::new());
+        let (mut client, mut live) = (Client::of(address, PATIENCE), Vec::<(String, String)>::new());
         while !over.load(SeqCst) {
             let turn = self.turn.fetch_add(1, SeqCst);
             let ending = if turn % 3 == 2 && !live.is_empty() { Some(live.swap_remove(turn % live.len())) } else { None };
-            let status = if let Some(id) = ending {
+            let (ends, began) = (ending.is_some(), Instant::now());
+            let answer = if let Some((id, basic)) = ending {
                 self.note(&format!("ending {id}"));
-                let answer = client.ask("DELETE", &format!("{GRID}/{id}"), root, "").map(|(status, _)| status);
-                if answer == Some(204) {
+                let answer = client.ask_wholly("DELETE", &format!("{GRID}/{id}"), root, "");
+                if answer.as_ref().is_some_and(|answer| answer.status == 204) {
                     self.note(&format!("ended {id}"));
+                    if client.ask("GET", "/verify", &basic, "").is_some_and(|(status, _)| status < 300) {
+                        self.note_odd(&format!("lets {id} in, and its end was answered"));
+                    }
                 }
                 answer
             } else {
-                let permission = ["VIEW", "TRANSACT", "MANAGE"][turn % 3];
+                // Of both dialects, in turn.
+                let (path, permission) = [(GRID, "VIEW"), (BLIPS, "view"), (GRID, "TRANSACT"), (BLIPS, "manage")][turn % 4];
                 let body = format!(r#"{{"name":"turn {turn}","permissions":["{permission}"]}}"#);
-                let answer = client.ask("POST", GRID, root, &body);
-                if let Some((201, created)) = &answer {
-                    let created: Value = serde_json::from_str(created).unwrap();
-                    let id = created["id"].as_str().unwrap();
+                let answer = client.ask_wholly("POST", path, root, &body);
+                if let Some(Answer { status: 201, body, .. }) = &answer {
+                    let created: Value = serde_json::from_str(body).unwrap();
+                    // Blips has the token in a member of its own.
+                    let id = created["id"].as_str().or_else(|| created["apiToken"]["id"].as_str()).unwrap();
                     self.note(&format!("created {id} {}", basic(&created)));
-                    live.push(id.to_owned());
+                    live.push((id.to_owned(), basic(&created)));
                 }
-                answer.map(|(status, _)| status)
+                answer
             };
-            match status {
-                Some(201 | 204) => {}
-                None | Some(503) => std::thread::sleep(Duration::from_millis(2)),
-                Some(status) => {
-                    println!("  a client was answered {status}");
-                    self.odd.fetch_add(1, SeqCst);
+            {
+                let mut seen = self.seen.lock().unwrap();
+                seen.slowest = seen.slowest.max(began.elapsed());
+                let refused = usize::from(answer.as_ref().is_some_and(|answer| answer.status == 503));
+                match (&answer, ends) {
+                    (None, _) => seen.silent += 1,
+                    (_, true) => seen.ends[refused] += 1,
+                    (_, false) => seen.creates[refused] += 1,
                 }
             }
+            match answer {
+                Some(Answer { status: 201 | 204, .. }) => {}
+                Some(answer) if !answer.is_unavailable() => self.note_odd(&format!("answers {} {}", answer.status, answer.body)),
+                None | Some(_) => std::thread::sleep(PAUSE),
+            }
         }
+    }
+
+    /// Ends tokens that live, one after the other; how many revokes were refused.
+    pub(crate) fn end_all(&self, address: SocketAddr, root: &str, tokens: &[Token]) -> usize {
+        let mut client = Client::of(address, PATIENCE);
+        let mut end = |token: &Token| {
+            self.note(&format!("ending {}", token.id));
+            let answer = client.ask("DELETE", &format!("{GRID}/{}", token.id), root, "");
+            let ended = answer.is_some_and(|(status, _)| status == 204);
+            if ended {
+                self.note(&format!("ended {}", token.id));
+            }
+            !ended
+        };
+        tokens.iter().filter(|token| end(token)).count()
+    }
+
+    fn note_odd(&self, what: &str) {
+        println!("  a server {what}");
+        self.odd.fetch_add(1, SeqCst);
     }
 
     /// Whether everything that was answered is so, nothing is by half, and a fresh server goes by it: what is not so. Asked

@@ -4,15 +4,19 @@
 //! ```text
 //! cargo test --release --test campaigns -- NAME [--OPTION VALUE]…      one, at its full length
 //! cargo test --test campaigns                                          the short form of all
+//! cargo test --test campaigns -- NAME --short                          of one
 //! ```
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a program of tests, which measures real time")]
 
 mod answered;
+mod broken;
 #[path = "../prove/cluster.rs"]
 #[expect(dead_code, reason = "tests/prove has it too")]
 mod cluster;
 mod crash;
+mod database;
+mod disks;
 #[path = "../prove/node.rs"]
 #[expect(dead_code, reason = "tests/prove has it too")]
 mod node;
@@ -49,6 +53,8 @@ type Campaign = (&'static str, &'static str, fn(&Args) -> bool);
 
 const CAMPAIGNS: &[Campaign] = &[
     ("crash", "servers, databases and single sessions are killed under load; what was answered is there, and nothing by half", crash::run),
+    ("database", "PostgreSQL is down, silent, slow, coming and going, takes no changes or nobody's word; it passes", database::run),
+    ("disks", "the embedded database's disk is full, slow, fails, takes nothing; nobody takes the log or heads; it passes", disks::run),
     ("power", "what was not on the disk when the power went is gone; what was answered is there", power::run),
     ("timing", "whoever is refused cannot tell by the time why", timing::run),
     ("torn", "the embedded database's files are cut and changed; nothing wrong is served", torn::run),
@@ -81,7 +87,8 @@ fn main() -> ExitCode {
         CAMPAIGNS.iter().for_each(|(name, what, _)| println!("  {name:12} {what}"));
         return ExitCode::from(2);
     }
-    let args = Args { short: names.is_empty(), options };
+    let short = names.is_empty() || options.iter().any(|(name, _)| name == "short");
+    let args = Args { short, options };
     let chosen = CAMPAIGNS.iter().filter(|(name, ..)| names.is_empty() || names.iter().any(|chosen| chosen == name));
     let mut held = true;
     for (name, what, run) in chosen {

@@ -28,13 +28,13 @@ const TRIALS_WITH_DEFECT: u64 = 10;
 const LATE: [&str; 4] = ["wal_writer_delay=10s", "bgwriter_delay=10s", "max_wal_size=64MB", "min_wal_size=32MB"];
 
 /// A file system in a file, as long as this lives.
-struct Disk {
+pub(crate) struct Disk {
     image: PathBuf,
-    at: PathBuf,
+    pub(crate) at: PathBuf,
 }
 
 impl Disk {
-    fn make(scratch: &Path) -> Result<Self, String> {
+    pub(crate) fn make(scratch: &Path) -> Result<Self, String> {
         let image = scratch.join("0");
         std::fs::File::create(&image).unwrap().set_len(512 << 20).unwrap();
         tell(Command::new("mkfs.ext4").args(["-q", "-F", "-E", "lazy_itable_init=0"]).arg(&image))?;
@@ -65,7 +65,7 @@ impl Drop for Disk {
     }
 }
 
-fn tell(command: &mut Command) -> Result<(), String> {
+pub(crate) fn tell(command: &mut Command) -> Result<(), String> {
     let output = command.output().map_err(|e| format!("{}: {e}", command.get_program().display()))?;
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()) }
 }

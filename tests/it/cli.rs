@@ -316,18 +316,31 @@ fn f_05_a_log_that_goes_nowhere_is_in_nobodys_way() {
         command.arg("serve").arg("--data").arg(data.path()).args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = std::io::BufReader::with_capacity(1, child.stderr.take().unwrap());
-        let mut line = String::new();
-        while !line.starts_with("listening on http://") {
-            line.clear();
+        let mut said = || {
+            let mut line = String::new();
             std::io::BufRead::read_line(&mut stderr, &mut line).unwrap();
-        }
-        let api = line.trim().rsplit('/').next().unwrap().parse().unwrap();
+            line
+        };
+        let mut address = |start: &str| loop {
+            if let Some(address) = said().strip_prefix(start) {
+                return address.trim().parse::<std::net::SocketAddr>().unwrap();
+            }
+        };
+        let (admin, api) = (address("admin on http://"), address("listening on http://"));
         let kept = if gone { None } else { Some(stderr) };
         let one = format!("GET {GRID}?limit=1 HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\n\r\n", root.basic());
         let last = one.replace("Host: x", "Host: x\r\nConnection: close");
         // More lines than a pipe holds.
         let answers = crate::support::program::exchange(api, format!("{}{last}", one.repeat(1500)).as_bytes());
         assert_eq!(String::from_utf8_lossy(&answers).matches("HTTP/1.1 200").count(), 1501);
+        // Of a reader who stands still nothing is lost before thousands of lines wait.
+        let lost = || {
+            let metrics = crate::support::program::exchange(admin, b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            let metrics = String::from_utf8(metrics).unwrap();
+            let count = metrics.lines().find_map(|line| line.strip_prefix("countersign_log_lines_lost_total "));
+            count.and_then(|count| count.trim().parse::<u64>().ok()).unwrap()
+        };
+        crate::support::program::until("lines are said to be lost", || gone == (lost() > 0));
         assert!(std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
         assert_eq!(child.wait().unwrap().code(), Some(0));
         drop(kept);

@@ -2,15 +2,15 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering::SeqCst},
         mpsc,
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::proxy::Proxy;
@@ -22,7 +22,11 @@ const STARTING: Duration = Duration::from_secs(60);
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
+    /// Where operators ask.
+    pub(crate) admin: SocketAddr,
     panics: Arc<AtomicU64>,
+    /// What it has logged since it listens.
+    logged: Arc<Mutex<Vec<String>>>,
 }
 
 /// A server whose way to the database can be cut.
@@ -49,32 +53,71 @@ impl Server {
     pub(crate) fn start(data: &Path, url: &str, more: &[String], seeded: &[(&str, String)]) -> Result<Self, String> {
         let mut command = program(data, url);
         command.envs(seeded.iter().map(|(name, value)| (name, value)));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--failed-attempts-per-source", "0"]);
-        command.args(["--failed-attempts-per-client", "0"]).args(more).arg("--data").arg(data);
+        Self::start_as(command, data, more)
+    }
+
+    /// The same by a command of one's own that runs the program.
+    pub(crate) fn start_as(mut command: Command, data: &Path, more: &[String]) -> Result<Self, String> {
+        serve(&mut command, data, [0, 0], more);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let (panics, (tell, told)) = (Arc::new(AtomicU64::new(0)), mpsc::channel());
-        let seen = Arc::clone(&panics);
+        let (panics, logged, (tell, told)) = (Arc::new(AtomicU64::new(0)), Arc::<Mutex<Vec<String>>>::default(), mpsc::channel());
+        let (seen, kept) = (Arc::clone(&panics), Arc::clone(&logged));
         // Its log is read to its end, so that it never waits for us.
         std::thread::spawn(move || {
             for line in lines {
                 seen.fetch_add(u64::from(line.contains("panicked")), SeqCst);
-                let _ = tell.send(line);
+                if let Err(mpsc::SendError(line)) = tell.send(line) {
+                    kept.lock().unwrap().push(line);
+                }
             }
         });
-        let mut said = String::new();
+        let (mut said, mut admin) = (String::new(), None);
         loop {
             let Ok(line) = told.recv_timeout(STARTING) else {
                 let _ = child.kill();
                 let status = child.wait().unwrap();
                 return Err(format!("{said}{status}"));
             };
-            if let Some(address) = line.strip_prefix("listening on http://") {
-                return Ok(Self { child, address: address.parse().unwrap(), panics });
+            let address = |start: &str| line.strip_prefix(start).map(|address| address.parse().unwrap());
+            admin = admin.or(address("admin on http://"));
+            if let Some((address, admin)) = address("listening on http://").zip(admin) {
+                return Ok(Self { child, address, admin, panics, logged });
             }
             said += &line;
             said += "\n";
         }
+    }
+
+    /// Starts one whose log goes somewhere else, so that it cannot tell where it listens.
+    pub(crate) fn start_logging_to(log: Stdio, data: &Path, more: &[String]) -> Self {
+        let mut command = program(data, "");
+        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [address, admin] = free.each_ref().map(|free| free.local_addr().unwrap());
+        drop(free);
+        serve(&mut command, data, [address.port(), admin.port()], more);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let server = Self { child, address, admin, panics: Arc::default(), logged: Arc::default() };
+        let patience = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            assert!(patience.elapsed() < STARTING, "the server does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        server
+    }
+
+    /// What it has logged since it listens.
+    pub(crate) fn logged(&self) -> Vec<String> {
+        self.logged.lock().unwrap().clone()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     pub(crate) fn signal(&self, signal: &str) {
@@ -100,6 +143,12 @@ impl Drop for Server {
     }
 }
 
+/// Has a program serve at these ports.
+fn serve(command: &mut Command, data: &Path, [api, admin]: [u16; 2], more: &[String]) {
+    command.arg("serve").arg("--listen").arg(format!("127.0.0.1:{api}")).arg("--admin-listen").arg(format!("127.0.0.1:{admin}"));
+    command.args(["--failed-attempts-per-source", "0", "--failed-attempts-per-client", "0"]).args(more).arg("--data").arg(data);
+}
+
 /// The program on a database.
 pub(crate) fn program(data: &Path, url: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
@@ -114,6 +163,25 @@ pub(crate) struct Client {
     stream: Option<TcpStream>,
 }
 
+/// An answer; its head in small letters.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// Whether it is a 503 as everybody is told it: in the shape of both dialects, with when to come again.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        let says = |what: &str| self.body.contains(what);
+        self.status == 503
+            && self.head.contains("\r\nretry-after: ")
+            && says(r#""status":503"#)
+            && says(r#""code":"SERVICE_UNAVAILABLE""#)
+            && says(r#""message":""#)
+    }
+}
+
 /// A request that was sent, and whose answer is to be read.
 pub(crate) struct Sent(TcpStream);
 
@@ -124,9 +192,16 @@ impl Client {
 
     /// Sends a request and reads its whole answer: the status, and the body. `None` if there was none.
     pub(crate) fn ask(&mut self, method: &str, path: &str, basic: &str, body: &str) -> Option<(u16, String)> {
+        self.ask_wholly(method, path, basic, body).map(|answer| (answer.status, answer.body))
+    }
+
+    /// The same with all that was answered.
+    pub(crate) fn ask_wholly(&mut self, method: &str, path: &str, basic: &str, body: &str) -> Option<Answer> {
         let mut sent = self.send(method, path, basic, body)?;
-        let answer = sent.answer(self.patience)?;
-        self.keep(sent);
+        let answer = sent.wholly(self.patience)?;
+        if !answer.head.contains("\r\nconnection: close") {
+            self.keep(sent);
+        }
         Some(answer)
     }
 
@@ -154,6 +229,11 @@ impl Client {
 impl Sent {
     /// The status and the body, if they come.
     pub(crate) fn answer(&mut self, patience: Duration) -> Option<(u16, String)> {
+        self.wholly(patience).map(|answer| (answer.status, answer.body))
+    }
+
+    /// All of it, if it comes.
+    fn wholly(&mut self, patience: Duration) -> Option<Answer> {
         self.0.set_read_timeout(Some(patience)).ok()?;
         let (mut answer, mut bytes) = (Vec::new(), [0; 4096]);
         loop {
@@ -165,7 +245,7 @@ impl Sent {
             let length: usize = length.and_then(|length| length.trim().parse().ok()).unwrap_or(0);
             if answer.len() >= end + 4 + length {
                 let status = head.split(' ').nth(1)?.parse().ok()?;
-                return Some((status, String::from_utf8_lossy(&answer[end + 4..]).into_owned()));
+                return Some(Answer { status, head, body: String::from_utf8_lossy(&answer[end + 4..]).into_owned() });
             }
         }
     }

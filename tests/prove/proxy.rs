@@ -16,7 +16,7 @@ use std::{
 pub(crate) enum Passage {
     /// It is passed on.
     Open,
-    /// Connections are ended, and none is taken.
+    /// Connections are ended, and each new one at once.
     Cut,
     /// Nothing is passed on, and nobody is told.
     Silent,
@@ -24,7 +24,12 @@ pub(crate) enum Passage {
     Mute,
     /// Commits are passed on, and done; instead of their answers the connection ends.
     Unanswered,
+    /// All is passed on, answers late.
+    Slow,
 }
+
+/// How late.
+const LATE: Duration = Duration::from_secs(2);
 
 /// A passage to a port of this machine.
 pub(crate) struct Proxy {
@@ -97,6 +102,9 @@ impl Way {
         while let Ok(count @ 1..) = from.read(&mut bytes) {
             while self.is(Passage::Silent) {
                 std::thread::sleep(Duration::from_millis(1));
+            }
+            if !asks && self.is(Passage::Slow) {
+                std::thread::sleep(LATE);
             }
             let mut passed = bytes[..count].to_vec();
             if asks && self.is(Passage::Unanswered) && passed.ends_with(COMMIT) {

@@ -30,14 +30,14 @@ use crate::defect::Defect;
 /// How long reaching all hosts of the URL may take, unless it says how long one may.
 const CONNECT: Duration = Duration::from_millis(1500);
 /// How long it may take until a session is ready.
-const READY: Duration = Duration::from_secs(4);
+const READY: Duration = Duration::from_millis(2500);
 /// After how long without an answer a connection is given up.
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// What a session is told. The deadlines are the database's own, for statements of processes that are gone: nobody may hold
 /// the feed's row for longer. Every statement has its index; a plan that was made while a table was small must not go on
 /// reading all of it when it is not; and none of them is worth compiling.
-const SESSION: &str = "SET statement_timeout = '5s'; SET lock_timeout = '2500ms'; SET idle_in_transaction_session_timeout = '1500ms'; \
+const SESSION: &str = "SET statement_timeout = '5s'; SET lock_timeout = '1500ms'; SET idle_in_transaction_session_timeout = '1500ms'; \
                        SET idle_session_timeout = 0; SET enable_seqscan = off; SET jit = off";
 
 /// How to reach the database.

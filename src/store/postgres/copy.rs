@@ -14,7 +14,6 @@ use super::{
     migrate::{self, MIGRATIONS},
     session::{Session, unknown_commit},
     sql,
-    writer::DEADLINE,
 };
 use crate::store::{
     Canary, Hold, Mark,
@@ -29,6 +28,8 @@ const SESSION: &str = "SET statement_timeout = 0; SET idle_in_transaction_sessio
 const HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// What ends it, in the place of a row.
 const END: [u8; 2] = [0xff, 0xff];
+/// How long a change may still come that was under way: whoever made it has given it up before.
+const UNDER_WAY: Duration = Duration::from_secs(4);
 /// Rows in a statement with their values in it.
 const ROWS: usize = 500;
 
@@ -105,7 +106,7 @@ impl Source {
 
     /// How long a change may still come that was under way at [`Source::end_as_moved`].
     pub(in crate::store) const fn changes_may_come_for(&self) -> Duration {
-        DEADLINE
+        UNDER_WAY
     }
 
     pub(in crate::store) async fn count(&self, table: &Table) -> Result<u64, Error> {

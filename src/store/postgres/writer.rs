@@ -23,8 +23,8 @@ use crate::store::{
 
 /// Jobs in one transaction at the most: keeps a commit short.
 const BATCH: usize = 512;
-/// How long a transaction may take, from here.
-pub(super) const DEADLINE: Duration = Duration::from_secs(4);
+/// How long a transaction may take, from here; and how long whoever asked for a change waits, for their turn too.
+const DEADLINE: Duration = Duration::from_millis(2500);
 /// Says that there is something new.
 const NOTIFY: &str = "BEGIN; SET LOCAL synchronous_commit = off; NOTIFY countersign; COMMIT";
 /// How often a transaction is tried that the database gave up for the sake of another.
@@ -69,6 +69,11 @@ enum Job {
 }
 
 impl Job {
+    /// Whether somebody waits for it still. What ends something is done all the same.
+    fn is_awaited(&self) -> bool {
+        !matches!(self, Self::Insert(_, reply) if reply.is_closed())
+    }
+
     fn fail(self, error: Error) {
         match self {
             Self::Insert(_, reply) => drop(reply.send(Err(error))),
@@ -104,7 +109,7 @@ impl Writer {
 
     /// Inserts a token, with whatever else is waiting, and returns once that is durable.
     pub(super) async fn insert(&self, insert: Insert) -> Result<Inserted, Error> {
-        self.0.ask(Urgency::Normal, |reply| Job::Insert(Box::new(insert), reply)).await
+        in_time(self.0.ask(Urgency::Normal, |reply| Job::Insert(Box::new(insert), reply))).await
     }
 
     /// Runs a change in the next transaction and returns once it is durable.
@@ -113,8 +118,13 @@ impl Writer {
         F: AsyncFnMut(&mut Batch<'_>) -> Result<R, Error> + Send + 'static,
         R: Send + 'static,
     {
-        self.0.ask(urgency, |reply| Job::Change(Box::new(Work { run, done: None, reply }))).await
+        in_time(self.0.ask(urgency, |reply| Job::Change(Box::new(Work { run, done: None, reply })))).await
     }
+}
+
+/// Whoever waits behind transactions that a silent database keeps would wait for each of them.
+async fn in_time<R>(asked: impl Future<Output = Result<R, Error>>) -> Result<R, Error> {
+    tokio::time::timeout(DEADLINE, asked).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// What became of a transaction that was not committed.
@@ -141,6 +151,10 @@ struct Writing {
 
 impl Writing {
     async fn commit(&mut self, mut jobs: Vec<Job>) {
+        jobs.retain(Job::is_awaited);
+        if jobs.is_empty() {
+            return;
+        }
         match self.transaction(&mut jobs).await {
             Ok(inserted) => answer(jobs, inserted),
             Err(Failed::RolledBack(_)) if jobs.len() > 1 => {

@@ -6,7 +6,8 @@ use std::{
     path::PathBuf,
 };
 
-/// Enough for thousands of endings: each writes a few pages to the write-ahead log.
+/// Enough for thousands of endings: each writes a few pages to the write-ahead log, which begins anew behind it while the reserve
+/// is gone, and leaves an entry in the database.
 const SIZE: usize = 1 << 20;
 
 /// A file of real blocks that is given up when an ending meets a full disk, and laid in again before the next change
@@ -26,12 +27,17 @@ impl Ballast {
         let _ = fs::remove_file(&self.path);
     }
 
+    /// Whether the space is kept back.
+    pub(super) fn is_there(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|file| file.len() == SIZE as u64)
+    }
+
     /// Lays the space in again, if it is not there.
     ///
     /// # Errors
     /// Usually that the disk is full still; nothing is left behind then.
     pub(super) fn restore(&self) -> io::Result<()> {
-        if fs::metadata(&self.path).is_ok_and(|file| file.len() == SIZE as u64) {
+        if self.is_there() {
             return Ok(());
         }
         // Written, not truncated to size: a sparse file would keep nothing back.

@@ -442,7 +442,10 @@ pub(super) fn expire_replays(c: &Connection, secrets: Timestamp, replays: Timest
 }
 
 pub(super) fn probe(c: &Connection) -> Result<(), Error> {
-    // Changes nothing, but takes the lock and writes a page: a full or read-only disk shows.
-    prepare(c, "UPDATE installation SET created_at = created_at")?.execute([])?;
+    // Changes nothing, but takes the lock and has a page written and flushed: a full, failing or read-only disk shows. Twice,
+    // because a value that stays as it was writes nothing.
+    for there_and_back in ["UPDATE installation SET created_at = created_at + 1", "UPDATE installation SET created_at = created_at - 1"] {
+        prepare(c, there_and_back)?.execute([])?;
+    }
     Ok(())
 }

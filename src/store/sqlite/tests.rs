@@ -30,6 +30,20 @@ fn d_03_weaker_settings_are_refused() {
     assert!(rusqlite::version_number() >= LEAST_SQLITE);
 }
 
+/// Or a disk that fails, or takes nothing, would not show.
+#[tokio::test]
+async fn d_04_whoever_asks_whether_changes_can_be_made_has_one_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).unwrap();
+    store.insert_installation([7; 16], Timestamp::from_millis(7)).await.unwrap();
+    let written = || fs::metadata(directory.path().join("countersign.db-wal")).unwrap().len();
+    let before = written();
+    store.probe().await.unwrap();
+    assert!(written() > before);
+    let at: i64 = connect(&store.file).unwrap().query_row("SELECT created_at FROM installation", [], |row| row.get(0)).unwrap();
+    assert_eq!(at, 7);
+}
+
 #[test]
 fn only_the_owner_reads_the_files() {
     use std::os::unix::fs::PermissionsExt as _;

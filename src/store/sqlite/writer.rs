@@ -127,6 +127,9 @@ impl Writer {
                 // A file that was removed or replaced still takes what is written, and loses it.
                 if identity().is_ok_and(|now| now == opened) {
                     commit(&connection, &ballast, &log, jobs);
+                    if !ballast.is_there() {
+                        reuse_log(&connection);
+                    }
                 } else {
                     let gone = Error::Unavailable("its file was removed or replaced; put it back and restart".to_owned());
                     jobs.into_iter().for_each(|job| job.answer(Err(gone.copy())));
@@ -173,6 +176,12 @@ fn commit(connection: &Connection, ballast: &Ballast, log: &Log, mut jobs: Vec<B
             job.answer(result.as_ref().copied().map_err(Error::copy));
         }
     }
+}
+
+/// Brings what is in the log into the database's own file, so that the log begins anew and need not grow: else a few dozen
+/// endings would use the reserve up. What can't be brought there now stays in the log.
+fn reuse_log(connection: &Connection) {
+    let _ = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
 }
 
 /// Why a transaction was not committed, and whether it was begun.

@@ -229,6 +229,9 @@ fn r_20_an_end_that_all_have_followed_is_in_every_journal() {
     fs::rename(&leased, &journals[0]).unwrap();
     assert_eq!(unheard(&second), json!([id]));
     assert!(!accepts(&slow, &second) && has(&journals[1], &second));
+    // Nobody waits for that disk who only looks.
+    assert_eq!(slow.admin("/healthz").0, 200);
+    assert!(!has(&journals[0], &second));
     // When it answers, it is given what it is owed.
     drop(keeper.stdin.take());
     keeper.wait().unwrap();

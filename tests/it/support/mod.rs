@@ -370,7 +370,8 @@ fn options(directory: &Path) -> Options {
 fn app(authority: &Arc<Authority>, clock: &Arc<ManualClock>) -> App {
     let limits = Limits { body_timeout: Duration::from_secs(5), request_timeout: Duration::from_secs(20) };
     let gateways = countersign::config::Config::layered(&Default::default(), [], None).unwrap().gateways;
-    let surroundings = Surroundings { gateways, trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()], assertions: None };
+    let surroundings =
+        Surroundings { gateways, trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()], assertions: None, log_lines_lost: || 0 };
     App::new(Arc::clone(authority), Arc::clone(clock) as _, limits, surroundings, 0)
 }
 
