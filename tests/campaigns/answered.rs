@@ -113,7 +113,7 @@ pub(crate) fn root(data: &Path, url: &str) -> String {
     basic(&serde_json::from_slice::<Value>(&made.stdout).unwrap()["tokens"][0])
 }
 
-fn basic(token: &Value) -> String {
+pub(crate) fn basic(token: &Value) -> String {
     STANDARD.encode(format!("{}:{}", token["clientId"].as_str().unwrap(), token["clientSecret"].as_str().unwrap()))
 }
 

@@ -16,10 +16,13 @@ mod crash;
 #[path = "../prove/node.rs"]
 #[expect(dead_code, reason = "tests/prove has it too")]
 mod node;
+mod overload;
 mod power;
+mod pressure;
 #[path = "../prove/proxy.rs"]
 #[expect(dead_code, reason = "tests/prove has it too")]
 mod proxy;
+mod soak;
 mod torn;
 
 use std::process::ExitCode;
@@ -48,7 +51,13 @@ type Campaign = (&'static str, &'static str, fn(&Args) -> bool);
 
 const CAMPAIGNS: &[Campaign] = &[
     ("crash", "servers, databases and single sessions are killed under load; what was answered is there, and nothing by half", crash::run),
+    (
+        "overload",
+        "more than a server can serve, and clients that mean no good; who has a token is served, and ends are made",
+        overload::run,
+    ),
     ("power", "what was not on the disk when the power went is gone; what was answered is there", power::run),
+    ("soak", "half of what a server can do, for long; its memory and its open files stay as they are", soak::run),
     ("torn", "the embedded database's files are cut and changed; nothing wrong is served", torn::run),
 ];
 

@@ -341,12 +341,21 @@ fn o_03_connections_of_nobody_make_room() {
         }
         let stays = scope.spawn(|| {
             let mut answered = 0;
+            #[expect(clippy::disallowed_methods, reason = "real connections, real time")]
+            let now = std::time::Instant::now;
+            let mut last = now();
             while !over.load(SeqCst) {
-                known.write_all(ask.as_bytes()).unwrap();
-                let mut answer = [0; 4096];
-                let count = known.read(&mut answer).unwrap();
-                assert!(answer[..count].starts_with(b"HTTP/1.1 200 "), "{:?}", String::from_utf8_lossy(&answer[..count]));
-                answered += 1;
+                let (mut answer, sent) = ([0; 4096], known.write_all(ask.as_bytes()));
+                let count = sent.and_then(|()| known.read(&mut answer)).unwrap_or(0);
+                if answer[..count].starts_with(b"HTTP/1.1 200 ") {
+                    answered += 1;
+                } else {
+                    // A machine on which we waited for our turn so long let it look idle.
+                    assert!(now() - last > Duration::from_millis(600), "{:?}", String::from_utf8_lossy(&answer[..count]));
+                    known = connect();
+                    known.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                }
+                last = now();
             }
             answered
         });

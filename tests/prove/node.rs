@@ -22,7 +22,10 @@ const STARTING: Duration = Duration::from_secs(60);
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
+    /// Where operators ask.
+    pub(crate) admin: SocketAddr,
     panics: Arc<AtomicU64>,
+    unaccepted: Arc<AtomicU64>,
 }
 
 /// A server whose way to the database can be cut.
@@ -49,28 +52,34 @@ impl Server {
     pub(crate) fn start(data: &Path, url: &str, more: &[String], seeded: &[(&str, String)]) -> Result<Self, String> {
         let mut command = program(data, url);
         command.envs(seeded.iter().map(|(name, value)| (name, value)));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--failed-attempts-per-source", "0"]);
-        command.args(["--failed-attempts-per-client", "0"]).args(more).arg("--data").arg(data);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]).args(more).arg("--data").arg(data);
+        if !more.iter().any(|said| said.starts_with("--failed-attempts")) {
+            command.args(["--failed-attempts-per-source", "0", "--failed-attempts-per-client", "0"]);
+        }
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let (panics, (tell, told)) = (Arc::new(AtomicU64::new(0)), mpsc::channel());
-        let seen = Arc::clone(&panics);
+        let (panics, unaccepted, (tell, told)) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default(), mpsc::channel());
+        let (seen, unable) = (Arc::clone(&panics), Arc::clone(&unaccepted));
         // Its log is read to its end, so that it never waits for us.
         std::thread::spawn(move || {
             for line in lines {
                 seen.fetch_add(u64::from(line.contains("panicked")), SeqCst);
+                unable.fetch_add(u64::from(line.contains("cannot accept a connection")), SeqCst);
                 let _ = tell.send(line);
             }
         });
-        let mut said = String::new();
+        let (mut said, mut admin) = (String::new(), None);
         loop {
             let Ok(line) = told.recv_timeout(STARTING) else {
                 let _ = child.kill();
                 let status = child.wait().unwrap();
                 return Err(format!("{said}{status}"));
             };
-            if let Some(address) = line.strip_prefix("listening on http://") {
-                return Ok(Self { child, address: address.parse().unwrap(), panics });
+            if let Some(address) = line.strip_prefix("admin on http://") {
+                admin = Some(address.parse().unwrap());
+            }
+            if let Some((address, admin)) = line.strip_prefix("listening on http://").zip(admin) {
+                return Ok(Self { child, address: address.parse().unwrap(), admin, panics, unaccepted });
             }
             said += &line;
             said += "\n";
@@ -85,6 +94,20 @@ impl Server {
     pub(crate) fn end(mut self) {
         self.signal("-TERM");
         self.child.wait().unwrap();
+    }
+
+    /// Waits for its end: its exit code.
+    pub(crate) fn wait(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How often its log says that it could not accept a connection.
+    pub(crate) fn unaccepted(&self) -> u64 {
+        self.unaccepted.load(SeqCst)
     }
 
     /// How often its log says that it panicked.
