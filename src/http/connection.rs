@@ -27,7 +27,7 @@ use crate::authority::coarse_millis;
 /// How often connections are looked at.
 const SWEEP: Duration = Duration::from_millis(250);
 /// How long a place may be held without a request while others wait for one; and with requests of nobody's, whatever they are.
-const CROWDED: Duration = Duration::from_millis(750);
+const CROWDED: Duration = Duration::from_millis(500);
 
 /// How long to wait for a client, and for how many.
 #[derive(Debug, Clone)]

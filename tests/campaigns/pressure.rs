@@ -159,9 +159,11 @@ pub(crate) fn beside(server: &Server, root: &str, pressure: impl FnOnce()) -> Se
         None => Err(format!("{what}: not answered")),
     };
     let verify = request("GET", "/verify", root, "", "");
+    // Connected before, as a gateway is.
+    let mut stream = connect(server.address);
+    assert!(stream.as_mut().is_some_and(|stream| ask(stream, &verify).is_some()));
     let mut seen = std::thread::scope(|scope| {
         let stays = scope.spawn(|| {
-            let mut stream = None;
             timed(20, &mut || {
                 let kept = stream.as_mut().and_then(|stream| ask(stream, &verify));
                 // One that we left idle for too long may be gone, as any client knows.
@@ -176,9 +178,10 @@ pub(crate) fn beside(server: &Server, root: &str, pressure: impl FnOnce()) -> Se
         let ends = scope.spawn(|| {
             timed(100, &mut || {
                 let (id, basic) = stock.pop()?;
-                let end = ask_once(server.address, &request("DELETE", &format!("{GRID}/{id}"), root, "", ""));
-                let gone = || ask_once(server.address, &request("GET", "/verify", &basic, "", ""));
-                Some(expect("an end", 204, end).and_then(|()| expect("a verify of an ended token", 401, gone())))
+                let mut stream = connect(server.address);
+                let mut ask = |method, path: &str, basic: &str| ask(stream.as_mut()?, &request(method, path, basic, "", ""));
+                let end = ask("DELETE", &format!("{GRID}/{id}"), root);
+                Some(expect("an end", 204, end).and_then(|()| expect("a verify of what ended", 401, ask("GET", "/verify", &basic))))
             })
         });
         let healths = scope.spawn(|| {

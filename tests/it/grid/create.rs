@@ -137,7 +137,13 @@ async fn o_08_there_are_never_more_tokens_than_there_may_be() {
     assert_eq!((again.header("idempotent-replayed"), &again.json()["id"]), (Some("true"), &created[0].1.json()["id"]));
     // The other half has its own.
     app.token_by(&app.production, "elsewhere", &["VIEW"]).await;
-    let by = app.authority.locate_token(&operator(), app.sandbox.id.parse().unwrap()).await.unwrap().may_manage().unwrap();
+    let by = app
+        .authority
+        .locate_token(&operator(), countersign::domain::TokenId::parse(&app.sandbox.id).unwrap())
+        .await
+        .unwrap()
+        .may_manage()
+        .unwrap();
     let name = countersign::domain::TokenName::parse("name", "beyond").unwrap();
     let new = countersign::domain::NewToken {
         name,
