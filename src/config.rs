@@ -118,6 +118,7 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     pub failed_attempts_per_source: u32,
     pub failed_attempts_per_client: u32,
+    pub max_tokens: u32,
     pub operation_rules: Vec<Rule>,
     pub gateways: Vec<Gateway>,
     pub flush_interval: Duration,
@@ -359,6 +360,7 @@ impl Config {
             ),
             failed_attempts_per_source: layers.count("failed_attempts_per_source"),
             failed_attempts_per_client: layers.count("failed_attempts_per_client"),
+            max_tokens: layers.count("max_tokens"),
             operation_rules: layers.take(
                 "operation_rules",
                 "rules such as GET,HEAD -> VIEW; tag=Reports -> VIEW",

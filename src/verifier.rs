@@ -127,6 +127,7 @@ impl Verifier {
             revocation_wait: true,
             journal,
             attempts: AttemptLimits::NONE,
+            max_tokens: None,
         };
         let authority = Arc::new(Authority::open(options, Arc::new(SystemClock), Arc::new(SystemEntropy)).await?);
         let follower = Follower::start(&authority).map_err(|e| format!("cannot start to follow the database: {e}"))?;

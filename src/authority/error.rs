@@ -23,6 +23,8 @@ pub enum Error {
     Invalid(Invalid),
     /// Only an operator may end this token.
     NotRevocable,
+    /// The caller's platform and environment have as many live tokens as they may.
+    TooManyTokens,
     /// The `Idempotency-Key` was used for another request.
     KeyReused,
     /// The first request with this `Idempotency-Key` is not answered yet.
@@ -50,6 +52,7 @@ impl fmt::Display for Error {
                 Ok(())
             }
             Self::NotRevocable => f.write_str("only an operator may end this token"),
+            Self::TooManyTokens => f.write_str("there are as many live tokens as there may be"),
             Self::KeyReused => f.write_str("the idempotency key was used for another request"),
             Self::InProgress => f.write_str("the first request with this idempotency key is still running"),
             Self::Unavailable(cause) => f.write_str(cause),

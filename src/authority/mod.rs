@@ -60,7 +60,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, RwLock,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -131,6 +131,8 @@ pub struct Options {
     pub journal: Option<PathBuf>,
     /// How many attempts may fail.
     pub attempts: AttemptLimits,
+    /// How many live tokens an environment of a platform may have when one is created by another, if there is a limit.
+    pub max_tokens: Option<u32>,
 }
 
 /// The token authority.
@@ -154,7 +156,9 @@ pub struct Authority {
     uses: Uses,
     reseals: Reseals,
     attempts: Attempts,
+    max_tokens: Option<u32>,
     denials: Denials,
+    ends: Ends,
     #[cfg(feature = "server")]
     heads: audit::HeadCounts,
     /// Rows that were found not to be as they were sealed.
@@ -227,7 +231,9 @@ impl Authority {
             uses: Uses::default(),
             reseals: Reseals::default(),
             attempts: Attempts::new(options.attempts),
+            max_tokens: options.max_tokens,
             denials: Denials::default(),
+            ends: Ends::default(),
             #[cfg(feature = "server")]
             heads: audit::HeadCounts::default(),
             tampered: Mutex::default(),
@@ -365,6 +371,8 @@ impl Authority {
             journal_failing: self.journal.as_ref().is_some_and(journal::Writer::is_failing),
             stale_accepts: self.lease.as_ref().map_or(0, Lease::accepted_stale),
             denials: self.denials.totals().collect(),
+            ends: self.ends.count.load(Ordering::Relaxed),
+            ends_took: Duration::from_micros(self.ends.micros.load(Ordering::Relaxed)),
             keys_lacking: self.keys.lacking().len(),
             key_reload_failures: self.keys.failures(),
             #[cfg(feature = "server")]
@@ -388,6 +396,13 @@ fn cannot_load(error: &store::Error, journal: Option<&Path>) -> String {
         ),
         _ => error.to_string(),
     }
+}
+
+/// Ends that were committed here, and how long they took from being asked for: the wait behind others, and the flush.
+#[derive(Debug, Default)]
+struct Ends {
+    count: AtomicU64,
+    micros: AtomicU64,
 }
 
 /// What an [`Authority`] can do now.
@@ -416,6 +431,10 @@ pub struct Figures {
     pub journal_failing: bool,
     /// Refusals since start.
     pub denials: Vec<(Reason, u64)>,
+    /// Tokens that were ended since start.
+    pub ends: u64,
+    /// How long those took in all from being asked for to their commit.
+    pub ends_took: Duration,
     /// Keys that the database knows and the key file here lacks.
     pub keys_lacking: usize,
     /// Key files since start that were not taken over.

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, atomic::Ordering},
 };
 
 use constant_time_eq::constant_time_eq_n;
@@ -118,8 +118,8 @@ impl Authority {
     /// It is committed, and verifies in this process, when this returns; it is finished even if the caller goes away.
     ///
     /// # Errors
-    /// [`Error::Forbidden`], [`Error::CallerEnded`], [`Error::KeyReused`], [`Error::InProgress`], [`Error::NotFound`]
-    /// (an operator named an unknown platform), [`Error::Unavailable`].
+    /// [`Error::Forbidden`], [`Error::CallerEnded`], [`Error::TooManyTokens`], [`Error::KeyReused`], [`Error::InProgress`],
+    /// [`Error::NotFound`] (an operator named an unknown platform), [`Error::Unavailable`].
     pub async fn create_token(self: &Arc<Self>, by: &MayManage, new: NewToken, key: Option<IdempotencyKey>) -> Result<Issued, Error> {
         let caller = by.caller().clone();
         let lacking = caller.permissions.lacking(new.permissions);
@@ -160,6 +160,8 @@ impl Authority {
             },
             replay,
             replays_since: now.plus_millis(-REPLAY),
+            // An operator is not limited: who sets a limit can pass it.
+            most: self.max_tokens.filter(|_| matches!(caller.actor, Actor::Token(_))),
         };
         let known = self.followed();
         match self.store.insert_token(insert).await? {
@@ -181,6 +183,7 @@ impl Authority {
             }
             Inserted::CreatorEnded => Err(Error::CallerEnded),
             Inserted::NoPlatform => Err(Error::NotFound),
+            Inserted::Full => Err(Error::TooManyTokens),
         }
     }
 
@@ -313,11 +316,17 @@ impl Authority {
                 None => Decision::Keep,
             }
         };
+        let asked = self.clock.boot();
         let Some((record, seq)) = self.store.change_token(scope, id, decide).await? else {
             // It may be a row that can't be read: refused and entered now, so that other processes look at it too.
             self.record_tampering().await?;
             return Err(Error::NotFound);
         };
+        if seq.is_some() {
+            let took = self.clock.boot().saturating_sub(asked).as_micros();
+            self.ends.count.fetch_add(1, Ordering::Relaxed);
+            self.ends.micros.fetch_add(u64::try_from(took).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
         if !self.is_intact(&record)? {
             self.refuse_tampered().await?;
             return Err(Error::Tampered);

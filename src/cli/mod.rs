@@ -191,6 +191,7 @@ fn options(config: Config, create: bool) -> Options {
         revocation_wait: config.revocation_wait,
         journal: None,
         attempts: AttemptLimits::NONE,
+        max_tokens: None,
     }
 }
 

@@ -27,6 +27,7 @@ use tower::ServiceExt as _;
 use super::{
     App,
     auth::RequestContext,
+    connection::Known,
     envelope::{ClientCode, Refusal},
     source,
 };
@@ -96,6 +97,9 @@ pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: R
         Refusal::internal().closing().into_response()
     });
 
+    if context.caller.get().is_some() {
+        response.extensions_mut().insert(Known);
+    }
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::DATE, app.date());

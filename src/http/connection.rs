@@ -26,8 +26,8 @@ use crate::authority::coarse_millis;
 
 /// How often connections are looked at.
 const SWEEP: Duration = Duration::from_millis(250);
-/// How long a place may be held without a request while others wait for one.
-const CROWDED: Duration = Duration::from_millis(750);
+/// How long a place may be held without a request while others wait for one; and with requests of nobody's, whatever they are.
+const CROWDED: Duration = Duration::from_millis(500);
 
 /// How long to wait for a client, and for how many.
 #[derive(Debug, Clone)]
@@ -131,6 +131,10 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>, crowded: &AtomicB
     (stream, peer, place)
 }
 
+/// In an answer's extensions: it is to somebody who has proven who they are.
+#[derive(Clone)]
+pub(super) struct Known;
+
 /// An answer's body that keeps `held` until it is sent, or given up.
 pub(super) fn holding<B: Body>(body: B, held: impl Send + 'static) -> impl Body<Data = B::Data, Error = B::Error> {
     body.map_frame(move |frame| {
@@ -144,6 +148,9 @@ pub(super) fn holding<B: Body>(body: B, held: impl Send + 'static) -> impl Body<
 pub(super) struct Waiting {
     phase: AtomicU8,
     since: AtomicU64,
+    began: u64,
+    /// Whether anybody has proven who they are on it.
+    known: AtomicBool,
     /// When a write began to stand still; 0 while none does.
     stalled: AtomicU64,
     /// Tells the other side to go, where its protocol has a word for that.
@@ -163,12 +170,18 @@ impl Waiting {
     pub(super) const IDLE: u8 = 3;
 
     pub(super) fn new() -> Self {
-        Self { since: AtomicU64::new(coarse_millis()), ..Self::default() }
+        let began = coarse_millis();
+        Self { since: AtomicU64::new(began), began, ..Self::default() }
     }
 
-    /// Of a connection that can be told to go: its side is to wait for [`Waiting::told_to_go`].
+    /// Of a connection that can be told to go: its side is to wait for [`Waiting::told_to_go`]. Only gateways have such ones.
     pub(super) fn polite() -> Self {
-        Self { go: Some(Notify::new()), ..Self::new() }
+        Self { go: Some(Notify::new()), known: AtomicBool::new(true), ..Self::new() }
+    }
+
+    /// Notes that somebody has proven who they are.
+    pub(super) fn know(&self) {
+        self.known.store(true, Ordering::Relaxed);
     }
 
     /// Waits until the other side is to be told to go.
@@ -242,12 +255,15 @@ impl Waiting {
         if going > 0 {
             return over(going, waits.write);
         }
-        let waited = match self.phase.load(Ordering::Relaxed) {
+        let phase = self.phase.load(Ordering::Relaxed);
+        let waited = match phase {
             Self::NEW | Self::HEAD => over(since, waits.header.min(crowded)),
             Self::IDLE => stalled == 0 && over(since, waits.idle.min(crowded)),
             _ => false,
         };
-        waited || stalled > 0 && over(stalled, waits.write)
+        // Refusals, one after another or never read, must not keep out whoever has a token.
+        let of_nobody = !self.known.load(Ordering::Relaxed) && phase != Self::BUSY && over(self.began, crowded);
+        waited || of_nobody || stalled > 0 && over(stalled, waits.write)
     }
 }
 

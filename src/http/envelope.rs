@@ -131,6 +131,13 @@ impl Refusal {
             .not_to_be_repeated()
     }
 
+    /// Repeating it helps nobody until one has ended.
+    pub(super) fn too_many_tokens() -> Self {
+        Self::client(ClientCode::Conflict, "There are as many API tokens as there may be. Revoke some first.")
+            .with_detail("reason", json!("token_limit"))
+            .not_to_be_repeated()
+    }
+
     pub(super) fn in_progress() -> Self {
         Self::client(ClientCode::Conflict, "The first request with this Idempotency-Key is still running.")
             .with_detail("reason", json!("in_progress"))

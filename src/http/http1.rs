@@ -27,7 +27,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::connection::{Waiting, holding};
+use super::connection::{Known, Waiting, holding};
 
 /// The head and a little more; sections are measured exactly once they are parsed.
 const HEAD_BUFFER: usize = 32 * 1024;
@@ -72,6 +72,9 @@ async fn serve_any(stream: Enveloping, peer: SocketAddr, service: impl Service) 
         let (answer, waiting) = (service.answer(request, peer), Arc::clone(&waiting));
         async move {
             let (parts, body) = answer.await.into_parts();
+            if parts.extensions.get::<Known>().is_some() {
+                waiting.know();
+            }
             let body = if body.size_hint().exact().is_some() {
                 waiting.set(Waiting::IDLE);
                 body

@@ -99,6 +99,12 @@ async fn metrics(State(app): State<App>) -> Response {
     registry.register("integrity_failures", "Stored rows that are not as they were sealed", gauge(figures.tampered));
     registry.register("stale", "Whether credentials are accepted from an index older than its lease", gauge(usize::from(figures.stale)));
     registry.register("keys_lacking", "Keys that the database knows and the key file here lacks", gauge(figures.keys_lacking));
+    registry.register("ends", "Tokens that were ended here", ConstCounter::new(figures.ends));
+    registry.register(
+        "ends_took_seconds",
+        "How long those took in all from being asked for to their commit: the wait behind others, and the flush",
+        ConstCounter::new(figures.ends_took.as_secs_f64()),
+    );
     let failures = ConstCounter::new(figures.key_reload_failures);
     registry.register("key_reload_failures", "Key files that were not taken over: the keys stayed what they were", failures);
     let accepts = ConstCounter::new(figures.stale_accepts);

@@ -108,6 +108,8 @@ pub(crate) struct Insert {
     pub(crate) replay: Option<Replay>,
     /// Replays made before this are forgotten.
     pub(crate) replays_since: Timestamp,
+    /// How many live tokens its scope may have with it, if there is a limit.
+    pub(crate) most: Option<u32>,
 }
 
 /// What became of an insert.
@@ -121,6 +123,8 @@ pub(crate) enum Inserted {
     CreatorEnded,
     /// There is no such platform.
     NoPlatform,
+    /// Its scope has as many live tokens as it may.
+    Full,
 }
 
 /// What to do with a record that was read inside the transaction.

@@ -14,8 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Error;
 
-/// Jobs waiting at the most that end nothing; one more is refused.
-const MOST: usize = 4096;
+/// Jobs waiting at the most that end nothing; one more is refused, so that whoever is not waits for a few commits and no more.
+const MOST: usize = 1024;
 
 /// What a job is to the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -49,6 +49,15 @@ impl Pending {
         }
     }
 
+    /// By how much the live tokens of a scope have changed.
+    pub(super) fn of(&mut self, scope: Scope) -> i64 {
+        let last = self.last.take();
+        self.add(last);
+        let (platform, environment) = (*scope.platform.0.as_bytes(), scope.environment);
+        let all = Bucket { platform, environment, name_id: ALL_NAMES, shift: EVERYTHING, bucket: 0 };
+        self.buckets.get(&all).copied().unwrap_or(0)
+    }
+
     fn add(&mut self, noted: Option<(Scope, i64, i64, i64)>) {
         let Some((scope, name_id, narrowest, change)) = noted else { return };
         for shift in SHIFTS {

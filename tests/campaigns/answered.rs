@@ -116,7 +116,7 @@ pub(crate) fn root(data: &Path, url: &str) -> String {
     basic(&serde_json::from_slice::<Value>(&made.stdout).unwrap()["tokens"][0])
 }
 
-fn basic(token: &Value) -> String {
+pub(crate) fn basic(token: &Value) -> String {
     let half = |name: &str| token[name].as_str().or_else(|| token["apiToken"][name].as_str()).unwrap();
     STANDARD.encode(format!("{}:{}", half("clientId"), half("clientSecret")))
 }

@@ -20,10 +20,13 @@ mod disks;
 #[path = "../prove/node.rs"]
 #[expect(dead_code, reason = "tests/prove has it too")]
 mod node;
+mod overload;
 mod power;
+mod pressure;
 #[path = "../prove/proxy.rs"]
 #[expect(dead_code, reason = "tests/prove has it too")]
 mod proxy;
+mod soak;
 mod timing;
 mod torn;
 
@@ -55,7 +58,13 @@ const CAMPAIGNS: &[Campaign] = &[
     ("crash", "servers, databases and single sessions are killed under load; what was answered is there, and nothing by half", crash::run),
     ("database", "PostgreSQL is down, silent, slow, coming and going, takes no changes or nobody's word; it passes", database::run),
     ("disks", "the embedded database's disk is full, slow, fails, takes nothing; nobody takes the log or heads; it passes", disks::run),
+    (
+        "overload",
+        "more than a server can serve, and clients that mean no good; who has a token is served, and ends are made",
+        overload::run,
+    ),
     ("power", "what was not on the disk when the power went is gone; what was answered is there", power::run),
+    ("soak", "half of what a server can do, for long; its memory and its open files stay as they are", soak::run),
     ("timing", "whoever is refused cannot tell by the time why", timing::run),
     ("torn", "the embedded database's files are cut and changed; nothing wrong is served", torn::run),
 ];

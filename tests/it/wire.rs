@@ -3,6 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
     time::Duration,
 };
 
@@ -295,6 +296,75 @@ fn o_03_silent_connections_make_room() {
     // The waits for a head and for a next request are 10 s and 60 s: with those this would take far longer than a test may.
     fixture.alive();
     drop(silent);
+}
+
+/// Ends what goes on beside a test, also where that fails.
+struct Over<'o>(&'o AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+/// O-03, O-06: refusals hold no place either, however many are asked for, read or not; and who proves something keeps theirs.
+#[test]
+fn o_03_connections_of_nobody_make_room() {
+    let fixture = Fixture::new(&["--max-connections", "5", "--log", "error"]);
+    let (over, api) = (AtomicBool::new(false), fixture.server.api);
+    let connect = || {
+        let stream = TcpStream::connect(api).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+        stream
+    };
+    // Asks again and again, without a pause in which it could be taken for idle, until it is let go; and reads, or never does.
+    let flood = |ask: &str, reads: bool| {
+        let is_dead = |e: std::io::Error| e.kind() != std::io::ErrorKind::WouldBlock;
+        while !over.load(SeqCst) {
+            let mut stream = connect();
+            let mut gone = || {
+                stream.write_all(ask.as_bytes()).is_err_and(is_dead)
+                    || reads && stream.read(&mut [0; 4096]).map_or_else(is_dead, |count| count == 0)
+            };
+            while !over.load(SeqCst) && !gone() {
+                std::hint::spin_loop()
+            }
+        }
+    };
+    let mut known = connect();
+    known.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let ask = format!("GET /verify HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\n\r\n", fixture.root.basic());
+    std::thread::scope(|scope| {
+        let _over = Over(&over);
+        for n in 0..8 {
+            let path = if n % 2 == 0 { "/verify" } else { GRID };
+            scope.spawn(move || flood(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"), n < 4));
+        }
+        let stays = scope.spawn(|| {
+            let mut answered = 0;
+            #[expect(clippy::disallowed_methods, reason = "real connections, real time")]
+            let now = std::time::Instant::now;
+            let mut last = now();
+            while !over.load(SeqCst) {
+                let (mut answer, sent) = ([0; 4096], known.write_all(ask.as_bytes()));
+                let count = sent.and_then(|()| known.read(&mut answer)).unwrap_or(0);
+                if answer[..count].starts_with(b"HTTP/1.1 200 ") {
+                    answered += 1;
+                } else {
+                    // A machine on which we waited for our turn so long let it look idle.
+                    assert!(now() - last > Duration::from_millis(600), "{:?}", String::from_utf8_lossy(&answer[..count]));
+                    known = connect();
+                    known.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                }
+                last = now();
+            }
+            answered
+        });
+        (0..3).for_each(|_| fixture.alive());
+        drop(_over);
+        assert!(stays.join().unwrap() > 0);
+    });
 }
 
 /// The hot path takes nothing that the ordinary way would refuse: another program on the way could read it differently.

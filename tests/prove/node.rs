@@ -130,6 +130,16 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// Waits for its end: its exit code.
+    pub(crate) fn wait(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
+    /// How often its log says that it could not accept a connection.
+    pub(crate) fn unaccepted(&self) -> u64 {
+        self.logged().iter().filter(|line| line.contains("cannot accept a connection")).count() as u64
+    }
+
     /// How often its log says that it panicked.
     pub(crate) fn panics(&self) -> u64 {
         self.panics.load(SeqCst)
@@ -146,7 +156,10 @@ impl Drop for Server {
 /// Has a program serve at these ports.
 fn serve(command: &mut Command, data: &Path, [api, admin]: [u16; 2], more: &[String]) {
     command.arg("serve").arg("--listen").arg(format!("127.0.0.1:{api}")).arg("--admin-listen").arg(format!("127.0.0.1:{admin}"));
-    command.args(["--failed-attempts-per-source", "0", "--failed-attempts-per-client", "0"]).args(more).arg("--data").arg(data);
+    if !more.iter().any(|said| said.starts_with("--failed-attempts")) {
+        command.args(["--failed-attempts-per-source", "0", "--failed-attempts-per-client", "0"]);
+    }
+    command.args(more).arg("--data").arg(data);
 }
 
 /// The program on a database.

@@ -14,6 +14,7 @@ pub(super) fn refusal(error: Error) -> Refusal {
         Error::NotRevocable => Refusal::client(ClientCode::Conflict, "Only the operator of this service can revoke this API token.")
             .with_detail("reason", "not_revocable".into())
             .not_to_be_repeated(),
+        Error::TooManyTokens => Refusal::too_many_tokens(),
         Error::KeyReused => Refusal::key_reused(),
         Error::InProgress => Refusal::in_progress(),
         Error::Unavailable(cause) => Refusal::unavailable_because(&cause),

@@ -13,6 +13,7 @@ pub(super) fn refusal(error: Error) -> Refusal {
         Error::Invalid(invalid) => Refusal::invalid(&invalid),
         Error::NotRevocable => Refusal::client(ClientCode::InvalidInput, "Only the operator of this service can end this API token.")
             .with_detail("reason", "not_revocable".into()),
+        Error::TooManyTokens => Refusal::too_many_tokens(),
         Error::KeyReused => Refusal::key_reused(),
         Error::InProgress => Refusal::in_progress(),
         Error::Unavailable(cause) => Refusal::unavailable_because(&cause),

@@ -50,6 +50,11 @@ struct Passed<'q> {
 /// What becomes of a request.
 type Decided<'q> = Result<Passed<'q>, Refused>;
 
+/// Whether somebody has proven who they are, whatever they may.
+const fn is_of_somebody(decided: &Decided<'_>) -> bool {
+    !matches!(decided, Err(Refused::Unauthorized | Refused::Unknown))
+}
+
 /// Decides a request; `None` where `prove` can't say.
 fn decide<'q>(
     app: &App,

@@ -11,7 +11,7 @@ use futures_util::FutureExt as _;
 use http::{HeaderValue, StatusCode, header, request::Parts};
 
 use super::{
-    super::{answer, source},
+    super::{answer, connection::Known, source},
     App, Decided, Question, Refused, Requirement, gateway,
     head::{Head, fields_of},
     told::{self, Fields},
@@ -49,6 +49,9 @@ fn response(app: &App, head: &Head<'_>, decided: &Decided<'_>) -> Response {
         Err(refused) => Response::new(Body::from(refused.body().clone())),
     };
     *response.status_mut() = decided.as_ref().map_or_else(|refused| refused.status(), |_| StatusCode::OK);
+    if super::is_of_somebody(decided) {
+        response.extensions_mut().insert(Known);
+    }
     let headers = response.headers_mut();
     told::put(app, decided, headers);
     put_common(app, head, headers);

@@ -35,13 +35,12 @@ const PIECES: usize = 8;
 pub(in crate::http) async fn answer(app: &App, stream: &mut Patient, peer: SocketAddr) -> Option<Vec<u8>> {
     let (mut unread, mut answer, mut pieces) = (Vec::with_capacity(ROOM), Vec::with_capacity(ROOM), 0);
     loop {
-        let length = match answer_at_once(app, &unread, peer, &mut answer) {
-            Outcome::Answered(length) => length,
+        let (length, of_somebody) = match answer_at_once(app, &unread, peer, &mut answer) {
+            Outcome::Answered(length, of_somebody) => (length, of_somebody),
             Outcome::Asking(length) => {
                 stream.waiting().set(Waiting::BUSY);
                 // In a box, so that a connection that has nothing to wait for stays small.
-                Box::pin(answer_asking(app, &unread[..length], peer, &mut answer)).await;
-                length
+                (length, Box::pin(answer_asking(app, &unread[..length], peer, &mut answer)).await)
             }
             Outcome::Partial if pieces < PIECES && unread.len() < HEAD_LIMIT => {
                 pieces += 1;
@@ -53,6 +52,9 @@ pub(in crate::http) async fn answer(app: &App, stream: &mut Patient, peer: Socke
             }
             Outcome::Partial | Outcome::Other => return Some(unread),
         };
+        if of_somebody {
+            stream.waiting().know();
+        }
         stream.waiting().set(Waiting::IDLE);
         stream.write_all(&answer).await.ok()?;
         answer.clear();
@@ -65,8 +67,8 @@ pub(in crate::http) async fn answer(app: &App, stream: &mut Patient, peer: Socke
 }
 
 enum Outcome {
-    /// The request, which has so many bytes, is answered.
-    Answered(usize),
+    /// The request, which has so many bytes, is answered; whether it is of somebody who has proven who they are.
+    Answered(usize, bool),
     /// The database has to be asked about it.
     Asking(usize),
     /// Bytes are missing.
@@ -80,7 +82,7 @@ fn answer_at_once(app: &App, bytes: &[u8], peer: SocketAddr, answer: &mut Vec<u8
     match parse(bytes, &mut fields) {
         Parsed::Plain(head, length) if !app.is_ending() => {
             match over_http::tell_at_once(app, &head, peer, |decided| write(app, &head, decided, answer)) {
-                Some(()) => Outcome::Answered(length),
+                Some(of_somebody) => Outcome::Answered(length, of_somebody),
                 None => Outcome::Asking(length),
             }
         }
@@ -89,14 +91,14 @@ fn answer_at_once(app: &App, bytes: &[u8], peer: SocketAddr, answer: &mut Vec<u8
     }
 }
 
-async fn answer_asking(app: &App, bytes: &[u8], peer: SocketAddr, answer: &mut Vec<u8>) {
+async fn answer_asking(app: &App, bytes: &[u8], peer: SocketAddr, answer: &mut Vec<u8>) -> bool {
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
-    if let Parsed::Plain(head, _) = parse(bytes, &mut fields) {
-        over_http::tell_asking(app, &head, peer, |decided| write(app, &head, decided, answer)).await;
-    }
+    let Parsed::Plain(head, _) = parse(bytes, &mut fields) else { return false };
+    over_http::tell_asking(app, &head, peer, |decided| write(app, &head, decided, answer)).await
 }
 
-fn write(app: &App, head: &Head<'_>, decided: &Decided<'_>, answer: &mut Vec<u8>) {
+/// Writes the answer; says whether it is to somebody who has proven who they are.
+fn write(app: &App, head: &Head<'_>, decided: &Decided<'_>, answer: &mut Vec<u8>) -> bool {
     // After a defect while another was written, some of that is there.
     answer.clear();
     let (status, body) = match decided {
@@ -120,6 +122,7 @@ fn write(app: &App, head: &Head<'_>, decided: &Decided<'_>, answer: &mut Vec<u8>
         answer.extend_from_slice(body);
     }
     app.metrics.answered(status);
+    super::is_of_somebody(decided)
 }
 
 enum Parsed<'h> {

@@ -99,15 +99,21 @@ impl<'s> Batch<'s> {
                 false => sql::find_replays(s, &replays, since).await,
             }
         };
+        let room = async {
+            match inserts.iter().any(|insert| insert.most.is_some()) {
+                true => totals::live_of(s, &platforms).await,
+                false => Ok(HashMap::new()),
+            }
+        };
         let sealing: Vec<_> = inserts.iter().map(|insert| insert.record.seal.key).collect();
-        let (live, known, counted, replayed, ()) = try_join5(
+        let found = try_join5(
             sql::live_among(s, &creators),
             existing_platforms(s, &platforms),
             totals::counted_names(s, &platforms, &names),
             replayed,
             keys::refuse_retired(s, &sealing),
-        )
-        .await?;
+        );
+        let ((live, known, counted, replayed, ()), mut room) = try_join(found, room).await?;
         let (live, known): (HashSet<_>, HashSet<_>) = (live.into_iter().collect(), known.into_iter().collect());
         let mut replayed: HashMap<_, _> = replayed.into_iter().map(|(replay, record)| (replay.id, (replay, record))).collect();
 
@@ -121,7 +127,10 @@ impl<'s> Batch<'s> {
                 Inserted::Replayed(replay.clone(), Box::new(record.clone()))
             } else if !known.contains(&token.scope.platform.0) {
                 Inserted::NoPlatform
+            } else if insert.most.is_some_and(|most| *of_scope(&mut room, token.scope) + self.totals.of(token.scope) >= most.into()) {
+                Inserted::Full
             } else {
+                *of_scope(&mut room, token.scope) += 1;
                 if let Some(replay) = &insert.replay {
                     // The same once more, in the same transaction.
                     replayed.insert(replay.id, (replay.clone(), insert.record.clone()));
@@ -202,6 +211,11 @@ impl<'s> Batch<'s> {
         let (key, mac) = (i64::from(r.seal.key), r.seal.mac.as_slice());
         self.session.execute(sql, &[&r.document, &r.loaded_at.millis(), &key, &mac]).await.map(drop)
     }
+}
+
+/// How many live tokens a scope has, of those that were counted.
+fn of_scope(live: &mut HashMap<(Uuid, String), i64>, scope: Scope) -> &mut i64 {
+    live.entry((scope.platform.0, scope.environment.name().to_owned())).or_default()
 }
 
 async fn existing_platforms(s: &Session, ids: &[Uuid]) -> Result<Vec<Uuid>, Error> {

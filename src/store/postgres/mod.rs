@@ -38,12 +38,18 @@ use super::{
 };
 use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenName, TokenQuery, TokenUse, Use};
 
+/// Sessions for reads at the most.
+const READING: usize = 8;
+/// Sessions at the most of those who have ended something and look who has followed: reads, however many, are not in their way.
+const ENDING: usize = 2;
 /// How long to wait at first, before looking again whether all have followed.
 const SETTLING: Duration = Duration::from_millis(2);
 
 /// The store in a PostgreSQL database.
 pub(crate) struct Postgres {
     readers: Readers,
+    /// For whoever ends something, and for asking whether anything can be changed.
+    kept: Readers,
     connector: Arc<Connector>,
     log: Log,
     writer: Writer,
@@ -105,7 +111,8 @@ impl Postgres {
         migrate::migrate(&session, location.create, None).await?;
         let log = Log::new(location.node.clone());
         Ok(Self {
-            readers: Readers::new(Arc::clone(&connector))?,
+            readers: Readers::new(Arc::clone(&connector), READING)?,
+            kept: Readers::new(Arc::clone(&connector), ENDING)?,
             writer: Writer::start(Arc::clone(&connector), log.clone())?,
             feed: Feed::new(Arc::clone(&connector), location.node.clone()),
             log,
@@ -256,7 +263,7 @@ impl Postgres {
     }
 
     pub(super) async fn list_audit(&self, query: AuditQuery) -> Result<(Vec<RecordedEntry>, bool), Error> {
-        self.readers.read(async |s| sql::list_audit(s, &query).await).await
+        self.kept.read(async |s| sql::list_audit(s, &query).await).await
     }
 
     pub(super) async fn load(&self) -> Result<Loaded, Error> {
@@ -299,12 +306,12 @@ impl Postgres {
     pub(super) async fn settle(&self, seq: Option<u64>, wait: bool) -> Result<Settled, Error> {
         let seq = match seq {
             Some(seq) => seq,
-            None => self.readers.read(async |s| sql::last_mark(s).await).await?.seq,
+            None => self.kept.read(async |s| sql::last_mark(s).await).await?.seq,
         };
         // What was waited for, not what has passed: asking takes time too, but then we only wait a little longer.
         let (mut waited, mut pause) = (Duration::ZERO, SETTLING);
         loop {
-            let behind = self.readers.read(async |s| self.feed.behind(s, seq).await).await?;
+            let behind = self.kept.read(async |s| self.feed.behind(s, seq).await).await?;
             let left = |node: &Behind| node.lease.saturating_sub(waited);
             let longest = behind.iter().map(left).max().unwrap_or_default();
             if !wait || longest.is_zero() {
@@ -355,6 +362,6 @@ impl Postgres {
     }
 
     pub(super) async fn probe(&self) -> Result<(), Error> {
-        self.readers.read(async |s| sql::probe(s).await).await
+        self.kept.read(async |s| sql::probe(s).await).await
     }
 }

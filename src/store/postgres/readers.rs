@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult};
+use deadpool::{
+    Runtime,
+    managed::{Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult},
+};
 
 use super::{
     Error,
@@ -10,10 +13,13 @@ use super::{
     session::{Session, unknown_commit},
 };
 
-/// Sessions at the most.
-const SESSIONS: usize = 8;
 /// How long a read may take, waiting for a session included.
 const DEADLINE: Duration = Duration::from_secs(2);
+/// How long of that it may wait for a session: one that got it with no time left would only be cut off in the middle, and the
+/// session with it, so that under load nobody would be served at all.
+const WAITING: Duration = Duration::from_millis(500);
+/// Reads waiting at the most; one more is refused.
+const QUEUE: usize = 1024;
 /// Begins a transaction that sees one state of the database.
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
@@ -48,13 +54,19 @@ impl Drop for Begun {
 }
 
 impl Readers {
-    pub(super) fn new(connector: Arc<Connector>) -> Result<Self, Error> {
-        Pool::builder(Sessions(connector)).max_size(SESSIONS).build().map(Self).map_err(|e| Error::Unavailable(e.to_string()))
+    /// Shares so many sessions at the most.
+    pub(super) fn new(connector: Arc<Connector>, sessions: usize) -> Result<Self, Error> {
+        let pool = Pool::builder(Sessions(connector)).max_size(sessions).wait_timeout(Some(WAITING)).runtime(Runtime::Tokio1).build();
+        pool.map(Self).map_err(|e| Error::Unavailable(e.to_string()))
     }
 
     async fn session(&self) -> Result<Object<Sessions>, Error> {
+        if self.0.status().waiting >= QUEUE {
+            return Err(Error::Unavailable("too many reads are waiting".to_owned()));
+        }
         self.0.get().await.map_err(|e| match e {
             PoolError::Backend(error) => error,
+            PoolError::Timeout(_) => late(),
             other => Error::Unavailable(other.to_string()),
         })
     }
@@ -137,7 +149,10 @@ fn replaced() -> Error {
 }
 
 async fn in_time<R>(work: impl Future<Output = Result<R, Error>>) -> Result<R, Error> {
-    let late = || Err(Error::Unreachable("the database did not answer in time".to_owned()));
     // Boxed: whoever asks would else carry all that connecting and transactions need.
-    tokio::time::timeout(DEADLINE, Box::pin(work)).await.unwrap_or_else(|_| late())
+    tokio::time::timeout(DEADLINE, Box::pin(work)).await.unwrap_or_else(|_| Err(late()))
+}
+
+fn late() -> Error {
+    Error::Unreachable("the database did not answer in time".to_owned())
 }

@@ -31,6 +31,13 @@ pub(super) async fn counted_names(s: &Session, platforms: &[Uuid], names: &[&str
     rows.iter().map(|row| Ok(((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?), row.try_get(3)?))).collect()
 }
 
+/// How many live tokens the scopes of some platforms have.
+pub(super) async fn live_of(s: &Session, platforms: &[Uuid]) -> Result<HashMap<(Uuid, String), i64>, Error> {
+    let sql = "SELECT platform_id, environment, live FROM live_count WHERE platform_id = ANY($1) AND name_id = $2 AND shift = $3";
+    let rows = s.rows(sql, &[&platforms, &ALL_NAMES, &i64::from(EVERYTHING)]).await?;
+    rows.iter().map(|row| Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?))).collect()
+}
+
 async fn counted_name(s: &Session, scope: Scope, name: &TokenName) -> Result<Option<i64>, Error> {
     let sql = "SELECT id FROM counted_name WHERE platform_id = $1 AND environment = $2 AND name = $3";
     let row = s.row(sql, &[&scope.platform.0, &scope.environment.name(), &name.as_str()]).await?;

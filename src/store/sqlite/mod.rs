@@ -276,7 +276,7 @@ impl Sqlite {
     }
 
     pub(super) async fn insert_token(&self, insert: Insert) -> Result<Inserted, Error> {
-        let Insert { record, entry, creator, replay, replays_since } = insert;
+        let Insert { record, entry, creator, replay, replays_since, most } = insert;
         self.write(move |batch| {
             let c = batch.connection;
             if let Some(creator) = creator
@@ -291,6 +291,11 @@ impl Sqlite {
             }
             if creator.is_none() && sql::find_platform(c, record.token.scope.platform)?.is_none() {
                 return Ok(Inserted::NoPlatform);
+            }
+            if let Some(most) = most
+                && batch.totals.live_in(c, record.token.scope)? >= most.into()
+            {
+                return Ok(Inserted::Full);
             }
             insert_token(batch, &record, &entry)?;
             if let Some(replay) = &replay {

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::{Error, sql::prepare};
 use crate::{
     domain::{Scope, Timestamp, TokenFilter, TokenId, TokenName},
-    store::totals::{self, ALL_NAMES, Part, ROWS},
+    store::totals::{self, ALL_NAMES, EVERYTHING, Part, ROWS},
 };
 
 /// Changes of a transaction.
@@ -30,6 +30,12 @@ impl Pending {
             self.counts.note(scope, name_id, created_at, change);
         }
         Ok(())
+    }
+
+    /// How many live tokens a scope has, with what this transaction has changed.
+    pub(super) fn live_in(&mut self, c: &Connection, scope: Scope) -> Result<i64, Error> {
+        let stored = buckets(c, scope, ALL_NAMES, EVERYTHING, 0, 1)?;
+        Ok(i64::try_from(stored).unwrap_or(i64::MAX).saturating_add(self.counts.of(scope)))
     }
 
     /// Gives a name buckets, if it still wants them.

@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use crate::support::{BLIPS, GRID, TestApp};
+use crate::support::{BLIPS, GRID, TestApp, operator};
 
 #[tokio::test]
 async fn the_whole_answer() {
@@ -109,4 +109,52 @@ async fn f_06_the_clock_may_jump() {
     assert!(created.is_sorted(), "{created:?}");
     let names: Vec<_> = app.get(GRID).send().await.json()["data"].as_array().unwrap().iter().map(|t| t["name"].clone()).collect();
     assert_eq!(names.len(), 5);
+}
+
+/// Exactly as many as there may be, however many ask at once and wherever; who has the last one again, or is an operator, is
+/// not refused.
+#[tokio::test]
+async fn o_08_there_are_never_more_tokens_than_there_may_be() {
+    let mut app = TestApp::new().await;
+    drop(app.try_replace(|options| options.max_tokens = Some(10)).await.unwrap());
+    // The root is one of them.
+    for n in 0..7 {
+        app.token(&format!("token {n}"), &["VIEW"]).await;
+    }
+    let ask = |n: usize| {
+        let (path, permission) = if n.is_multiple_of(2) { (GRID, "VIEW") } else { (BLIPS, "view") };
+        app.post(path).header("idempotency-key", &format!("key-{n}")).json(&json!({ "name": "edge", "permissions": [permission] })).send()
+    };
+    let answers = futures_util::future::join_all((0..64).map(ask)).await;
+    let (created, refused): (Vec<_>, Vec<_>) = answers.into_iter().enumerate().partition(|(_, answer)| answer.status == 201);
+    assert_eq!((created.len(), refused.len()), (2, 62));
+    for (_, answer) in refused {
+        let answer = answer.refused(409, "CONFLICT");
+        assert_eq!((&answer.json()["details"]["reason"], answer.header("x-should-retry")), (&json!("token_limit"), Some("false")));
+    }
+    assert_eq!(app.get(GRID).send().await.expect(200).json()["totalCount"], 10);
+    let again = ask(created[0].0).await.expect(201);
+    assert_eq!((again.header("idempotent-replayed"), &again.json()["id"]), (Some("true"), &created[0].1.json()["id"]));
+    // The other half has its own.
+    app.token_by(&app.production, "elsewhere", &["VIEW"]).await;
+    let by = app
+        .authority
+        .locate_token(&operator(), countersign::domain::TokenId::parse(&app.sandbox.id).unwrap())
+        .await
+        .unwrap()
+        .may_manage()
+        .unwrap();
+    let name = countersign::domain::TokenName::parse("name", "beyond").unwrap();
+    let new = countersign::domain::NewToken {
+        name,
+        permissions: countersign::domain::Permissions::NONE.with(countersign::domain::Permission::View),
+    };
+    app.authority.create_token(&by, new, None).await.unwrap();
+    // One that ends makes no room for as long as there are too many.
+    for (n, status) in [(0, 409), (1, 201), (2, 409)] {
+        if n < 2 {
+            app.delete(&format!("{GRID}/{}", created[n].1.pair().id)).send().await.expect(204);
+        }
+        app.post(GRID).json(&json!({ "name": "later", "permissions": ["VIEW"] })).send().await.expect(status);
+    }
 }

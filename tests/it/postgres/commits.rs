@@ -290,3 +290,50 @@ fn a_create_reads_few_tokens_however_many_there_are() {
     });
     assert!(rows < CREATED * 5, "{rows} rows were read");
 }
+
+/// O-05: reads that wait for the database, however many, are in no end's way.
+#[test]
+fn o_05_an_end_waits_for_no_reads() {
+    let (cluster, data) = (Cluster::start(&[]), tempfile::tempdir().unwrap());
+    let url = cluster.url_at(cluster.port);
+    let root = root(&url, data.path());
+    let node = Server::start_on(&url, data.path());
+    let ended = token(&node, &root, "ended");
+    assert_eq!(revoke(&node, &root, &ended), 204);
+    drop(node);
+    // One that has it no longer in memory, so that it has to read it, with its platform.
+    let node = Server::start_on(&url, data.path());
+    let mut tokens = (0..20).map(|n| token(&node, &root, &format!("token {n}"))).collect::<Vec<_>>();
+    let mut holder = cluster.psql().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    writeln!(holder.stdin.as_ref().unwrap(), "BEGIN; LOCK TABLE platform; SELECT 'held';").unwrap();
+    BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();
+    let waiting = || {
+        let pids = ask(&cluster, "SELECT pid FROM pg_stat_activity WHERE application_name = 'countersign' AND wait_event_type = 'Lock'");
+        pids.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+    };
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..14 {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::SeqCst) {
+                    node.get("/verify", &ended);
+                }
+            });
+        }
+        let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            until("a token is ended while the sessions that read wait", || {
+                let before = waiting();
+                if before.len() < 8 {
+                    return false;
+                }
+                let token = tokens.pop().expect("no end was made meanwhile");
+                // Some of them may have given up meanwhile; whoever waited behind them all would have waited for more.
+                revoke(&node, &root, &token) == 204 && waiting().intersection(&before).count() >= 4
+            });
+        }));
+        over.store(true, std::sync::atomic::Ordering::SeqCst);
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        made.unwrap();
+    });
+}
