@@ -36,6 +36,18 @@ pub(super) use self::line::{hex, parse_hex};
 #[cfg(feature = "server")]
 pub use self::read::{Journal, Reach};
 
+/// A journal as it is written, for `fuzzed`: a line for each place of the feed, with what ended up to there.
+#[cfg(feature = "server")]
+pub(super) fn written(lines: &[(u64, Vec<String>)], installation: &[u8; 16], keyring: &Keyring) -> io::Result<Vec<u8>> {
+    let (mut text, mut after) = (Vec::new(), None);
+    for (seq, ended) in lines {
+        let mut line = Line::at(installation, &Mark { seq: *seq, mac: [7; 32] }, Timestamp::MIN);
+        line.ended.clone_from(ended);
+        after = Some(line.write(after, keyring, &mut text)?);
+    }
+    Ok(text)
+}
+
 /// How often a line is written if nothing ends: from there on an earlier state of the database is noticed at a start.
 const MARK_EVERY: Duration = Duration::from_secs(10);
 /// Servers that may write journals side by side.

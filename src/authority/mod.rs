@@ -30,6 +30,9 @@ mod digester;
 mod entropy;
 mod error;
 mod feed;
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod fuzzed;
 mod index;
 mod journal;
 #[cfg(feature = "server")]

@@ -9,7 +9,8 @@ mod config;
 mod copying;
 mod keys;
 mod migrate_store;
-mod openapi;
+#[doc(hidden)]
+pub mod openapi;
 mod operations;
 mod output;
 mod platform;

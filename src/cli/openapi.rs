@@ -1,5 +1,8 @@
 //! What Countersign reads of an OpenAPI document: paths, methods, names, tags and `x-required-permissions`.
 
+use std::{collections::HashSet, fmt};
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::domain::{Described, Invalid, Permission, Permissions};
@@ -12,10 +15,10 @@ const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "
 ///
 /// # Errors
 /// Everything in it that can't be read.
-pub(super) fn read(text: &str, base_path: Option<&str>) -> Result<Vec<Described>, Invalid> {
+pub fn read(text: &str, base_path: Option<&str>) -> Result<Vec<Described>, Invalid> {
     // JSON is YAML, but for what its own parser says better.
     let parsed = if text.trim_start().starts_with('{') {
-        serde_json::from_str::<Value>(text).map_err(|e| e.to_string())
+        serde_json::from_str::<Once>(text).and_then(|Once| serde_json::from_str::<Value>(text)).map_err(|e| e.to_string())
     } else {
         serde_saphyr::from_str::<Value>(text).map_err(|e| e.to_string())
     };
@@ -36,6 +39,64 @@ pub(super) fn read(text: &str, base_path: Option<&str>) -> Result<Vec<Described>
         invalid.add("paths", "min_items", "has no operation");
     }
     invalid.into_result().map(|()| operations)
+}
+
+/// JSON in which no member is there twice, as in YAML none may be: of two, somebody else might read the other one.
+struct Once;
+
+impl<'de> Deserialize<'de> for Once {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Once {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while items.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self, A::Error> {
+        let mut seen = HashSet::new();
+        while let Some(name) = members.next_key::<String>()? {
+            members.next_value::<Self>()?;
+            if seen.contains(&name) {
+                return Err(A::Error::custom(format!("{name:?} is there twice")));
+            }
+            seen.insert(name);
+        }
+        Ok(self)
+    }
 }
 
 fn first_line(text: &str) -> &str {
@@ -154,6 +215,9 @@ paths:
             "paths: []",
             "[]",
             "paths: {/a: {}}",
+            "paths: {/a: {get: {}, get: {}}}",
+            r#"{"paths":{"/a":{"get":{"x-required-permissions":["MANAGE"]},"get":{}}}}"#,
+            r#"{"paths":{"/a":{"get":{}},"\u002fa":{"get":{}}}}"#,
             "servers: [{url: 'https://{x}.example/{y}'}]\npaths: {/a: {get: {}}}",
         ] {
             assert!(read(text, None).is_err(), "{text:?}");

@@ -19,6 +19,8 @@ mod connection;
 mod create;
 mod date;
 mod envelope;
+#[doc(hidden)]
+pub mod fuzzed;
 mod grid;
 mod http1;
 mod json;

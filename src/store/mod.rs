@@ -52,6 +52,15 @@ pub enum Database {
 }
 
 impl Database {
+    /// Whether its URL is one.
+    ///
+    /// # Errors
+    /// A sentence, without what may be a password.
+    #[cfg(feature = "server")]
+    pub(crate) fn check_url(url: &str) -> Result<(), Error> {
+        Postgres::check_url(url)
+    }
+
     /// The file that it is in, if it is one.
     pub(crate) fn file(&self) -> Option<PathBuf> {
         match self {

@@ -37,6 +37,7 @@ mod published; // documents, reference page, routes
 mod restore;
 mod revocation; // an end is an end
 mod rewound; // what was under way when the database went back
+mod rows; // hostile bytes over a raw socket, row by row
 mod secrets; // nowhere but in the 201
 mod uses; // counted in memory, added up in the database
 mod verify; // what gateways ask

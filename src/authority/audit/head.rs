@@ -26,14 +26,14 @@ const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x
 
 /// What was signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) installation: [u8; 16],
+pub(in crate::authority) struct Head {
+    pub(in crate::authority) installation: [u8; 16],
     /// The last entry, whose place is the number of entries.
-    pub(super) mark: Mark,
+    pub(in crate::authority) mark: Mark,
     /// Of the tree over the lines of all of them.
-    pub(super) root: [u8; 32],
-    pub(super) at: Timestamp,
-    pub(super) node: String,
+    pub(in crate::authority) root: [u8; 32],
+    pub(in crate::authority) at: Timestamp,
+    pub(in crate::authority) node: String,
 }
 
 /// A head as it is written.
@@ -73,7 +73,7 @@ impl Head {
     }
 
     /// Its line, signed with the active key.
-    pub(super) fn sign(&self, keyring: &Keyring) -> String {
+    pub(in crate::authority) fn sign(&self, keyring: &Keyring) -> String {
         let (key, seed) = keyring.active_head_seed();
         let signature = SigningKey::from_bytes(seed).sign(self.text(key).as_bytes());
         self.object(key, Some(hex(&signature.to_bytes())))
@@ -142,6 +142,11 @@ pub(super) struct Checked {
 }
 
 impl Heads {
+    /// The lines that were signed for this installation.
+    pub(in crate::authority) fn signed(&self, keyring: &Keyring, installation: &[u8; 16]) -> Vec<String> {
+        self.check(keyring, installation).heads.into_values().flatten().map(|(_, line, _)| line).collect()
+    }
+
     /// Checks who signed them.
     pub(super) fn check(&self, keyring: &Keyring, installation: &[u8; 16]) -> Checked {
         let keys: BTreeMap<u32, _> = keyring.head_seeds().map(|(id, seed)| (id, SigningKey::from_bytes(seed).verifying_key())).collect();
@@ -151,10 +156,11 @@ impl Heads {
                 checked.torn += 1;
                 continue;
             };
-            // Of the line as we write it: what is read in another way than it was meant is not signed.
-            let signed = keys
-                .get(&key)
-                .is_some_and(|public| public.verify_strict(head.text(key).as_bytes(), &Signature::from_bytes(&signature)).is_ok());
+            // Of the line as we write it: what is read in another way than it was meant is not signed, nor is another text of it.
+            let signed = head.object(key, Some(hex(&signature))) == *line
+                && keys
+                    .get(&key)
+                    .is_some_and(|public| public.verify_strict(head.text(key).as_bytes(), &Signature::from_bytes(&signature)).is_ok());
             match (signed, head.installation == *installation) {
                 (true, true) => checked.heads.entry(head.mark.seq).or_default().push((head, line.clone(), place.clone())),
                 (true, false) => checked.replaced.push(place.clone()),

@@ -31,6 +31,7 @@ use crate::{
 };
 
 pub use export::{Export, Exported, export};
+pub(super) use head::Head;
 pub use head::{HeadKey, Heads, head_keys};
 pub(super) use heads::HeadCounts;
 pub use heads::{HeadWriter, HeadWriting};
@@ -76,7 +77,7 @@ fn members<'e>(recorded: &'e RecordedEntry, seal: &Seal) -> [Member<'e>; 13] {
 }
 
 /// The line of an entry.
-fn line(entry: &RecordedEntry, seal: &Seal) -> String {
+pub(super) fn line(entry: &RecordedEntry, seal: &Seal) -> String {
     object(MEMBERS.into_iter().zip(members(entry, seal)))
 }
 

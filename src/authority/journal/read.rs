@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    io::{self, BufRead as _, BufReader},
+    io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
 };
 
@@ -72,8 +72,13 @@ impl Journal {
 
     /// Reads the parts of a journal.
     pub(super) fn read(path: &Path, keyring: &Keyring) -> Result<Vec<Self>, String> {
+        let file = open_to_read(path).map_err(|e| format!("cannot read the journal {}: {e}", path.display()))?;
+        Self::read_from(BufReader::new(file), path, keyring)
+    }
+
+    /// The same of what was opened.
+    pub(in crate::authority) fn read_from(mut reader: impl BufRead, path: &Path, keyring: &Keyring) -> Result<Vec<Self>, String> {
         let failed = |e: io::Error| format!("cannot read the journal {}: {e}", path.display());
-        let mut reader = BufReader::new(open_to_read(path).map_err(failed)?);
         let (mut parts, mut before, mut number, mut text) = (Vec::<Self>::new(), None, 0_u64, Vec::new());
         let is_torn = loop {
             text.clear();

@@ -27,6 +27,8 @@ use crate::{
     domain::{Invalid, Liveness, MayRead, Order, Token, TokenFilter, TokenId},
 };
 
+pub(super) use self::wire::new_token;
+
 /// Where the dialect is mounted; the published server has no prefix.
 pub(crate) const MOUNT: &str = "/blips";
 
@@ -42,7 +44,7 @@ pub(super) fn routes() -> Router<App> {
 }
 
 async fn create_token(State(app): State<App>, Manages(by): Manages, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
-    let (new, key) = create::read(&headers, body, app.limits.body_timeout, wire::new_token).await?;
+    let (new, key) = create::read(&headers, body, app.limits.body_timeout, new_token).await?;
     let issued = app.authority.create_token(&by, new, key).await.map_err(error::refusal)?;
     Ok(create::answer(&issued, wire::token))
 }

@@ -51,7 +51,7 @@ pub(super) fn page(members: &mut Object<'_>, page: &TokenPage) {
 }
 
 /// Reads `{name, permissions}`.
-pub(super) fn new_token(json: &Json) -> Result<NewToken, Invalid> {
+pub(in crate::http) fn new_token(json: &Json) -> Result<NewToken, Invalid> {
     let known = |text: &str| Permission::ALL.into_iter().find(|permission| name(*permission) == Some(text));
     create::new_token(json, "view or manage", known)
 }

@@ -22,6 +22,8 @@ use super::{
 };
 use crate::domain::{Invalid, Liveness, Order, Timestamp, TokenFilter, TokenName};
 
+pub(super) use self::wire::new_token;
+
 /// Where the dialect is mounted: the last part is the published version.
 pub(crate) const MOUNT: &str = "/grid/2025-10-13";
 
@@ -31,7 +33,7 @@ pub(super) fn routes() -> Router<App> {
 }
 
 async fn create_token(State(app): State<App>, Manages(by): Manages, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
-    let (new, key) = create::read(&headers, body, app.limits.body_timeout, wire::new_token).await?;
+    let (new, key) = create::read(&headers, body, app.limits.body_timeout, new_token).await?;
     let issued = app.authority.create_token(&by, new, key).await.map_err(error::refusal)?;
     Ok(create::answer(&issued, wire::token))
 }
@@ -42,7 +44,7 @@ async fn list(State(app): State<App>, Reads(by): Reads, uri: Uri) -> Result<Resp
     Ok(json::answer(StatusCode::OK, 512 * (page.tokens.len() + 1), |members| wire::page(members, &page)))
 }
 
-fn list_of(query: Option<&str>) -> Result<crate::authority::ListTokens, Invalid> {
+pub(super) fn list_of(query: Option<&str>) -> Result<crate::authority::ListTokens, Invalid> {
     let known = ["name", "createdAfter", "createdBefore", "updatedAfter", "updatedBefore", "limit", "cursor"];
     let mut query = Query::parse(query, &known);
     let name = query.parsed("name", |text| TokenName::parse("name", text));

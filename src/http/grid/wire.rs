@@ -33,6 +33,6 @@ pub(super) fn page(members: &mut Object<'_>, page: &TokenPage) {
 }
 
 /// Reads `{name, permissions}`.
-pub(super) fn new_token(json: &Json) -> Result<NewToken, Invalid> {
+pub(in crate::http) fn new_token(json: &Json) -> Result<NewToken, Invalid> {
     create::new_token(json, "VIEW, TRANSACT or MANAGE", Permission::parse)
 }

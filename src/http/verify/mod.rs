@@ -19,7 +19,7 @@ use std::net::IpAddr;
 use self::{gateway::Asked, requirement::Requirement};
 pub(super) use self::{
     over_http::{answer, is_asked},
-    plain::answer as answer_plain,
+    plain::{answer as answer_plain, first_plain},
 };
 use super::App;
 use crate::{

@@ -153,8 +153,16 @@ fn parse<'h>(bytes: &'h [u8], fields: &'h mut [MaybeUninit<Header<'h>>; FIELDS])
     }
 }
 
+/// The first head of `bytes` if it is plain, in lines with the names of fields in lower case, and how many bytes it has.
+pub(in crate::http) fn first_plain(bytes: &[u8]) -> Option<(String, usize)> {
+    let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
+    let Parsed::Plain(head, length) = parse(bytes, &mut fields) else { return None };
+    let fields = head.fields.iter().map(|field| format!("{}: {:?}\n", field.name.to_ascii_lowercase(), field.value));
+    Some((format!("{} {}?{:?}\n{}", head.method, head.path, head.query, fields.collect::<String>()), length))
+}
+
 fn is_plain(head: &Head<'_>, target: &str) -> bool {
-    let mut hosts = 0;
+    let (mut hosts, mut lengths) = (0, 0);
     let of_framing = |field: &Header<'_>| match field.name.len() {
         4 if field.name.eq_ignore_ascii_case("host") => {
             hosts += 1;
@@ -163,7 +171,10 @@ fn is_plain(head: &Head<'_>, target: &str) -> bool {
         6 => !field.name.eq_ignore_ascii_case("expect"),
         7 => !field.name.eq_ignore_ascii_case("upgrade"),
         10 if field.name.eq_ignore_ascii_case("connection") => field.value.eq_ignore_ascii_case(b"keep-alive"),
-        14 if field.name.eq_ignore_ascii_case("content-length") => field.value == b"0",
+        14 if field.name.eq_ignore_ascii_case("content-length") => {
+            lengths += 1;
+            field.value == b"0" && lengths == 1
+        }
         17 => !field.name.eq_ignore_ascii_case("transfer-encoding"),
         _ => true,
     };
@@ -224,6 +235,7 @@ mod tests {
             ("Host: x", "X: y"),
             ("x\r\n\r\n", "x\r\nContent-Length: 1\r\n\r\n"),
             ("x\r\n\r\n", "x\r\nContent-Length: 00\r\n\r\n"),
+            ("x\r\n\r\n", "x\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n"),
             ("x\r\n\r\n", "x\r\nTransfer-Encoding: chunked\r\n\r\n"),
             ("x\r\n\r\n", "x\r\nConnection: close\r\n\r\n"),
             ("x\r\n\r\n", "x\r\nConnection: keep-alive, te\r\n\r\n"),

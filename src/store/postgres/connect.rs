@@ -58,6 +58,8 @@ impl Connector {
     pub(super) fn parse(url: &str) -> Result<Self, Error> {
         let unfit = |why: String| Error::Unfit(format!("the database's URL {why}"));
         let (place, query) = url.split_once('?').unwrap_or((url, ""));
+        // With a question mark in a password, what is behind that is none of the parameters, and not to be repeated.
+        let is_of_password = query.contains('@');
         let (mut mode, mut roots, mut rest) = (None, None, Vec::new());
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             match parameter.split_once('=') {
@@ -70,7 +72,9 @@ impl Connector {
         // The library's own message could repeat a part of the URL.
         let is_read = |query: &str| Config::from_str(&format!("{place}?{query}")).is_ok();
         let mut config = Config::from_str(&url).map_err(|_| {
-            let odd = rest.iter().find(|parameter| is_read("") && !is_read(parameter)).and_then(|parameter| parameter.split('=').next());
+            // Neither is what comes behind a password.
+            let mut named = rest.iter().take_while(|parameter| !is_of_password && !parameter.starts_with("password"));
+            let odd = named.find(|parameter| is_read("") && !is_read(parameter)).and_then(|parameter| parameter.split('=').next());
             unfit(odd.map_or("is not one of PostgreSQL".to_owned(), |name| format!("says something of {name} that is not understood")))
         })?;
         if place.matches('@').count() > 1 {
@@ -87,6 +91,7 @@ impl Connector {
             (Some("disable"), _) | (None, true) => None,
             (Some("verify-full"), _) | (None, false) => Some(tls(roots)?),
             (Some(other), _) => {
+                let other = if is_of_password { "something else" } else { other };
                 return Err(unfit(format!(
                     "says sslmode={other}, which does not prove that the server is the right one: say verify-full, or disable"
                 )));
@@ -252,6 +257,11 @@ mod tests {
             ("postgres://me@db.internal/db?sslmode=prefer", None),
             ("postgres://me:secret@[oops/db", None),
             ("postgres://me:pa@ss@localhost/db", None),
+            ("postgres://me:12?secret@localhost/db", Some(false)),
+            ("postgres://me:12?secret@localhost:99999/db", None),
+            ("postgres://me:12?sslmode=secret@localhost/db", None),
+            ("postgres://localhost/db?password=12&secret", None),
+            ("postgres://localhost/db?password=12&secret=1", None),
         ] {
             let parsed = Connector::parse(url);
             assert_eq!(parsed.as_ref().ok().map(|connector| connector.tls.is_some()), by_tls, "{url}");

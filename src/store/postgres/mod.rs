@@ -104,6 +104,12 @@ impl From<tokio_postgres::Error> for Error {
 }
 
 impl Postgres {
+    /// Whether it could be reached by this URL.
+    #[cfg(feature = "server")]
+    pub(super) fn check_url(url: &str) -> Result<(), Error> {
+        connect::Connector::parse(url).map(drop)
+    }
+
     pub(super) async fn open(url: &str, location: &Location) -> Result<Self, Error> {
         let connector = Arc::new(Connector::parse(url)?);
         let session = connector.connect(None).await?;

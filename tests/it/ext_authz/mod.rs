@@ -7,6 +7,7 @@ mod envoy;
 
 mod calls;
 mod decisions;
+mod flood;
 mod waits;
 
 use crate::{

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{Response, StatusCode, header};
 use hyper::body::Incoming;
+use prost::Message as _;
 
 use self::{
     message::{
@@ -48,6 +49,17 @@ async fn check(app: &App, request: Request<Incoming>, peer: SocketAddr) -> Resul
     let extensions = context_extensions.iter().map(|pair| Some((text(&pair.key)?, text(&pair.value)?)));
     let decided = decide_asking(app, &question(app, &http, peer, extensions.collect::<Option<Vec<_>>>())).await;
     Ok(told(app, decided))
+}
+
+/// What of a framed message decides: method, path, credentials, forwarded addresses, and the route's own pairs.
+pub(in crate::http) fn read_framed(bytes: Bytes) -> Option<[Vec<Bytes>; 5]> {
+    let CheckRequest { attributes } = CheckRequest::decode(unary::unframe(bytes).ok()?).ok()?;
+    let AttributeContext { request, context_extensions } = attributes.unwrap_or_default();
+    let http = request.and_then(|request| request.http).unwrap_or_default();
+    let all = |name| named(&http, name).cloned().collect();
+    let (authorization, forwarded) = (all(header::AUTHORIZATION.as_str()), all(source::FORWARDED_FOR));
+    let pairs = context_extensions.into_iter().flat_map(|pair| [pair.key, pair.value]).collect();
+    Some([vec![http.method], vec![http.path], authorization, forwarded, pairs])
 }
 
 fn question<'q>(app: &App, http: &'q HttpRequest, peer: SocketAddr, extensions: Option<Vec<(&str, &str)>>) -> Question<'q> {

@@ -79,7 +79,7 @@ async fn collect(body: impl Body<Data = Bytes>) -> Result<Bytes, Failed> {
     Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
-fn unframe(mut bytes: Bytes) -> Result<Bytes, Failed> {
+pub(super) fn unframe(mut bytes: Bytes) -> Result<Bytes, Failed> {
     let Some((&[compressed, length @ ..], message)) = bytes.split_first_chunk::<PREFIX>() else {
         return Err(Failed::InvalidArgument("the message was not sent whole"));
     };
