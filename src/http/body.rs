@@ -1,12 +1,12 @@
 //! Request bodies: `application/json`, at most 64 KiB, in time; and strictly JSON, no member twice at any depth.
 
-use std::{fmt, time::Duration};
+use std::{fmt, pin::pin, time::Duration};
 
 use axum::body::Body;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
 use http_body::Body as _;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::envelope::{ClientCode, Refusal};
@@ -85,13 +85,38 @@ async fn read(body: Body, timeout: Duration) -> Result<Bytes, Refusal> {
     if body.size_hint().lower() > LIMIT as u64 {
         return Err(too_long());
     }
-    let collected = tokio::time::timeout(timeout, Limited::new(body, LIMIT).collect()).await;
-    match collected {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_long()),
-        Ok(Err(_)) => Err(Refusal::invalid(&invalid("incomplete", "did not arrive whole")).closing()),
+    match tokio::time::timeout(timeout, collect(body, LIMIT)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(Unread::TooLong)) => Err(too_long()),
+        Ok(Err(Unread::Incomplete)) => Err(Refusal::invalid(&invalid("incomplete", "did not arrive whole")).closing()),
         Err(_) => Err(Refusal::invalid(&invalid("timeout", "did not arrive in time")).closing()),
     }
+}
+
+/// Why a body could not be had.
+pub(super) enum Unread {
+    TooLong,
+    Incomplete,
+}
+
+/// Reads a body of at most so many bytes.
+pub(super) async fn collect(body: impl http_body::Body<Data = Bytes>, most: usize) -> Result<Bytes, Unread> {
+    let (mut body, mut first, mut all) = (pin!(body), Bytes::new(), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Unread::Incomplete)?.into_data() else { continue };
+        if first.len() + all.len() + data.len() > most {
+            return Err(Unread::TooLong);
+        }
+        // Nearly always all of it comes at once, and is not copied. Parts are: each would keep the whole buffer that it came
+        // in, 8 KiB for every byte of a client that sends one at a time.
+        if first.is_empty() && all.is_empty() {
+            first = data;
+        } else {
+            all.extend_from_slice(&std::mem::take(&mut first));
+            all.extend_from_slice(&data);
+        }
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
 /// Reads JSON text.

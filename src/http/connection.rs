@@ -1,7 +1,7 @@
 //! Accepting connections, and what a client may make us wait for.
 //!
 //! The framework's own `serve` waits forever for a head and for a reader. Here each connection notes what it is waiting
-//! for (its first byte, a head, a request's end, the next request, a reader), and a sweep a few times a second ends those
+//! for (its first byte, a head, a request's end, the next request, a reader), and a sweep ten times a second ends those
 //! that wait too long: requests pay for a note, not for timers.
 
 use std::{
@@ -25,9 +25,9 @@ use tokio::{
 use crate::authority::coarse_millis;
 
 /// How often connections are looked at.
-const SWEEP: Duration = Duration::from_millis(250);
+const SWEEP: Duration = Duration::from_millis(100);
 /// How long a place may be held without a request while others wait for one; and with requests of nobody's, whatever they are.
-const CROWDED: Duration = Duration::from_millis(500);
+const CROWDED: Duration = Duration::from_millis(400);
 
 /// How long to wait for a client, and for how many.
 #[derive(Debug, Clone)]

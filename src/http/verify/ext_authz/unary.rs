@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
@@ -11,8 +11,9 @@ use axum::extract::Request;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body::{Body, Frame};
-use http_body_util::BodyExt as _;
 use prost::Message;
+
+use crate::http::body::{Unread, collect};
 
 /// A message at the most.
 const MESSAGE_LIMIT: usize = 64 * 1024;
@@ -54,29 +55,12 @@ pub(super) fn check_head<B>(request: &Request<B>, path: &str) -> Result<(), Fail
 
 /// Reads the one message of a call.
 pub(super) async fn read<M: Message + Default>(body: impl Body<Data = Bytes>, timeout: Duration) -> Result<M, Failed> {
-    let bytes = tokio::time::timeout(timeout, collect(body)).await.map_err(|_| Failed::DeadlineExceeded)??;
+    let collected = tokio::time::timeout(timeout, collect(body, PREFIX + MESSAGE_LIMIT)).await;
+    let bytes = collected.map_err(|_| Failed::DeadlineExceeded)?.map_err(|unread| match unread {
+        Unread::TooLong => Failed::ResourceExhausted,
+        Unread::Incomplete => Failed::InvalidArgument("the message was not sent whole"),
+    })?;
     M::decode(unframe(bytes)?).map_err(|_| Failed::InvalidArgument("the message is not as protobuf has it"))
-}
-
-async fn collect(body: impl Body<Data = Bytes>) -> Result<Bytes, Failed> {
-    let (mut body, mut first, mut all) = (pin!(body), Bytes::new(), BytesMut::new());
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Failed::InvalidArgument("the message was not sent whole"))?;
-        let Ok(data) = frame.into_data() else { continue };
-        if first.len() + all.len() + data.len() > PREFIX + MESSAGE_LIMIT {
-            return Err(Failed::ResourceExhausted);
-        }
-        // Nearly always all of it comes at once, and is not copied.
-        match (first.is_empty(), all.is_empty()) {
-            (true, true) => first = data,
-            (_, false) => all.put(data),
-            (false, true) => {
-                all.put(std::mem::take(&mut first));
-                all.put(data);
-            }
-        }
-    }
-    Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
 pub(super) fn unframe(mut bytes: Bytes) -> Result<Bytes, Failed> {
