@@ -192,7 +192,7 @@ impl Authority {
             if !changes.more && !changes.unconfirmed {
                 lease.renew(began);
             }
-            if changes.through != mark {
+            if changes.through != mark || self.unacknowledged.load(Ordering::Relaxed) {
                 self.acknowledge(lease).await;
             }
             if !changes.more {
@@ -204,7 +204,8 @@ impl Authority {
 
     /// Says that this process has followed up to where it is, so that nobody waits for it: when its journal has that too. So
     /// what has ended, and everybody has acknowledged, is in every journal. One that takes its time is not waited for here,
-    /// because the lease must be renewed: then whoever ended something waits for the lease.
+    /// because the lease must be renewed: it is asked again at the next read, and whoever ended something waits so long, or for the
+    /// lease.
     async fn acknowledge(&self, lease: &Lease) {
         let mark = self.followed().mark;
         let in_time = lease.length() / READS_A_LEASE / 2;
@@ -212,6 +213,7 @@ impl Authority {
             Some(journal) => journal.has(mark, in_time).await,
             None => true,
         };
+        self.unacknowledged.store(!is_kept, Ordering::Relaxed);
         if is_kept {
             self.store.applied(mark.seq).await;
         }

@@ -150,6 +150,8 @@ pub struct Authority {
     followed: RwLock<Followed>,
     /// Whether the database went back to an earlier state than was followed: nothing is believed then.
     rewound: AtomicBool,
+    /// Whether others wait for this process's word, because its journal took its time.
+    unacknowledged: AtomicBool,
     lease: Option<Lease>,
     revocation_wait: bool,
     journal: Option<journal::Writer>,
@@ -226,6 +228,7 @@ impl Authority {
             index: Index::new(),
             followed: RwLock::new(Followed::NOTHING),
             rewound: AtomicBool::new(false),
+            unacknowledged: AtomicBool::new(false),
             lease: options.lease.map(|length| Lease::new(length, options.on_database_loss)),
             revocation_wait: options.revocation_wait,
             journal,

@@ -113,23 +113,23 @@ impl Connector {
         let _ = self.installation.set(installation);
     }
 
-    /// A new session; `heard` is told of each notification that it gets.
-    pub(super) async fn connect(&self, heard: Option<Arc<Notify>>) -> Result<Session, Error> {
+    /// A new session; `ear` is told of each notification that it gets.
+    pub(super) async fn connect(&self, ear: Option<Arc<Ear>>) -> Result<Session, Error> {
         let late = || Err(Error::Unreachable("the database did not answer in time".to_owned()));
-        tokio::time::timeout(READY, Box::pin(self.connect_at_last(heard))).await.unwrap_or_else(|_| late())
+        tokio::time::timeout(READY, Box::pin(self.connect_at_last(ear))).await.unwrap_or_else(|_| late())
     }
 
-    async fn connect_at_last(&self, heard: Option<Arc<Notify>>) -> Result<Session, Error> {
+    async fn connect_at_last(&self, ear: Option<Arc<Ear>>) -> Result<Session, Error> {
         let warned = Arc::<AtomicBool>::default();
         let client = match &self.tls {
             Some(tls) => {
                 let (client, connection) = self.config.connect(tls.clone()).await.map_err(refused)?;
-                drive(connection, heard, Arc::clone(&warned));
+                drive(connection, ear, Arc::clone(&warned));
                 client
             }
             None => {
                 let (client, connection) = self.config.connect(NoTls).await.map_err(refused)?;
-                drive(connection, heard, Arc::clone(&warned));
+                drive(connection, ear, Arc::clone(&warned));
                 client
             }
         };
@@ -194,16 +194,41 @@ async fn settle(client: &Client, installation: Option<&[u8; 16]>) -> Result<(), 
     Ok(())
 }
 
+/// What a process does with notifications, whose text names the process that sent them.
+pub(super) struct Ear {
+    node: String,
+    news: Notify,
+}
+
+impl Ear {
+    /// Of the process of that name.
+    pub(super) fn new(node: String) -> Self {
+        Self { node, news: Notify::new() }
+    }
+
+    /// Waits until another process has something new.
+    pub(super) async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    /// What it has written itself it need not read at once: it knows it, and others do not wait for its word on that.
+    fn hear(&self, from: &str) {
+        if from != self.node {
+            self.news.notify_one();
+        }
+    }
+}
+
 /// Moves a connection's bytes until it ends.
-fn drive<T>(mut connection: Connection<Socket, T>, heard: Option<Arc<Notify>>, warned: Arc<AtomicBool>)
+fn drive<T>(mut connection: Connection<Socket, T>, ear: Option<Arc<Ear>>, warned: Arc<AtomicBool>)
 where
     T: TlsStream + Unpin + Send + 'static,
 {
     tokio::spawn(async move {
         // Its errors reach whoever waits for an answer.
         while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
-            match (message, &heard) {
-                (AsyncMessage::Notification(_), Some(heard)) => heard.notify_one(),
+            match (message, &ear) {
+                (AsyncMessage::Notification(said), Some(ear)) => ear.hear(said.payload()),
                 (AsyncMessage::Notice(notice), _) if notice.severity() == "WARNING" => {
                     tracing::warn!(notice = notice.message(), "the database warns");
                     warned.store(true, Ordering::SeqCst);

@@ -20,11 +20,16 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Error, connect::Connector, hold, keys, session::Session, sql};
+use super::{
+    Error,
+    connect::{Connector, Ear},
+    hold, keys,
+    session::Session,
+    sql,
+};
 use crate::{
     domain::Action,
     store::{Changes, Mark, Unreadable, is_creation, is_of_keys},
@@ -52,8 +57,8 @@ pub(super) const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::bi
 pub(super) struct Feed {
     connector: Arc<Connector>,
     node: String,
+    ear: Arc<Ear>,
     session: tokio::sync::Mutex<Option<Session>>,
-    heard: Arc<Notify>,
     presence: Mutex<Option<Presence>>,
     /// Whether the rows of nodes could not be seen to, and somebody was told.
     untended: AtomicBool,
@@ -95,9 +100,9 @@ impl Feed {
     pub(super) fn new(connector: Arc<Connector>, node: String) -> Self {
         Self {
             connector,
+            ear: Arc::new(Ear::new(node.clone())),
             node,
             session: tokio::sync::Mutex::default(),
-            heard: Arc::default(),
             presence: Mutex::default(),
             untended: AtomicBool::default(),
             unsure: AtomicBool::default(),
@@ -107,7 +112,7 @@ impl Feed {
 
     /// When another process may have changed something.
     pub(super) async fn changed(&self) {
-        self.heard.notified().await;
+        self.ear.news().await;
     }
 
     fn presence(&self) -> MutexGuard<'_, Option<Presence>> {
@@ -191,7 +196,7 @@ impl Feed {
     }
 
     async fn connect(&self) -> Result<Session, Error> {
-        let session = self.connector.connect(Some(Arc::clone(&self.heard))).await?;
+        let session = self.connector.connect(Some(Arc::clone(&self.ear))).await?;
         // A database without notifications is asked a few times a lease, as every one is.
         if session.run("LISTEN countersign").await.is_err() {
             tracing::debug!("the database sends no notifications");

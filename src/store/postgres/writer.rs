@@ -25,8 +25,6 @@ use crate::store::{
 const BATCH: usize = 512;
 /// How long a transaction may take, from here; and how long whoever asked for a change waits, for their turn too.
 const DEADLINE: Duration = Duration::from_millis(2500);
-/// Says that there is something new.
-const NOTIFY: &str = "BEGIN; SET LOCAL synchronous_commit = off; NOTIFY countersign; COMMIT";
 /// How often a transaction is tried that the database gave up for the sake of another.
 const TRIES: usize = 3;
 
@@ -185,8 +183,9 @@ impl Writing {
             return;
         }
         if let Some(session) = &self.session {
+            let notify = format!("BEGIN; SET LOCAL synchronous_commit = off; NOTIFY countersign, '{}'; COMMIT", self.log.node);
             let told = async {
-                match session.run(NOTIFY).await {
+                match session.run(&notify).await {
                     // A database that has no notifications says so, and that is all.
                     Err(_) => session.run("ROLLBACK").await,
                     told => told,
