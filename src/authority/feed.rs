@@ -72,8 +72,10 @@ impl Authority {
         if self.lease.is_none() {
             return Ok(());
         }
+        let _kept = self.index.keep_ends();
         let (authority, known) = (Arc::clone(self), self.followed());
-        self.store.visit_live_tokens(None, move |record| authority.remember(&known, || authority.put_token(&record))).await?;
+        let put = move |record| authority.remember(&known, |read| authority.put_token(&record, read));
+        self.store.visit_live_tokens(None, put).await?;
         self.record_tampering().await
     }
 
@@ -156,10 +158,11 @@ impl Authority {
 
     /// Puts into memory what was read or committed since `known` was taken; or nothing, where everything was forgotten since:
     /// a token that is live there may have ended in the history that is followed now.
-    pub(super) fn remember(&self, known: &Followed, put: impl FnOnce()) {
+    /// What is put in is told the place that had been followed then.
+    pub(super) fn remember(&self, known: &Followed, put: impl FnOnce(u64)) {
         let followed = self.followed.read().unwrap_or_else(PoisonError::into_inner);
         if followed.history == known.history {
-            put();
+            put(known.mark.seq);
         }
     }
 
@@ -183,7 +186,7 @@ impl Authority {
             changes.keys.iter().for_each(|keys| self.put_keys(keys));
             changes.platforms.iter().for_each(|(seq, record)| self.put_platform(record, *seq));
             if !Defect::Feed.is_seeded() {
-                changes.tokens.iter().for_each(|record| self.put_token(record));
+                changes.tokens.iter().for_each(|record| self.put_token(record, mark.seq));
             }
             changes.operations.iter().for_each(|(seq, record)| self.put_operations(record, *seq));
             self.refuse_unreadable();
@@ -191,6 +194,7 @@ impl Authority {
             self.journal.iter().for_each(|journal| journal.note(&changes, began, at));
             if !changes.more && !changes.unconfirmed {
                 lease.renew(began);
+                self.index.followed(changes.through.seq);
             }
             if changes.through != mark || self.unacknowledged.load(Ordering::Relaxed) {
                 self.acknowledge(lease).await;
@@ -219,9 +223,9 @@ impl Authority {
         }
     }
 
-    pub(super) fn put_token(&self, record: &Record) {
+    pub(super) fn put_token(&self, record: &Record, read: u64) {
         match self.keyring.see_token(record) {
-            Seen::Intact => self.put_new_token(record),
+            Seen::Intact => self.put_new_token(record, read),
             Seen::Edited => self.refuse_edited(record),
             Seen::Unknown => {
                 self.note_lacking(record.seal.key);
@@ -235,9 +239,9 @@ impl Authority {
     }
 
     /// The same with a record that was sealed here.
-    pub(super) fn put_new_token(&self, record: &Record) {
+    pub(super) fn put_new_token(&self, record: &Record, read: u64) {
         if let Some(key) = self.keyring.place(record.seal.key) {
-            self.index.insert(record, key);
+            self.index.insert(record, key, read);
         }
     }
 

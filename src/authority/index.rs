@@ -6,8 +6,8 @@
 //! - A slot is written once. Only its state changes, and only from live to ended. A token whose digest was made anew under
 //!   another key gets a second one, and its end is that of both.
 //! - An end is kept as a slot of its own even if the token was not here, and an insert that finds it, under whichever key,
-//!   does nothing. So a
-//!   reader of the database that was overtaken by an end cannot bring the token back (the state joins, it never races).
+//!   does nothing. So a reader of the database that was overtaken by an end cannot bring the token back (the state joins,
+//!   it never races). It is forgotten when room is needed, and no row is put in any more that was read before it was followed.
 //!
 //! Uses are counted in the slots as well, because verifying has them in its cache already; whoever counts the first one
 //! since the counts were last taken is told so.
@@ -27,7 +27,7 @@ use std::{
 
 use constant_time_eq::constant_time_eq_n;
 
-use self::table::{ENDED, KEY, Slot, Tables, USE};
+use self::table::{ENDED, KEY, OLD, Slot, Tables, USE};
 use crate::{
     defect,
     domain::{Environment, Permissions, PlatformId, Scope, TokenId},
@@ -45,6 +45,15 @@ pub(crate) struct Index {
 
 /// For how many tokens there is room at least.
 const LEAST: usize = 1024;
+
+/// As long as this lives, no end is forgotten.
+pub(crate) struct KeptEnds<'i>(&'i Index);
+
+impl Drop for KeptEnds<'_> {
+    fn drop(&mut self) {
+        self.0.tables.keep_ends(false);
+    }
+}
 
 /// What the index knows of a token.
 #[derive(Debug, Clone, Copy)]
@@ -107,10 +116,10 @@ const DISABLED: u64 = 2;
 /// The place on the ring of a key that is not there. No key file has so many.
 const NOWHERE: u8 = u8::MAX;
 
-// The uses stand above everything else.
-const _: () = assert!(USE >> 13 == PLATFORMS as u64 && KEY == 0xFF << 5);
+// What the table adds stands above everything else.
+const _: () = assert!(OLD >> 13 == PLATFORMS as u64 && USE == OLD << 1 && KEY == 0xFF << 5);
 
-/// State word: ended (1 bit), production (1), permissions (3), key (8), platform (24), uses (27).
+/// State word: ended (1 bit), production (1), permissions (3), key (8), platform (24), old (1), uses (26).
 fn pack(permissions: Permissions, environment: Environment, key: u8, platform: usize) -> u64 {
     let production = u64::from(environment == Environment::Production);
     production << 1 | u64::from(permissions.bits()) << 2 | u64::from(key) << 5 | (platform as u64) << 13
@@ -187,11 +196,26 @@ impl Index {
         }
     }
 
-    /// Adds a token that was read from the database, with the place of its key on the ring; or does nothing if it is here,
-    /// live or ended.
-    pub(crate) fn insert(&self, record: &Record, key: u8) {
-        let put = if record.token.revoked_at.is_some() { Tables::end } else { Tables::insert };
-        put(&self.tables, low(record.token.id), record.digest.half(), || self.state(record, key));
+    /// Adds a token that was read from the database when the feed had been followed to the place `read`, with the place of its
+    /// key on the ring; or does nothing if it is here, live or ended, or may have been here and ended since.
+    pub(crate) fn insert(&self, record: &Record, key: u8, read: u64) {
+        let (low, digest, state) = (low(record.token.id), record.digest.half(), || self.state(record, key));
+        match record.token.revoked_at {
+            Some(_) => self.tables.end(low, digest, state),
+            None => self.tables.insert(low, digest, read, state),
+        }
+    }
+
+    /// Says that the feed was read up to the place `seq`, by a read that began after this was last called: what had ended
+    /// before that call can be forgotten.
+    pub(crate) fn followed(&self, seq: u64) {
+        self.tables.followed(seq);
+    }
+
+    /// Keeps all ends as long as the answer lives: for who reads many rows, and puts each in.
+    pub(crate) fn keep_ends(&self) -> KeptEnds<'_> {
+        self.tables.keep_ends(true);
+        KeptEnds(self)
     }
 
     /// Ends a token, here or not, under whichever keys it is here. Without the place of its key, that is not on the ring.

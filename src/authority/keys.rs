@@ -149,7 +149,7 @@ impl Authority {
             // What came while its key was missing; and tokens whose digests were made anew.
             let known = self.followed();
             let loaded = self.store.load().await.map_err(|e| e.to_string())?;
-            self.remember(&known, || {
+            self.remember(&known, |_| {
                 loaded.platforms.iter().for_each(|record| self.put_platform(record, loaded.mark.seq));
                 loaded.operations.iter().for_each(|record| self.put_operations(record, loaded.mark.seq));
             });

@@ -163,7 +163,7 @@ impl Authority {
             AuditEntry { actor: by.actor(), request: by.request.clone(), ..self.system_entry(Action::OperationsLoad, None, detail) };
         let known = self.followed();
         let seq = self.store.replace_operations(record.clone(), entry).await?;
-        self.remember(&known, || self.put_operations(&record, seq));
+        self.remember(&known, |_| self.put_operations(&record, seq));
         Ok((difference, self.receipt(Some(seq)).await?))
     }
 }

@@ -41,9 +41,9 @@ impl Authority {
         let known = self.followed();
         let seq = self.store.insert_platform(record.clone(), entry, roots).await?;
         if self.lease.is_some() {
-            self.remember(&known, || {
+            self.remember(&known, |read| {
                 self.index.put_platform(&record, seq);
-                records.iter().for_each(|record| self.put_new_token(record));
+                records.iter().for_each(|record| self.put_new_token(record, read));
             });
         }
         Ok((platform, issued))
@@ -106,7 +106,7 @@ impl Authority {
             }
         }
         if let Some(seq) = seq {
-            self.remember(&known, || self.index.put_platform(&record, seq));
+            self.remember(&known, |_| self.index.put_platform(&record, seq));
         }
         Ok((record.platform, self.receipt(seq).await?))
     }

@@ -61,7 +61,7 @@ impl Authority {
             // Also those that another process has written: this one has them under the new key from now on.
             let known = self.followed();
             let resealed = self.store.reseal_tokens(ids, decide).await?;
-            self.remember(&known, || resealed.iter().for_each(|record| self.put_token(record)));
+            self.remember(&known, |read| resealed.iter().for_each(|record| self.put_token(record, read)));
         }
     }
 }

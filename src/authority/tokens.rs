@@ -167,7 +167,7 @@ impl Authority {
         match self.store.insert_token(insert).await? {
             Inserted::Created => {
                 if self.lease.is_some() {
-                    self.remember(&known, || self.put_new_token(&record));
+                    self.remember(&known, |read| self.put_new_token(&record, read));
                 }
                 Ok(Issued { token: record.token, secret: Some(secret), replayed: false })
             }

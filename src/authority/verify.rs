@@ -261,9 +261,9 @@ impl Authority {
         let (record, platform) = found.ok_or(Denied::Refused(Reason::UnknownClient))?;
         // Kept for the next time, whatever its state: the index joins, so it can't come back to life.
         if self.lease.is_some() {
-            self.remember(&known, || {
+            self.remember(&known, |read| {
                 self.put_platform(&platform, 0);
-                self.put_token(&record);
+                self.put_token(&record, read);
             });
         }
         let (key, token) = (self.keyring.get(record.seal.key), &record.token);

@@ -4,7 +4,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
@@ -37,7 +37,8 @@ pub(crate) struct Proxy {
     pub(crate) port: u16,
     state: Arc<AtomicU8>,
     swallowed: Arc<AtomicU64>,
-    open: Arc<Mutex<Vec<TcpStream>>>,
+    /// The connections that there are, as long as somebody passes on what comes over them.
+    open: Arc<Mutex<Vec<Weak<TcpStream>>>>,
 }
 
 impl Proxy {
@@ -55,11 +56,14 @@ impl Proxy {
                 near.set_nodelay(true).unwrap();
                 far.set_nodelay(true).unwrap();
                 let way = Arc::new(Way { state: Arc::clone(&state), swallowed: Arc::clone(&swallowed), commits: AtomicBool::new(false) });
+                let (near, far) = (Arc::new(near), Arc::new(far));
+                let mut open = open.lock().unwrap();
+                open.retain(|stream| stream.strong_count() > 0);
+                open.extend([Arc::downgrade(&near), Arc::downgrade(&far)]);
                 for (from, to, asks) in [(&near, &far, true), (&far, &near, false)] {
-                    let (from, to, way) = (from.try_clone().unwrap(), to.try_clone().unwrap(), Arc::clone(&way));
-                    std::thread::spawn(move || way.pass(from, to, asks));
+                    let (from, to, way) = (Arc::clone(from), Arc::clone(to), Arc::clone(&way));
+                    std::thread::spawn(move || way.pass(&from, &to, asks));
                 }
-                open.lock().unwrap().extend([near, far]);
             }
         });
         proxy
@@ -73,7 +77,7 @@ impl Proxy {
     pub(crate) fn set(&self, passage: Passage) {
         self.state.store(passage as u8, Ordering::SeqCst);
         if passage == Passage::Cut {
-            for stream in self.open.lock().unwrap().drain(..) {
+            for stream in self.open.lock().unwrap().drain(..).filter_map(|stream| stream.upgrade()) {
                 let _ = stream.shutdown(Shutdown::Both);
             }
         }
@@ -97,7 +101,7 @@ impl Way {
     }
 
     /// Passes on what comes from one side, that `asks` or answers.
-    fn pass(&self, mut from: TcpStream, mut to: TcpStream, asks: bool) {
+    fn pass(&self, mut from: &TcpStream, mut to: &TcpStream, asks: bool) {
         let (mut bytes, mut rest) = ([0; 16384], Vec::new());
         while let Ok(count @ 1..) = from.read(&mut bytes) {
             while self.is(Passage::Silent) {

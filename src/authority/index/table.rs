@@ -16,21 +16,48 @@ pub(super) const ENDED: u64 = 1;
 /// The state's bits that say under which key the digest is: two slots of one id that differ there are of one token, and two
 /// that do not are of two.
 pub(super) const KEY: u64 = 0xFF << 5;
+/// The state's bit that says that it had ended when the ended ones were last looked at.
+pub(super) const OLD: u64 = 1 << 37;
 /// The lowest bit of the uses. They are on top, so that even an overflow would touch nothing else.
-pub(super) const USE: u64 = 1 << 37;
+pub(super) const USE: u64 = 1 << 38;
 
 /// The table as it is now, and those that it outgrew.
 pub(super) struct Tables {
     now: ArcSwap<Table>,
     /// The version of the table: no two tables of any index have the same.
     version: AtomicU64,
-    /// Slots that are not empty. Whoever changes anything holds this.
-    taken: Mutex<usize>,
+    /// Whoever changes anything holds this.
+    counts: Mutex<Counts>,
     /// Tables that were outgrown, until the last reader of each is gone: uses may still be counted there.
     outgrown: Mutex<Vec<Arc<Table>>>,
     live: AtomicUsize,
     /// For how many tokens a table has room at least.
     least: usize,
+}
+
+/// What whoever changes the table has to know.
+struct Counts {
+    /// Slots that are not empty.
+    taken: usize,
+    /// Those of them that have ended and are not old.
+    ended: usize,
+    old: Old,
+    /// Whatever was read before this place of the feed was followed may have ended, and that may be forgotten here.
+    forgotten: u64,
+    /// Who reads for so long that no end may be forgotten meanwhile.
+    readers: usize,
+}
+
+/// How far it is with forgetting old ends. Whoever read a token's row before its end may come with it at any time, and finds the
+/// end in its slot; so that slot is needed until all such readers can be told from others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Old {
+    /// No slot is.
+    None,
+    /// Some are: their ends were committed before now.
+    Marked,
+    /// And the feed was read since, from its beginning on to this place: those ends are before it.
+    Before(u64),
 }
 
 /// Orders nothing, so it is not of `sync`.
@@ -142,7 +169,7 @@ impl Tables {
         Self {
             now: ArcSwap::from_pointee(Table::with_room_for(least)),
             version: AtomicU64::new(next_version()),
-            taken: Mutex::new(0),
+            counts: Mutex::new(Counts { taken: 0, ended: 0, old: Old::None, forgotten: 0, readers: 0 }),
             outgrown: Mutex::new(Vec::new()),
             live: AtomicUsize::new(0),
             least,
@@ -151,24 +178,55 @@ impl Tables {
 
     /// Makes room for so many tokens, if there are none yet.
     pub(super) fn reserve(&self, tokens: usize) {
-        let taken = self.change();
-        if *taken == 0 {
+        let counts = self.change();
+        if counts.taken == 0 {
             self.replace(Table::with_room_for(tokens.max(self.least)));
         }
     }
 
     /// Begins again with an empty table.
     pub(super) fn clear(&self) {
-        let mut taken = self.change();
+        let mut counts = self.change();
         let mut outgrown = self.outgrown();
         outgrown.push(self.replace(Table::with_room_for(self.least)));
-        *taken = 0;
+        *counts = Counts { taken: 0, ended: 0, old: Old::None, forgotten: 0, readers: counts.readers };
         self.live.store(0, Ordering::Relaxed);
+    }
+
+    /// Says that the feed was read up to the place `seq`, by a read that began after this was last called. So what has ended
+    /// before that is forgotten when room is needed, and a table in which tokens come and go stays as large as it is.
+    pub(super) fn followed(&self, seq: u64) {
+        let mut counts = self.change();
+        match counts.old {
+            Old::Marked => counts.old = Old::Before(seq),
+            // So many that looking for them costs each end little.
+            Old::None if counts.ended >= (counts.taken / 4).max(1) => {
+                for slot in &self.now.load().slots {
+                    if slot.state.load(Ordering::Relaxed) & ENDED != 0 {
+                        slot.state.fetch_or(OLD, Ordering::Relaxed);
+                    }
+                }
+                (counts.ended, counts.old) = (0, Old::Marked);
+            }
+            Old::None | Old::Before(_) => {}
+        }
+    }
+
+    /// Keeps all ends while `keep`: for who reads rows for long, and puts each in.
+    pub(super) fn keep_ends(&self, keep: bool) {
+        let mut counts = self.change();
+        counts.readers = if keep { counts.readers + 1 } else { counts.readers.saturating_sub(1) };
     }
 
     /// How many live tokens there are.
     pub(super) fn live(&self) -> usize {
         self.live.load(Ordering::Relaxed)
+    }
+
+    /// How many slots there are.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.now.load().slots.len()
     }
 
     /// Does something with the table, as it is now, at the price of one comparison.
@@ -182,23 +240,25 @@ impl Tables {
         })
     }
 
-    /// Puts a token in, with the state that `state` then says, if any; or does nothing if it is here, live or ended.
-    pub(super) fn insert(&self, low: u64, digest: [u64; 2], state: impl FnOnce() -> Option<u64>) {
-        self.put(low, digest, state, false);
+    /// Puts a token in, with the state that `state` then says, if any; or does nothing if it is here, live or ended, or if its row
+    /// was read so long ago that its end may be forgotten: before `read`, a place of the feed, was left behind.
+    pub(super) fn insert(&self, low: u64, digest: [u64; 2], read: u64, state: impl FnOnce() -> Option<u64>) {
+        self.put(low, digest, state, Some(read));
     }
 
     /// Ends a token, here or not: an end that comes first is kept for it.
     pub(super) fn end(&self, low: u64, digest: [u64; 2], state: impl FnOnce() -> Option<u64>) {
-        self.put(low, digest, state, true);
+        self.put(low, digest, state, None);
     }
 
     /// Ends whatever has this id, whatever its digest.
     pub(super) fn end_all(&self, low: u64) {
-        let _taken = self.change();
+        let mut counts = self.change();
         // As many tokens as there are slots under one key.
         let mut ended = [0; 256];
         self.now.load().of(low, |slot| {
             let (before, was_live) = slot.end();
+            counts.ended += usize::from(was_live);
             ended[((before & KEY) / (KEY & KEY.wrapping_neg())) as usize] += usize::from(was_live);
             None::<()>
         });
@@ -228,8 +288,13 @@ impl Tables {
         outgrown.retain(|_| !unread.next().unwrap_or(false));
     }
 
-    fn put(&self, low: u64, digest: [u64; 2], state: impl FnOnce() -> Option<u64>, ended: bool) {
-        let mut taken = self.change();
+    /// Puts in a token whose row was read at a place of the feed; or, without one, ends it.
+    fn put(&self, low: u64, digest: [u64; 2], state: impl FnOnce() -> Option<u64>, read: Option<u64>) {
+        let mut counts = self.change();
+        let ended = read.is_none();
+        if read.is_some_and(|read| read < counts.forgotten) {
+            return;
+        }
         let table = self.now.load();
         let (slot, state) = match table.find(low, digest) {
             Ok(slot) => (Ok(slot), slot.state()),
@@ -240,23 +305,29 @@ impl Tables {
         };
         // Under other keys it is the same token.
         let (mut was_live, mut has_ended) = (false, false);
+        let mut end = |slot: &Slot| {
+            let ends = slot.end().1;
+            counts.ended += usize::from(ends);
+            ends
+        };
         table.of(low, |other| {
             let there = other.state();
             if (there ^ state) & KEY != 0 {
-                was_live |= if ended { other.end().1 } else { there & ENDED == 0 };
+                was_live |= if ended { end(other) } else { there & ENDED == 0 };
                 has_ended |= there & ENDED != 0;
             }
             None::<()>
         });
         match slot {
-            Ok(slot) if ended => was_live |= slot.end().1,
+            Ok(slot) if ended => was_live |= end(slot),
             Ok(slot) if Defect::Join.is_seeded() => drop(slot.state.fetch_and(!ENDED, Ordering::SeqCst)),
             Err(empty) if ended || !has_ended => {
                 empty.fill(low, digest, state | if ended { ENDED } else { 0 });
                 self.live.fetch_add(usize::from(!ended && !was_live), Ordering::Relaxed);
-                *taken += 1;
-                if *taken >= table.slots.len() / 5 * 4 {
-                    self.grow(&table, *taken);
+                counts.taken += 1;
+                counts.ended += usize::from(ended);
+                if counts.taken >= table.slots.len() / 5 * 4 {
+                    self.make_room(&table, &mut counts);
                 }
             }
             Ok(_) | Err(_) => {}
@@ -264,13 +335,22 @@ impl Tables {
         self.live.fetch_sub(usize::from(ended && was_live), Ordering::Relaxed);
     }
 
-    fn grow(&self, old: &Table, taken: usize) {
-        let new = Table::with_room_for((taken / 2 * 3).max(self.least));
-        for slot in &old.slots {
+    /// Makes a table with more room, without what has ended so long ago that it can be forgotten.
+    fn make_room(&self, old: &Table, counts: &mut Counts) {
+        let forgotten = match counts.old {
+            Old::Before(seq) if counts.readers == 0 => Some(seq),
+            _ => None,
+        };
+        let forgets = if forgotten.is_some() { OLD } else { 0 };
+        let stays = |slot: &&Slot| slot.low.load(Ordering::Relaxed) != 0 && slot.state.load(Ordering::Relaxed) & forgets == 0;
+        if let Some(seq) = forgotten {
+            (counts.forgotten, counts.old) = (seq, Old::None);
+            counts.taken = old.slots.iter().filter(stays).count();
+        }
+        let new = Table::with_room_for((counts.taken / 2 * 3).max(self.least));
+        for slot in old.slots.iter().filter(stays) {
             let low = slot.low.load(Ordering::Relaxed);
-            if low != 0
-                && let Err(empty) = new.find(low, slot.digest())
-            {
+            if let Err(empty) = new.find(low, slot.digest()) {
                 // Without its uses: they are taken from the old table, where readers may be counting still.
                 empty.fill(low, slot.digest(), slot.state.load(Ordering::Relaxed) & (USE - 1));
             }
@@ -288,8 +368,8 @@ impl Tables {
         before
     }
 
-    fn change(&self) -> MutexGuard<'_, usize> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    fn change(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn outgrown(&self) -> MutexGuard<'_, Vec<Arc<Table>>> {

@@ -17,7 +17,7 @@ pub(super) struct Ballast {
 }
 
 impl Ballast {
-    /// The reserve in the file at `path`, laid in by the first change.
+    /// The reserve in the file at `path`, which [`Ballast::restore`] lays in.
     pub(super) const fn new(path: PathBuf) -> Self {
         Self { path }
     }

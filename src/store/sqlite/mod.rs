@@ -198,7 +198,11 @@ impl Sqlite {
         }
         let (file, connection) = make(data, None)?;
         let log = Log::new(location.node.clone());
-        let writer = Writer::start(connection, file.clone(), Ballast::new(data.join("ballast")), log.clone())?;
+        let ballast = Ballast::new(data.join("ballast"));
+        // The one before may have died with it given up; the disk may fill before anything is changed. Where it is full
+        // already, we serve all the same.
+        let _ = ballast.restore();
+        let writer = Writer::start(connection, file.clone(), ballast, log.clone())?;
         let threads = std::thread::available_parallelism().map_or(READERS, |cores| cores.get().clamp(2, READERS));
         let readers = Readers::start(&file, threads)?;
         let feed = Mutex::new(connect(&file)?);
