@@ -56,7 +56,10 @@ fn soak(args: &Args, store: &str) -> bool {
     let warm = &samples[samples.len() / 3..];
     let (slope, files) = (slope(warm), warm.iter().map(|sample| sample.2));
     let spread = files.clone().max().unwrap_or_default() - files.min().unwrap_or_default();
-    let held = odd == 0 && spread <= FILES && (args.short || slope <= 1.0) && churned > 0;
+    // A MiB an hour; what is less than a MiB in less than an hour is no slope yet.
+    let hours = warm.last().map_or(0.0, |last| last.0) - warm.first().map_or(0.0, |first| first.0);
+    let grows = slope * hours > hours.max(1.0);
+    let held = odd == 0 && spread <= FILES && (args.short || !grows) && churned > 0;
     let reach = warm.iter().map(|sample| sample.1).fold((f64::MAX, 0.0_f64), |(low, high), memory| (low.min(memory), high.max(memory)));
     println!(
         "  {store:9} {done} requests in {time:?}, half of what it can do, and {churned} tokens made, used and ended: {odd} not as they \
