@@ -17,7 +17,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use countersign::{
     authority::{AttemptLimits, Authority, Clock, Database, Error, Issued, Options, SystemClock, SystemEntropy},
-    domain::{Caller, Environment, NewToken, Operator, Permissions, Presented, RequestInfo, Timestamp, TokenName},
+    domain::{Caller, Environment, NewToken, Owner, Permissions, Presented, RequestInfo, Timestamp, TokenName},
 };
 use tokio::task::JoinSet;
 
@@ -97,7 +97,7 @@ pub(crate) async fn open_in(
 
 /// Makes a platform; returns the credential of its sandbox.
 pub(crate) async fn make_platform(authority: &Arc<Authority>) -> Outcome<String> {
-    let operator = Operator { name: "bench".to_owned(), request: RequestInfo::default() };
+    let operator = Owner::at_command_line("bench".to_owned(), RequestInfo::default());
     let (_, roots) = authority.create_platform(&operator, named("Bench")?).await?;
     let root = roots.iter().find(|root| root.token.scope.environment == Environment::Sandbox);
     Ok(authorization(root.ok_or("a platform without a sandbox")?))

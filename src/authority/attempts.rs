@@ -8,13 +8,11 @@
 //! minute than it holds, the smallest counts are forgotten.
 
 use std::{
-    hash::{BuildHasher as _, RandomState},
+    hash::{BuildHasher as _, Hash, RandomState},
     net::IpAddr,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
-
-use crate::domain::{ClientId, TokenId};
 
 const CELLS: usize = 1 << 16;
 /// Cells in which a key may be.
@@ -26,7 +24,7 @@ const MINUTE: u64 = 60;
 pub struct AttemptLimits {
     /// From one address, or from one /64 of IPv6.
     pub per_source: u32,
-    /// With one clientId.
+    /// With one name: a clientId, or an account's.
     pub per_client: u32,
 }
 
@@ -49,17 +47,27 @@ impl Attempts {
     }
 
     /// Counts an attempt that failed; returns how long to wait if there were too many.
-    pub(crate) fn failed(&self, source: IpAddr, client: Option<&ClientId>, now: Duration) -> Option<Duration> {
+    pub(crate) fn failed(&self, source: IpAddr, named: Option<impl Hash>, now: Duration) -> Option<Duration> {
         let of_source = self.count(self.source_key(source), now) > self.limits.per_source && self.limits.per_source > 0;
-        let of_client = client.is_some_and(|client| self.count(self.client_key(client.token), now) > self.limits.per_client);
+        let of_client = named.is_some_and(|named| self.count(self.named_key(named), now) > self.limits.per_client);
         (of_source || of_client && self.limits.per_client > 0).then(|| rest_of_minute(now))
     }
 
     /// Whether too many from there have failed; how long to wait then.
     pub(crate) fn too_many(&self, source: IpAddr, now: Duration) -> Option<Duration> {
-        let (key, minute) = (self.source_key(source), minute(now));
+        self.is_over(self.source_key(source), self.limits.per_source, now)
+    }
+
+    /// The same of a name.
+    #[cfg(feature = "server")]
+    pub(crate) fn too_many_named(&self, name: impl Hash, now: Duration) -> Option<Duration> {
+        self.is_over(self.named_key(name), self.limits.per_client, now)
+    }
+
+    fn is_over(&self, key: u64, limit: u32, now: Duration) -> Option<Duration> {
+        let minute = minute(now);
         let count = self.near(key).map(|cell| cell.load(Ordering::Relaxed)).find(|cell| is(*cell, key, minute)).map_or(0, count_of);
-        (self.limits.per_source > 0 && count > self.limits.per_source).then(|| rest_of_minute(now))
+        (limit > 0 && count > limit).then(|| rest_of_minute(now))
     }
 
     fn source_key(&self, source: IpAddr) -> u64 {
@@ -70,8 +78,8 @@ impl Attempts {
         }
     }
 
-    fn client_key(&self, token: TokenId) -> u64 {
-        self.keys.hash_one(token)
+    fn named_key(&self, name: impl Hash) -> u64 {
+        self.keys.hash_one(name)
     }
 
     fn near(&self, key: u64) -> impl Iterator<Item = &AtomicU64> {
@@ -126,20 +134,15 @@ fn rest_of_minute(now: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{ClientTag, Environment};
 
     fn attempts(per_source: u32, per_client: u32) -> Attempts {
         Attempts::new(AttemptLimits { per_source, per_client })
     }
 
-    fn client(n: u128) -> ClientId {
-        ClientId { environment: Environment::Sandbox, token: TokenId(uuid::Uuid::from_u128(n)), tag: ClientTag([0; 4]) }
-    }
-
     #[test]
     fn a_13_who_fails_too_often_waits_for_the_next_minute() {
         let (attempts, here, now) = (attempts(3, 0), IpAddr::from([192, 0, 2, 1]), Duration::from_secs(65));
-        let failed = |source, now| attempts.failed(source, None, now);
+        let failed = |source, now| attempts.failed(source, None::<u8>, now);
         assert!((0..3).all(|_| failed(here, now).is_none()) && attempts.too_many(here, now).is_none());
         assert_eq!(failed(here, now), Some(Duration::from_secs(55)));
         assert_eq!(attempts.too_many(here, now), Some(Duration::from_secs(55)));
@@ -153,9 +156,9 @@ mod tests {
     }
 
     #[test]
-    fn a_client_id_is_counted_wherever_it_comes_from() {
+    fn a_name_is_counted_wherever_it_comes_from() {
         let (attempts, now) = (attempts(0, 2), Duration::from_secs(1));
-        let failed = |n: u8, id| attempts.failed(IpAddr::from([10, 0, 0, n]), Some(&client(id)), now).is_some();
+        let failed = |n: u8, id: u128| attempts.failed(IpAddr::from([10, 0, 0, n]), Some(id), now).is_some();
         assert_eq!([failed(1, 7), failed(2, 7), failed(3, 7), failed(4, 8)], [false, false, true, false]);
     }
 
@@ -165,9 +168,9 @@ mod tests {
         let (attempts, now, loud) = (attempts(100, 0), Duration::from_secs(1), IpAddr::from([192, 0, 2, 1]));
         let mut limited = 0;
         for n in 0..10 * CELLS as u32 {
-            attempts.failed(IpAddr::from(n.to_be_bytes()), None, now);
+            attempts.failed(IpAddr::from(n.to_be_bytes()), None::<u8>, now);
             if n % 1000 == 0 {
-                limited += (0..10).filter(|_| attempts.failed(loud, None, now).is_some()).count();
+                limited += (0..10).filter(|_| attempts.failed(loud, None::<u8>, now).is_some()).count();
             }
         }
         assert!(limited > 6000, "{limited}");

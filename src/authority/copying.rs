@@ -242,6 +242,10 @@ async fn copy(source: &Source, target: &Target, keyring: &Keyring, mut progress:
                 Sealed::Token(record) if keyring.see_token(record) == Seen::Edited => record.token.id.to_string(),
                 Sealed::Platform(record) if keyring.see_platform(record) == Seen::Edited => record.platform.id.to_string(),
                 Sealed::Operations(record) if keyring.see_operations(record) == Seen::Edited => "the operations".to_owned(),
+                Sealed::Account(record) if keyring.see_account(record) == Seen::Edited => format!("operator {}", record.account.name),
+                Sealed::OperatorToken(record) if keyring.see_operator_token(record) == Seen::Edited => {
+                    format!("the operator token {}", record.token.id.0)
+                }
                 Sealed::Checkpoint(checkpoint) if !keyring.is_checkpoint_intact(checkpoint) => {
                     format!("the audit checkpoint at {}", checkpoint.mark.seq)
                 }

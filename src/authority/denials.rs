@@ -22,12 +22,22 @@ pub enum Reason {
     Tampered,
     /// Proven, but without the permission.
     Forbidden,
+    /// Somebody who tried to sign in as an operator.
+    SignIn,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 7] =
-        [Self::Malformed, Self::UnknownClient, Self::WrongSecret, Self::Revoked, Self::PlatformDisabled, Self::Tampered, Self::Forbidden];
+    pub const ALL: [Self; 8] = [
+        Self::Malformed,
+        Self::UnknownClient,
+        Self::WrongSecret,
+        Self::Revoked,
+        Self::PlatformDisabled,
+        Self::Tampered,
+        Self::Forbidden,
+        Self::SignIn,
+    ];
 
     /// The name, as metrics and the audit log write it.
     pub const fn name(self) -> &'static str {
@@ -39,6 +49,7 @@ impl Reason {
             Self::PlatformDisabled => "platform_disabled",
             Self::Tampered => "tampered",
             Self::Forbidden => "forbidden",
+            Self::SignIn => "sign_in",
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::entropy::NoEntropy;
 use crate::{
-    domain::{Forbidden, Invalid, Permissions},
+    domain::{Forbidden, Invalid, Permissions, RoleLacking},
     store,
 };
 
@@ -15,6 +15,8 @@ pub enum Error {
     CallerEnded,
     /// The caller lacks these permissions.
     Forbidden(Permissions),
+    /// The operator lacks the role.
+    RoleLacking(RoleLacking),
     /// There is no such token in the caller's scope, or no such platform.
     NotFound,
     /// Its row is not as it was sealed: it is refused everywhere, and nothing is built on it.
@@ -25,6 +27,10 @@ pub enum Error {
     NotRevocable,
     /// The caller's platform and environment have as many live tokens as they may.
     TooManyTokens,
+    /// Another account has the name.
+    NameTaken,
+    /// Somebody else has changed it meanwhile.
+    Changed,
     /// The `Idempotency-Key` was used for another request.
     KeyReused,
     /// The first request with this `Idempotency-Key` is not answered yet.
@@ -39,6 +45,7 @@ impl fmt::Display for Error {
         match self {
             Self::CallerEnded => f.write_str("the caller's token has ended"),
             Self::Forbidden(required) => write!(f, "the caller lacks {required}"),
+            Self::RoleLacking(lacking) => write!(f, "{lacking}"),
             Self::NotFound => f.write_str("not found"),
             Self::Tampered => f.write_str(
                 "its row was edited in the database, so it is refused everywhere; put the row back from a backup and restart the servers",
@@ -53,6 +60,8 @@ impl fmt::Display for Error {
             }
             Self::NotRevocable => f.write_str("only an operator may end this token"),
             Self::TooManyTokens => f.write_str("there are as many live tokens as there may be"),
+            Self::NameTaken => f.write_str("there is an operator of that name already"),
+            Self::Changed => f.write_str("somebody else has changed it just now; look at it, and try again"),
             Self::KeyReused => f.write_str("the idempotency key was used for another request"),
             Self::InProgress => f.write_str("the first request with this idempotency key is still running"),
             Self::Unavailable(cause) => f.write_str(cause),
@@ -65,6 +74,12 @@ impl std::error::Error for Error {}
 impl From<Forbidden> for Error {
     fn from(forbidden: Forbidden) -> Self {
         Self::Forbidden(forbidden.required)
+    }
+}
+
+impl From<RoleLacking> for Error {
+    fn from(lacking: RoleLacking) -> Self {
+        Self::RoleLacking(lacking)
     }
 }
 

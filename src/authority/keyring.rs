@@ -7,6 +7,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, aead::Aead as _};
+#[cfg(feature = "server")]
+use chacha20poly1305::{XChaCha20Poly1305, aead::Payload};
 use constant_time_eq::constant_time_eq_n;
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac as _};
@@ -72,6 +74,10 @@ pub(crate) struct Key {
     assertion: HmacSha256,
     #[cfg(feature = "server")]
     head: Zeroizing<[u8; 32]>,
+    #[cfg(feature = "server")]
+    operator: HmacSha256,
+    #[cfg(feature = "server")]
+    private: XChaCha20Poly1305,
 }
 
 impl Key {
@@ -100,6 +106,10 @@ impl Key {
             assertion: derive("assertion")?,
             #[cfg(feature = "server")]
             head: derive_bytes("audit head")?,
+            #[cfg(feature = "server")]
+            operator: derive("operator")?,
+            #[cfg(feature = "server")]
+            private: XChaCha20Poly1305::new_from_slice(derive_bytes("private")?.as_slice()).ok()?,
         })
     }
 }
@@ -393,6 +403,42 @@ impl Keyring {
         let key = self.active();
         (key.id, &key.head)
     }
+
+    /// Seals the values of a row about operators, of which there are several kinds.
+    pub(crate) fn seal_of_operator(&self, kind: &[u8], values: &[&[u8]]) -> Seal {
+        let key = self.active();
+        Seal { key: key.id, mac: operator_seal(key, kind, values) }
+    }
+
+    /// What its seal says of such a row.
+    pub(crate) fn see_of_operator(&self, seal: &Seal, kind: &[u8], values: &[&[u8]]) -> Seen {
+        self.see(seal, |key| operator_seal(key, kind, values))
+    }
+
+    /// Encrypts what the database is not to know, under a random nonce; it opens only as what it was made for.
+    pub(crate) fn encrypt(&self, purpose: &[u8], nonce: [u8; NONCE_LEN], message: &[u8]) -> Option<Vec<u8>> {
+        let key = self.active();
+        let sealed = key.private.encrypt(&nonce.into(), Payload { msg: message, aad: purpose }).ok()?;
+        Some([&key.id.to_be_bytes()[..], &nonce, &sealed].concat())
+    }
+
+    /// Opens what [`Keyring::encrypt`] made, unless its key is retired.
+    pub(crate) fn decrypt(&self, purpose: &[u8], encrypted: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let (id, rest) = encrypted.split_first_chunk()?;
+        let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>()?;
+        let key = self.get(u32::from_be_bytes(*id)).filter(|key| !key.is_retired())?;
+        key.private.decrypt(&(*nonce).into(), Payload { msg: sealed, aad: purpose }).ok().map(Zeroizing::new)
+    }
+}
+
+/// Random bytes that each encryption takes: so many that none ever comes twice.
+#[cfg(feature = "server")]
+pub(crate) const NONCE_LEN: usize = 24;
+
+#[cfg(feature = "server")]
+fn operator_seal(key: &Key, kind: &[u8], values: &[&[u8]]) -> [u8; 32] {
+    let of_kind: [&[u8]; 2] = [&[LAYOUT], kind];
+    mac_of_all(&key.operator, &[&of_kind, values].concat())
 }
 
 impl SealEntries for Keyring {

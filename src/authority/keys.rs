@@ -27,7 +27,7 @@ use crate::{
 use super::{Receipt, key_file::KeyState};
 #[cfg(feature = "server")]
 use crate::{
-    domain::{Action, AuditEntry, Operator},
+    domain::{Action, AuditEntry, Operator, Owner},
     store::Sealing,
 };
 
@@ -213,7 +213,8 @@ impl Authority {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn list_keys(&self, _by: &Operator) -> Result<Vec<KeyListed>, Error> {
+    pub async fn list_keys(&self, by: &Operator) -> Result<Vec<KeyListed>, Error> {
+        by.may_oversee()?;
         let source = &self.keys.source;
         let file = key_source::read(source)
             .await
@@ -235,7 +236,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn note_key_added(self: &Arc<Self>, by: &Operator, id: u32) -> Result<Receipt, Error> {
+    pub async fn note_key_added(self: &Arc<Self>, by: &Owner, id: u32) -> Result<Receipt, Error> {
         self.reload_keys().await.map_err(Error::Unavailable)?;
         self.note_key(by, Action::KeysAdd, id).await
     }
@@ -244,17 +245,17 @@ impl Authority {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn note_key_activated(self: &Arc<Self>, by: &Operator, id: u32) -> Result<Receipt, Error> {
+    pub async fn note_key_activated(self: &Arc<Self>, by: &Owner, id: u32) -> Result<Receipt, Error> {
         self.note_key(by, Action::KeysActivate, id).await
     }
 
-    async fn note_key(&self, by: &Operator, action: Action, id: u32) -> Result<Receipt, Error> {
+    async fn note_key(&self, by: &Owner, action: Action, id: u32) -> Result<Receipt, Error> {
         self.store.insert_audit_entry(self.key_entry(by, action, id)).await?;
         self.receipt(None).await
     }
 
-    pub(super) fn key_entry(&self, by: &Operator, action: Action, id: u32) -> AuditEntry {
+    pub(super) fn key_entry(&self, by: &Owner, action: Action, id: u32) -> AuditEntry {
         let detail = [("key".to_owned(), id.into())].into_iter().collect();
-        AuditEntry { actor: by.actor(), request: by.request.clone(), ..self.system_entry(action, None, detail) }
+        AuditEntry { actor: by.actor(), request: by.request().clone(), ..self.system_entry(action, None, detail) }
     }
 }

@@ -11,6 +11,7 @@
 //! | `receipt.rs` | when a change is true everywhere |
 //! | `assertion.rs` | what was proven, signed for upstreams |
 //! | `uses.rs` | how tokens were used |
+//! | `operators/` | who may act as an operator |
 //! | `audit/` | the audit log, proven to whoever must not have to believe us |
 //! | `copying.rs`, `restore.rs` | backups, moving to another database; what is to be done behind a restore |
 //! | `keyring.rs`, `key_file.rs` | what the server key makes, and where it is kept |
@@ -45,6 +46,8 @@ mod keyring;
 mod keys;
 mod lease;
 mod operations;
+#[cfg(feature = "server")]
+mod operators;
 mod platforms;
 mod receipt;
 mod reseal;
@@ -99,6 +102,8 @@ pub use key_edit::KeyFileEdit;
 #[cfg(feature = "server")]
 pub use keys::KeyListed;
 pub use operations::Difference;
+#[cfg(feature = "server")]
+pub use operators::{AccountListed, Enrolment, Invitation, OperatorIssued, Refused, SignIn, SignedIn, Standing};
 pub use receipt::Receipt;
 #[cfg(feature = "server")]
 pub use restore::TakenIn;
@@ -164,6 +169,8 @@ pub struct Authority {
     max_tokens: Option<u32>,
     denials: Denials,
     ends: Ends,
+    #[cfg(feature = "server")]
+    operators: operators::Operators,
     #[cfg(feature = "server")]
     heads: audit::HeadCounts,
     /// Rows that were found not to be as they were sealed.
@@ -240,6 +247,8 @@ impl Authority {
             max_tokens: options.max_tokens,
             denials: Denials::default(),
             ends: Ends::default(),
+            #[cfg(feature = "server")]
+            operators: operators::Operators::default(),
             #[cfg(feature = "server")]
             heads: audit::HeadCounts::default(),
             tampered: Mutex::default(),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Authority, Error, Receipt, keyring::Seen};
 use crate::{
-    domain::{Action, AuditEntry, Invalid, Need, NoOperation, Operation, Operations, Operator, Target, Timestamp},
+    domain::{Action, AuditEntry, Invalid, Need, NoOperation, Operation, Operations, Operator, Owner, Target, Timestamp},
     store::OperationsRecord,
 };
 
@@ -145,7 +145,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`Error::Invalid`] if there are too many, [`Error::Unavailable`].
-    pub async fn load_operations(&self, by: &Operator, operations: &Operations) -> Result<(Difference, Receipt), Error> {
+    pub async fn load_operations(&self, by: &Owner, operations: &Operations) -> Result<(Difference, Receipt), Error> {
         if operations.all().len() > MOST {
             return Err(Invalid::one("operations", "max_items", format!("must be at most {MOST}")).into());
         }
@@ -160,7 +160,7 @@ impl Authority {
         ];
         let detail: serde_json::Map<_, _> = counts.into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect();
         let entry =
-            AuditEntry { actor: by.actor(), request: by.request.clone(), ..self.system_entry(Action::OperationsLoad, None, detail) };
+            AuditEntry { actor: by.actor(), request: by.request().clone(), ..self.system_entry(Action::OperationsLoad, None, detail) };
         let known = self.followed();
         let seq = self.store.replace_operations(record.clone(), entry).await?;
         self.remember(&known, |_| self.put_operations(&record, seq));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{Authority, Error, Issued, Receipt, keyring::Seen, tokens::entry_of};
 use crate::{
     domain::{
-        Action, AuditEntry, AuditQuery, Environment, Issuer, NewToken, Operator, Permissions, Platform, PlatformId, RecordedEntry, Scope,
-        Timestamp, TokenId, TokenName,
+        Action, AuditEntry, AuditQuery, Environment, Issuer, NewToken, Operator, Owner, Permissions, Platform, PlatformId, RecordedEntry,
+        Scope, Timestamp, TokenId, TokenName,
     },
     store::{Decision, PlatformRecord},
 };
@@ -16,13 +16,13 @@ impl Authority {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn create_platform(self: &Arc<Self>, by: &Operator, name: TokenName) -> Result<(Platform, Vec<Issued>), Error> {
+    pub async fn create_platform(self: &Arc<Self>, by: &Owner, name: TokenName) -> Result<(Platform, Vec<Issued>), Error> {
         let (authority, by) = (Arc::clone(self), by.clone());
         // Apart from the caller, as a token's create is.
         tokio::spawn(async move { authority.make_platform(&by, name).await }).await.map_err(|e| Error::Unavailable(e.to_string()))?
     }
 
-    async fn make_platform(&self, by: &Operator, name: TokenName) -> Result<(Platform, Vec<Issued>), Error> {
+    async fn make_platform(&self, by: &Owner, name: TokenName) -> Result<(Platform, Vec<Issued>), Error> {
         let now = self.now();
         // A platform's id is made as a token's is: in the order of creation.
         let id = PlatformId(TokenId::new(now, self.random()?).0);
@@ -49,20 +49,22 @@ impl Authority {
         Ok((platform, issued))
     }
 
-    /// All platforms, oldest first.
+    /// All platforms that there are for the operator, oldest first.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn list_platforms(&self, _by: &Operator) -> Result<Vec<Platform>, Error> {
-        Ok(self.store.list_platforms().await?.into_iter().map(|record| record.platform).collect())
+    pub async fn list_platforms(&self, by: &Operator) -> Result<Vec<Platform>, Error> {
+        let all = self.store.list_platforms().await?.into_iter();
+        Ok(all.map(|record| record.platform).filter(|platform| by.sees(platform.id)).collect())
     }
 
     /// One platform.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Unavailable`].
-    pub async fn get_platform(&self, _by: &Operator, id: PlatformId) -> Result<Platform, Error> {
-        Ok(self.store.find_platform(id).await?.ok_or(Error::NotFound)?.platform)
+    pub async fn get_platform(&self, by: &Operator, id: PlatformId) -> Result<Platform, Error> {
+        let found = self.store.find_platform(id).await?.map(|record| record.platform);
+        found.filter(|platform| by.sees(platform.id)).ok_or(Error::NotFound)
     }
 
     /// Disables a platform, so that none of its tokens verifies anywhere when this returns; or enables it again, and
@@ -70,19 +72,14 @@ impl Authority {
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Tampered`], [`Error::Unavailable`].
-    pub async fn set_platform_disabled(
-        self: &Arc<Self>,
-        by: &Operator,
-        id: PlatformId,
-        disabled: bool,
-    ) -> Result<(Platform, Receipt), Error> {
+    pub async fn set_platform_disabled(self: &Arc<Self>, by: &Owner, id: PlatformId, disabled: bool) -> Result<(Platform, Receipt), Error> {
         let (authority, by) = (Arc::clone(self), by.clone());
         tokio::spawn(async move { authority.change_platform(by, id, disabled).await })
             .await
             .map_err(|e| Error::Unavailable(e.to_string()))?
     }
 
-    async fn change_platform(&self, by: Operator, id: PlatformId, disabled: bool) -> Result<(Platform, Receipt), Error> {
+    async fn change_platform(&self, by: Owner, id: PlatformId, disabled: bool) -> Result<(Platform, Receipt), Error> {
         let (keyring, now) = (Arc::clone(&self.keyring), self.now());
         let action = if disabled { Action::PlatformDisable } else { Action::PlatformEnable };
         let decide = move |before: &PlatformRecord| {
@@ -111,11 +108,15 @@ impl Authority {
         Ok((record.platform, self.receipt(seq).await?))
     }
 
-    /// A page of the audit log, newest first, and whether there is more.
+    /// A page of the audit log, newest first, and whether there is more. For the staff of one platform, what is entered of that.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
-    pub async fn list_audit(&self, _by: &Operator, query: AuditQuery) -> Result<(Vec<RecordedEntry>, bool), Error> {
+    /// [`Error::NotFound`] if it was asked of a platform that is not there for them, [`Error::Unavailable`].
+    pub async fn list_audit(&self, by: &Operator, mut query: AuditQuery) -> Result<(Vec<RecordedEntry>, bool), Error> {
+        if query.platform.is_some_and(|platform| !by.sees(platform)) {
+            return Err(Error::NotFound);
+        }
+        query.platform = query.platform.or(by.platform());
         Ok(self.store.list_audit(query).await?)
     }
 }
@@ -128,7 +129,7 @@ fn platform_entry(platform: &Platform, by: &Operator, action: Action, at: Timest
         platform: Some(platform.id),
         scope: None,
         token: None,
-        request: by.request.clone(),
+        request: by.request().clone(),
         detail: serde_json::json!({ "name": platform.name.as_str() }).to_string(),
     }
 }

@@ -9,7 +9,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::{Authority, Clock, Entropy, Error, Options, journal::Journal};
 use crate::{
-    domain::{Action, AuditEntry, Invalid, Operator, PlatformId, TokenId},
+    domain::{Action, AuditEntry, Invalid, Owner, PlatformId, TokenId},
     store::{self, Mark, Store},
 };
 
@@ -47,7 +47,7 @@ impl Authority {
     /// # Errors
     /// [`Error::Invalid`]: no journal begins early enough, or there is a gap between them. [`Error::Unavailable`]: one is of
     /// another database, or something could not be ended, with its name. Nothing starts on a restored database then.
-    pub async fn after_restore(self: &Arc<Self>, by: &Operator, journals: &[Journal], all: bool) -> Result<TakenIn, Error> {
+    pub async fn after_restore(self: &Arc<Self>, by: &Owner, journals: &[Journal], all: bool) -> Result<TakenIn, Error> {
         let installation = self.store.installation().await?;
         if journals.iter().any(|journal| journal.last.installation != installation) {
             return Err(Error::Unavailable("a journal is of another database".to_owned()));
@@ -96,7 +96,7 @@ impl Authority {
         taken_in.journals = lost.len() as u64;
         let counts = [("tokens", taken_in.tokens), ("platforms", taken_in.platforms), ("journals", taken_in.journals)];
         let detail = counts.into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect();
-        let entry = AuditEntry { actor: by.actor(), request: by.request.clone(), ..self.system_entry(Action::Restore, None, detail) };
+        let entry = AuditEntry { actor: by.actor(), request: by.request().clone(), ..self.system_entry(Action::Restore, None, detail) };
         // Last: only now nothing is missing any more.
         self.store.insert_lost_marks(lost, entry).await?;
         self.settle(None, true).await?;
@@ -150,7 +150,7 @@ impl Authority {
     }
 
     /// Says whether it had not ended.
-    async fn end_again(self: &Arc<Self>, by: &Operator, id: TokenId) -> Result<bool, Error> {
+    async fn end_again(self: &Arc<Self>, by: &Owner, id: TokenId) -> Result<bool, Error> {
         match self.locate_token(by, id).await {
             // Created since, or edited: either way nobody accepts it.
             Err(Error::NotFound) => Ok(false),
@@ -163,7 +163,7 @@ impl Authority {
         }
     }
 
-    async fn disable_again(self: &Arc<Self>, by: &Operator, id: PlatformId) -> Result<bool, Error> {
+    async fn disable_again(self: &Arc<Self>, by: &Owner, id: PlatformId) -> Result<bool, Error> {
         match self.get_platform(by, id).await {
             Ok(platform) if platform.disabled_at.is_none() => match self.set_platform_disabled(by, id, true).await {
                 Ok(_) => Ok(true),

@@ -1,6 +1,7 @@
 //! Retiring a key: what lives by it ends.
 //!
-//! One transaction seals anew what needs no secret for that (platforms, operations) and says that the key is retired. From
+//! Accounts and tokens of operators are sealed anew first. Then one transaction does so with what processes have in memory and
+//! needs no secret for it (platforms, operations), and says that the key is retired. From
 //! then on no process accepts or makes anything under it; so all its tokens are dead at one place of the feed, and none can
 //! join or leave them. Then each is ended as any token is, so that lists, totals, journals and the audit log say so.
 
@@ -10,7 +11,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::{Authority, Error, Receipt, keyring::Seen};
 use crate::{
-    domain::{Action, Invalid, Operator, Token},
+    domain::{Action, Invalid, Owner, Token},
     store::{OperationsRecord, PlatformRecord, Record},
 };
 
@@ -42,7 +43,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`Error::Invalid`] if it is the active one or none, [`Error::Unavailable`].
-    pub async fn plan_retirement(&self, _by: &Operator, key: u32) -> Result<Retirement, Error> {
+    pub async fn plan_retirement(&self, _by: &Owner, key: u32) -> Result<Retirement, Error> {
         if self.keyring.get(key).is_none() {
             return Err(Invalid::one("ID", "key", "is no key of the key file; see countersign keys list").into());
         }
@@ -70,7 +71,7 @@ impl Authority {
     /// # Errors
     /// [`Error::Invalid`] if tokens live by it and it is not forced, or if some were made with it since it was planned;
     /// [`Error::Unavailable`].
-    pub async fn retire_key(self: &Arc<Self>, by: &Operator, plan: &Retirement, force: bool) -> Result<Retired, Error> {
+    pub async fn retire_key(self: &Arc<Self>, by: &Owner, plan: &Retirement, force: bool) -> Result<Retired, Error> {
         let key = plan.key;
         if !force && !plan.tokens.is_empty() {
             let tokens = match plan.tokens.len() {
@@ -88,6 +89,7 @@ impl Authority {
             let intact = for_operations.see_operations(before) == Seen::Intact;
             intact.then(|| for_operations.seal_operations(before.document.clone(), before.loaded_at))
         };
+        self.reseal_operators(key).await?;
         let entry = self.key_entry(by, Action::KeysRetire, key);
         let Some(seq) = self.store.retire_key(key, plan.since, entry, (platform, operations)).await? else {
             let problem = "was used for a new token just now: some server has it as its active key still; give all of them the key file, send SIGHUP, and run this again";
@@ -108,7 +110,7 @@ impl Authority {
     }
 
     /// Ends a token that nobody accepts any more; returns it with the place of that, unless it had ended before.
-    async fn end_dead(self: &Arc<Self>, by: &Operator, token: Token) -> Result<Option<(Token, u64)>, Error> {
+    async fn end_dead(self: &Arc<Self>, by: &Owner, token: Token) -> Result<Option<(Token, u64)>, Error> {
         match self.end(&by.within(token.scope), token.id).await {
             Ok((record, seq)) => Ok(seq.map(|seq| (record.token, seq))),
             // Edited: refused in any case.

@@ -133,14 +133,10 @@ impl Authority {
 
     async fn create(self: &Arc<Self>, caller: &Caller, new: NewToken, key: Option<IdempotencyKey>) -> Result<Issued, Error> {
         let now = self.now();
-        let issuer = match caller.actor {
-            Actor::Token(_) => Issuer::Platform,
-            Actor::Operator(_) | Actor::System => Issuer::Operator,
-        };
         // With the token that it made: a replay row that was pointed at another one fits no request.
         let (keyring, name, bits) = (Arc::clone(&self.keyring), new.name.clone(), new.permissions.bits());
         let request = |token: TokenId| keyring.replay_digest(&[name.as_str().as_bytes(), &[bits], token.0.as_bytes()]);
-        let (record, secret) = self.issue(caller.scope, new, issuer, true, now)?;
+        let (record, secret) = self.issue(caller.scope, new, caller.issuer, true, now)?;
         let replay = match &key {
             None => None,
             Some(IdempotencyKey(key)) => Some(Replay {
@@ -298,7 +294,8 @@ impl Authority {
     pub(super) async fn end(self: &Arc<Self>, caller: &Caller, id: TokenId) -> Result<(Record, Option<u64>), Error> {
         let caller = caller.clone();
         let (keyring, scope, now) = (Arc::clone(&self.keyring), caller.scope, self.now());
-        let operator = matches!(caller.actor, Actor::Operator(_));
+        // Who issues tokens as the operator: not a platform's own, whatever they are called.
+        let operator = caller.issuer == Issuer::Operator;
         let decide = move |before: &Record| {
             // An edited row is not sealed again: what was forged would become genuine.
             let genuine = matches!(keyring.see_token(before), Seen::Intact | Seen::Retired);
@@ -344,7 +341,7 @@ impl Authority {
     /// [`Error::NotFound`], [`Error::Unavailable`].
     pub async fn locate_token(&self, by: &Operator, id: TokenId) -> Result<Caller, Error> {
         let (record, _) = self.store.find_token(id, self.followed().mark).await?.ok_or(Error::NotFound)?;
-        Ok(by.within(record.token.scope))
+        by.within(record.token.scope).ok_or(Error::NotFound)
     }
 
     /// The operator as a caller in one half of a platform.
@@ -353,7 +350,7 @@ impl Authority {
     /// [`Error::NotFound`], [`Error::Unavailable`].
     pub async fn locate_platform(&self, by: &Operator, platform: PlatformId, environment: Environment) -> Result<Caller, Error> {
         self.store.find_platform(platform).await?.ok_or(Error::NotFound)?;
-        Ok(by.within(Scope { platform, environment }))
+        by.within(Scope { platform, environment }).ok_or(Error::NotFound)
     }
 }
 

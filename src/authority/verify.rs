@@ -105,7 +105,7 @@ impl Authority {
 
     /// Counts an attempt that was refused; returns how long its source should wait, if there were too many.
     pub fn note_failed(&self, source: IpAddr, presented: Option<&Presented>) -> Option<Duration> {
-        self.attempts.failed(source, presented.map(Presented::client_id), self.clock.boot())
+        self.attempts.failed(source, presented.map(|presented| presented.client_id().token), self.clock.boot())
     }
 
     /// Whether too many attempts from there were refused to ask the database for another; how long to wait then.

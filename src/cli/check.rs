@@ -32,7 +32,7 @@ impl Check {
         read.map_err(|e| Failure::CouldNotRun(format!("cannot read standard input: {e}")))?;
         let presented = Presented::parse_pair(pair.trim_ascii());
         let (authority, operator) = open(&self.settings).await?;
-        let request = RequestInfo { source: "check".to_owned(), ..operator.request };
+        let request = RequestInfo { source: "check".to_owned(), ..operator.request().clone() };
         match authority.verify(presented, request).await {
             Ok(caller) => {
                 let json = json!({

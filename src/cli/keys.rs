@@ -13,6 +13,7 @@ use super::{
 use crate::{
     authority::{Clock as _, KeyFileEdit, KeyListed, Retirement, SystemClock, SystemEntropy},
     domain::Token,
+    http::v1::wire,
 };
 
 /// Tokens that are told one by one where a person reads it.
@@ -142,7 +143,7 @@ impl Retire {
                 (Output::Json, false) => output::print(
                     Output::Json,
                     String::new,
-                    || json!({ "id": id, "tokens": plan.tokens.iter().map(output::token_json).collect::<Vec<_>>() }),
+                    || json!({ "id": id, "tokens": plan.tokens.iter().map(wire::token).collect::<Vec<_>>() }),
                 )?,
                 (Output::Json, true) => {}
             }
@@ -159,8 +160,8 @@ impl Retire {
         };
         let json = || {
             json!({
-                "id": id, "state": "retired", "tokens": retired.tokens.iter().map(output::token_json).collect::<Vec<_>>(),
-                "receipt": output::receipt_json(&retired.receipt),
+                "id": id, "state": "retired", "tokens": retired.tokens.iter().map(wire::token).collect::<Vec<_>>(),
+                "receipt": wire::receipt(&retired.receipt),
             })
         };
         output::print(self.output, text, json)

@@ -12,6 +12,7 @@ mod migrate_store;
 #[doc(hidden)]
 pub mod openapi;
 mod operations;
+mod operator;
 mod output;
 mod platform;
 mod quickstart;
@@ -28,7 +29,7 @@ use self::settings::StoreSettings;
 use crate::{
     authority::{AttemptLimits, Authority, Database, Error, Options, SystemClock, SystemEntropy},
     config::Config,
-    domain::{OnDatabaseLoss, Operator, RequestInfo},
+    domain::{OnDatabaseLoss, Owner, RequestInfo},
 };
 
 /// Countersign: the API token authority of a platform.
@@ -56,6 +57,9 @@ enum Command {
     /// The operations of the platform's API, and the permissions that a token needs for each
     #[command(subcommand)]
     Operations(operations::OperationsCommand),
+    /// The operators: people who run platforms, at the console and through the operator API
+    #[command(subcommand)]
+    Operator(operator::OperatorCommand),
     /// The audit log: who changed what
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -114,6 +118,7 @@ pub fn run() -> ExitCode {
             Command::Token(command) => command.run().await,
             Command::Check(command) => command.run().await,
             Command::Operations(command) => command.run().await,
+            Command::Operator(command) => command.run().await,
             Command::Audit(command) => command.run().await,
             Command::Keys(command) => command.run().await,
             Command::Backup(command) => command.run().await,
@@ -158,16 +163,16 @@ fn harden() {
 }
 
 /// An authority for a command: it answers from the database, and changes what it is told to change.
-async fn open(settings: &StoreSettings) -> Result<(Arc<Authority>, Operator), Failure> {
+async fn open(settings: &StoreSettings) -> Result<(Arc<Authority>, Owner), Failure> {
     open_with(settings, false).await
 }
 
 /// The same for a command that makes the database if need be. Others don't: a mistyped directory is not an empty one.
-async fn open_or_create(settings: &StoreSettings) -> Result<(Arc<Authority>, Operator), Failure> {
+async fn open_or_create(settings: &StoreSettings) -> Result<(Arc<Authority>, Owner), Failure> {
     open_with(settings, true).await
 }
 
-async fn open_with(settings: &StoreSettings, create: bool) -> Result<(Arc<Authority>, Operator), Failure> {
+async fn open_with(settings: &StoreSettings, create: bool) -> Result<(Arc<Authority>, Owner), Failure> {
     Ok((open_by(options(settings.config()?, create)).await?, operator()))
 }
 
@@ -202,10 +207,10 @@ fn database(config: &Config) -> Database {
 }
 
 /// Whoever runs this command, by the account's number: names can be chosen by whoever sets the environment.
-fn operator() -> Operator {
+fn operator() -> Owner {
     let account = rustix::process::getuid().as_raw();
     let request = RequestInfo { id: format!("command-{}", rustix::process::getpid().as_raw_nonzero()), source: String::new() };
-    Operator { name: format!("uid-{account}"), request }
+    Owner::at_command_line(format!("uid-{account}"), request)
 }
 
 fn problems(problems: &crate::config::Problems) -> Failure {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     Failure, Outcome, open, openapi,
@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     authority::{Difference, Error, Receipt},
-    domain::{Need, NoOperation, Operation, Operations, Target},
+    domain::{Need, Operation, Operations},
+    http::v1::{self, wire},
 };
 
 #[derive(Debug, Subcommand)]
@@ -98,16 +99,7 @@ impl Load {
             let (difference, receipt) = authority.load_operations(&operator, &operations).await?;
             (difference, Some(receipt))
         };
-        let json = || {
-            json!({
-                "loaded": !self.dry_run,
-                "receipt": receipt.as_ref().map(output::receipt_json),
-                "operations": operations.all().len(),
-                "added": difference.added.iter().map(operation_json).collect::<Vec<_>>(),
-                "removed": difference.removed.iter().map(operation_json).collect::<Vec<_>>(),
-                "changed": difference.changed.iter().map(|(old, new)| json!({ "before": operation_json(old), "after": operation_json(new) })).collect::<Vec<_>>(),
-            })
-        };
+        let json = || wire::difference(&operations, &difference, receipt.as_ref());
         output::print(self.output, || difference_text(&difference, &operations, receipt.as_ref()), json)
     }
 }
@@ -139,24 +131,6 @@ fn difference_text(difference: &Difference, operations: &Operations, receipt: Op
     lines.join("\n")
 }
 
-fn operation_json(operation: &Operation) -> Value {
-    json!({
-        "method": operation.method,
-        "path": operation.path,
-        "operationId": operation.id,
-        "needs": need_json(operation.need),
-        "because": operation.because,
-    })
-}
-
-/// The permissions as a list; null where nobody may.
-fn need_json(need: Need) -> Value {
-    match need {
-        Need::Permissions(set) => json!(set.iter().map(|permission| permission.name()).collect::<Vec<_>>()),
-        Need::Unknown => Value::Null,
-    }
-}
-
 impl List {
     async fn run(self) -> Outcome {
         let (authority, operator) = open(&self.settings).await?;
@@ -173,7 +147,7 @@ impl List {
         let text =
             || output::table(&["METHOD", "PATH", "NEEDS", "BECAUSE", "OPERATION"], &operations.all().iter().map(row).collect::<Vec<_>>());
         let json =
-            || json!({ "loadedAt": loaded_at.to_string(), "operations": operations.all().iter().map(operation_json).collect::<Vec<_>>() });
+            || json!({ "loadedAt": loaded_at.to_string(), "operations": operations.all().iter().map(wire::operation).collect::<Vec<_>>() });
         output::print(self.output, text, json)
     }
 }
@@ -182,17 +156,7 @@ impl Explain {
     async fn run(self) -> Outcome {
         let (authority, operator) = open(&self.settings).await?;
         let (operations, _) = authority.get_operations(&operator).await.map_err(none_loaded)?;
-        let found = match Target::parse(&self.path) {
-            Err(ambiguous) => Err(format!("its path could be read in two ways: {}", ambiguous.0)),
-            Ok(target) => operations.find(&self.method, &target).map_err(|none| {
-                match none {
-                    NoOperation::Path => "no operation has this path",
-                    NoOperation::Method => "an operation has this path, but none with this method",
-                    NoOperation::Ambiguous => "its path leads to two operations, as it was sent and decoded",
-                }
-                .to_owned()
-            }),
-        };
+        let found = v1::explained(&operations, &self.method, &self.path);
         let text = || match found.as_ref() {
             Ok(operation) => {
                 let id = if operation.id.is_empty() { String::new() } else { format!(" ({})", harmless(&operation.id)) };
@@ -207,7 +171,7 @@ impl Explain {
         };
         let json = || match found.as_ref() {
             Ok(operation) => {
-                json!({ "operation": operation_json(operation), "needs": need_json(operation.need), "because": operation.because })
+                json!({ "operation": wire::operation(operation), "needs": wire::need(operation.need), "because": operation.because })
             }
             Err(reason) => json!({ "operation": null, "needs": null, "because": reason }),
         };

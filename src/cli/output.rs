@@ -3,13 +3,10 @@
 use std::io::Write as _;
 
 use clap::ValueEnum;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Failure, Outcome};
-use crate::{
-    authority::{Issued, Receipt},
-    domain::{Platform, Token},
-};
+use crate::authority::{Issued, Receipt};
 
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -125,54 +122,6 @@ pub(super) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     lines.iter().map(row).collect::<Vec<_>>().join("\n")
 }
 
-/// A platform and its root tokens as they are made. Others rely on exactly these members.
-pub(super) fn made_json(platform: &Platform, roots: &[Issued]) -> Value {
-    let without_name = |root: &Issued| {
-        let mut json = issued_json(root);
-        json.as_object_mut().map(|members| members.remove("name"));
-        json
-    };
-    json!({
-        "platform": { "id": platform.id.to_string(), "name": platform.name.as_str(), "createdAt": platform.created_at.to_string() },
-        "tokens": roots.iter().map(without_name).collect::<Vec<_>>(),
-    })
-}
-
-pub(super) fn platform_json(platform: &Platform) -> Value {
-    json!({
-        "id": platform.id.to_string(),
-        "name": platform.name.as_str(),
-        "createdAt": platform.created_at.to_string(),
-        "disabledAt": platform.disabled_at.map(|at| at.to_string()),
-    })
-}
-
-pub(super) fn token_json(token: &Token) -> Value {
-    json!({
-        "id": token.id.to_string(),
-        "name": token.name.as_str(),
-        "platform": token.scope.platform.to_string(),
-        "environment": token.scope.environment.name(),
-        "permissions": token.permissions.iter().map(|permission| permission.name()).collect::<Vec<_>>(),
-        "clientId": token.client_id().to_string(),
-        "issuerType": token.issuer.name(),
-        "revocable": token.revocable,
-        "status": status(token),
-        "createdAt": token.created_at().to_string(),
-        "updatedAt": token.updated_at().to_string(),
-        "revokedAt": token.revoked_at.map(|at| at.to_string()),
-    })
-}
-
-pub(super) fn receipt_json(receipt: &Receipt) -> Value {
-    json!({
-        "seq": receipt.seq,
-        "effectiveAt": receipt.effective_at.to_string(),
-        "boundMillis": u64::try_from(receipt.bound.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX),
-        "unheard": receipt.unheard,
-    })
-}
-
 /// Where a change is in force: one line. Which nodes were not heard of matters only while one of them may not go by it.
 pub(super) fn receipt_text(receipt: &Receipt) -> String {
     let change = receipt.seq.map_or_else(|| "It".to_owned(), |seq| format!("Change {seq}"));
@@ -181,22 +130,6 @@ pub(super) fn receipt_text(receipt: &Receipt) -> String {
     }
     let unheard: Vec<_> = receipt.unheard.iter().map(|node| harmless(node)).collect();
     format!("{change} is in force on every server by {}; not heard of yet: {}.", receipt.effective_at, unheard.join(", "))
-}
-
-pub(super) const fn status(token: &Token) -> &'static str {
-    if token.revoked_at.is_some() { "REVOKED" } else { "ACTIVE" }
-}
-
-/// A new token with its secret, which is shown this once.
-pub(super) fn issued_json(issued: &Issued) -> Value {
-    json!({
-        "environment": issued.token.scope.environment.name(),
-        "id": issued.token.id.to_string(),
-        "name": issued.token.name.as_str(),
-        "clientId": issued.token.client_id().to_string(),
-        "clientSecret": secret(issued),
-        "permissions": issued.token.permissions.iter().map(|permission| permission.name()).collect::<Vec<_>>(),
-    })
 }
 
 pub(super) fn issued_text(issued: &Issued) -> String {

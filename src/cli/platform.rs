@@ -8,7 +8,10 @@ use super::{
     output::{self, Output, harmless},
     settings::StoreSettings,
 };
-use crate::domain::{Platform, PlatformId, TokenName};
+use crate::{
+    domain::{Platform, PlatformId, TokenName},
+    http::v1::wire,
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PlatformCommand {
@@ -82,7 +85,7 @@ fn unknown(error: crate::authority::Error) -> Failure {
 }
 
 fn print(output: Output, platform: &Platform) -> Outcome {
-    output::print(output, || table(std::slice::from_ref(platform)), || json!({ "platform": output::platform_json(platform) }))
+    output::print(output, || table(std::slice::from_ref(platform)), || json!({ "platform": wire::platform(platform) }))
 }
 
 fn table(platforms: &[Platform]) -> String {
@@ -106,7 +109,7 @@ impl Create {
                 roots.join("\n")
             )
         };
-        output::print_once(self.output, text, || output::made_json(&platform, &roots))
+        output::print_once(self.output, text, || wire::made(&platform, &roots))
     }
 }
 
@@ -118,7 +121,7 @@ impl List {
             [] => "There is no platform yet. Make one: countersign platform create --name NAME".to_owned(),
             platforms => table(platforms),
         };
-        output::print(self.output, text, || json!({ "platforms": platforms.iter().map(output::platform_json).collect::<Vec<_>>() }))
+        output::print(self.output, text, || json!({ "platforms": platforms.iter().map(wire::platform).collect::<Vec<_>>() }))
     }
 }
 
@@ -127,7 +130,7 @@ impl One {
         let (authority, operator) = open(&self.settings).await?;
         let (platform, receipt) = authority.set_platform_disabled(&operator, parse_id(&self.id)?, disabled).await.map_err(unknown)?;
         let text = || format!("{}\n{}", table(std::slice::from_ref(&platform)), output::receipt_text(&receipt));
-        let json = || json!({ "platform": output::platform_json(&platform), "receipt": output::receipt_json(&receipt) });
+        let json = || json!({ "platform": wire::platform(&platform), "receipt": wire::receipt(&receipt) });
         output::print(self.output, text, json)
     }
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     authority::{Error, ListTokens},
     domain::{Environment, Liveness, NewToken, Order, PageLimit, Permissions, Token, TokenFilter, TokenId, TokenName},
-    http,
+    http::{self, v1::wire},
 };
 
 #[derive(Debug, Subcommand)]
@@ -124,7 +124,7 @@ impl Create {
         let by = caller.may_manage().map_err(Error::from)?;
         let issued = authority.create_token(&by, NewToken { name, permissions: self.permissions }, None).await.map_err(unknown)?;
         let text = || format!("The secret is shown this once:\n\n{}", output::issued_text(&issued));
-        output::print_once(self.output, text, || output::issued_json(&issued))
+        output::print_once(self.output, text, || wire::issued(&issued))
     }
 }
 
@@ -176,7 +176,7 @@ impl List {
             let rest = if more { "\n\nThere are more: raise --limit." } else { "" };
             format!("{}{rest}", output::table(&["ID", "ENVIRONMENT", "NAME", "PERMISSIONS", "STATUS", "CREATED"], &rows))
         };
-        let json = || json!({ "tokens": tokens.iter().map(output::token_json).collect::<Vec<_>>(), "more": more });
+        let json = || json!({ "tokens": tokens.iter().map(wire::token).collect::<Vec<_>>(), "more": more });
         output::print(self.output, text, json)
     }
 }
@@ -187,7 +187,7 @@ fn row(token: &Token) -> Vec<String> {
         token.scope.environment.to_string(),
         harmless(token.name.as_str()),
         token.permissions.to_string(),
-        output::status(token).to_owned(),
+        wire::status(token).to_owned(),
         token.created_at().to_string(),
     ]
 }
@@ -200,7 +200,7 @@ impl One {
         let token = authority.get_token(&by, id).await.map_err(unknown)?;
         let uses = authority.token_use(&by, id).await.map_err(unknown)?;
         let last_used = uses.last_used_at.map(|at| at.to_string());
-        let mut json = output::token_json(&token);
+        let mut json = wire::token(&token);
         json["lastUsedAt"] = last_used.clone().map_or(Value::Null, Value::from);
         json["uses"] = http::uses_json(&uses);
         let text = || {
@@ -214,7 +214,7 @@ impl One {
                 ("permissions", token.permissions.to_string()),
                 ("clientId", token.client_id().to_string()),
                 ("issued by", token.issuer.name().to_owned()),
-                ("status", output::status(&token).to_owned()),
+                ("status", wire::status(&token).to_owned()),
                 ("created", token.created_at().to_string()),
                 ("revoked", shown(token.revoked_at.map(|at| at.to_string()))),
                 ("last used", shown(last_used)),
@@ -238,8 +238,8 @@ impl One {
             let has = if ended.already { "had ended already" } else { "has ended" };
             format!("{id} {has}, at {at}. {}", output::receipt_text(&ended.receipt))
         };
-        let mut json = output::token_json(&ended.token);
-        json["receipt"] = output::receipt_json(&ended.receipt);
+        let mut json = wire::token(&ended.token);
+        json["receipt"] = wire::receipt(&ended.receipt);
         output::print(self.output, text, || json)
     }
 }

@@ -33,11 +33,23 @@ pub enum Action {
     Restore,
     /// Old entries of the log were removed.
     AuditPrune,
+    /// An operator's account was made.
+    OperatorCreate,
+    /// An operator's role was changed, or their account disabled, enabled or reset.
+    OperatorChange,
+    /// An operator signed in, or chose a password.
+    OperatorSignIn,
+    /// An operator signed out.
+    OperatorSignOut,
+    /// An operator's token was made.
+    OperatorTokenCreate,
+    /// An operator's token was ended.
+    OperatorTokenRevoke,
 }
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 19] = [
         Self::PlatformCreate,
         Self::PlatformDisable,
         Self::PlatformEnable,
@@ -51,6 +63,12 @@ impl Action {
         Self::Tampered,
         Self::Restore,
         Self::AuditPrune,
+        Self::OperatorCreate,
+        Self::OperatorChange,
+        Self::OperatorSignIn,
+        Self::OperatorSignOut,
+        Self::OperatorTokenCreate,
+        Self::OperatorTokenRevoke,
     ];
 
     /// The name, as the log writes it.
@@ -69,6 +87,12 @@ impl Action {
             Self::Tampered => "tampered",
             Self::Restore => "restore",
             Self::AuditPrune => "audit.prune",
+            Self::OperatorCreate => "operator.create",
+            Self::OperatorChange => "operator.change",
+            Self::OperatorSignIn => "operator.sign_in",
+            Self::OperatorSignOut => "operator.sign_out",
+            Self::OperatorTokenCreate => "operator_token.create",
+            Self::OperatorTokenRevoke => "operator_token.revoke",
         }
     }
 
@@ -83,7 +107,7 @@ impl Action {
 pub enum Actor {
     /// A caller of one of the dialects, by its token.
     Token(TokenId),
-    /// Somebody at the command line, by the name of their account.
+    /// An operator: by the name of their account, or, at the command line, by the number of that on the machine.
     Operator(String),
     /// Countersign itself.
     System,

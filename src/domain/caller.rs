@@ -3,7 +3,9 @@
 //! Every operation takes one of these as its first argument, so an operation without authentication, or without its
 //! permission, does not compile.
 
-use super::{Actor, ClientId, Permission, Permissions, RequestInfo, Scope};
+use std::{fmt, ops::Deref};
+
+use super::{Account, Actor, ClientId, Issuer, Permission, Permissions, PlatformId, RequestInfo, Role, Scope};
 
 /// A token whose credential was proven just now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub struct Caller {
     pub scope: Scope,
     /// What they may do there.
     pub permissions: Permissions,
+    /// As whom they issue tokens. Whoever issues them as the operator ends those too that the platform itself can't.
+    pub issuer: Issuer,
     /// The request that they came with, for the audit log.
     pub request: RequestInfo,
 }
@@ -32,7 +36,8 @@ pub struct Caller {
 impl Caller {
     /// The holder of a token that was proven, with the request that it came with.
     pub fn of(proven: Proven, request: RequestInfo) -> Self {
-        Self { actor: Actor::Token(proven.client_id.token), scope: proven.scope, permissions: proven.permissions, request }
+        let actor = Actor::Token(proven.client_id.token);
+        Self { actor, scope: proven.scope, permissions: proven.permissions, issuer: Issuer::Platform, request }
     }
 }
 
@@ -91,25 +96,119 @@ impl MayManage {
     }
 }
 
-/// A person with access to the machine and its key file, who runs commands. May do everything. (The admin listener makes
-/// one too, of whoever reaches it, and lets them read.)
+/// Somebody proven who runs platforms: all of them, or one.
 #[derive(Debug, Clone)]
 pub struct Operator {
-    /// The name of their account on the machine.
-    pub name: String,
-    /// The command that they came with.
-    pub request: RequestInfo,
+    name: String,
+    role: Role,
+    platform: Option<PlatformId>,
+    request: RequestInfo,
+}
+
+/// An operator without the role that it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoleLacking {
+    /// The least role that may.
+    pub required: Role,
+    /// Whether it takes an operator of all platforms, which they are not.
+    pub everywhere: bool,
+}
+
+impl fmt::Display for RoleLacking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = if self.everywhere { " of all platforms" } else { "" };
+        write!(f, "this takes an operator{of} who is {}; ask an owner for it", self.required)
+    }
 }
 
 impl Operator {
+    /// The holder of an account that was proven just now.
+    pub fn of(account: &Account, request: RequestInfo) -> Self {
+        Self { name: account.name.as_str().to_owned(), role: account.role, platform: account.platform, request }
+    }
+
+    /// Whoever reaches the admin listener and looks at what it shows to everybody there.
+    pub fn looking(request: RequestInfo) -> Self {
+        Self { name: "admin-listener".to_owned(), role: Role::Viewer, platform: None, request }
+    }
+
     /// Who it is, for the audit log.
     pub fn actor(&self) -> Actor {
         Actor::Operator(self.name.clone())
     }
 
-    /// The operator as a caller inside `scope`, with every permission.
+    /// What they came with.
+    pub const fn request(&self) -> &RequestInfo {
+        &self.request
+    }
+
+    /// What they may do.
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The only platform that there is for them, if they are its own staff.
+    pub const fn platform(&self) -> Option<PlatformId> {
+        self.platform
+    }
+
+    /// Whether that platform is there for them.
+    pub fn sees(&self, platform: PlatformId) -> bool {
+        self.platform.is_none_or(|own| own == platform)
+    }
+
+    /// The operator as a caller inside `scope`; `None` if its platform is not there for them.
+    pub fn within(&self, scope: Scope) -> Option<Caller> {
+        let permissions = if self.role >= Role::Manager { Permissions::ALL } else { Permissions::NONE.with(Permission::View) };
+        let issuer = if self.platform.is_some() { Issuer::Platform } else { Issuer::Operator };
+        self.sees(scope.platform).then(|| Caller { actor: self.actor(), scope, permissions, issuer, request: self.request.clone() })
+    }
+
+    /// Looking at what is of no platform: nodes, keys, settings.
+    ///
+    /// # Errors
+    /// [`RoleLacking`] if one platform is all that there is for them.
+    pub const fn may_oversee(&self) -> Result<(), RoleLacking> {
+        match self.platform {
+            None => Ok(()),
+            Some(_) => Err(RoleLacking { required: Role::Viewer, everywhere: true }),
+        }
+    }
+
+    /// Changing what everybody depends on.
+    ///
+    /// # Errors
+    /// [`RoleLacking`] if they are no owner, or of one platform.
+    pub fn may_own(self) -> Result<Owner, RoleLacking> {
+        match self {
+            Self { role: Role::Owner, platform: None, .. } => Ok(Owner(self)),
+            Self { platform, .. } => Err(RoleLacking { required: Role::Owner, everywhere: platform.is_some() }),
+        }
+    }
+}
+
+/// An operator who may do everything.
+#[derive(Debug, Clone)]
+pub struct Owner(Operator);
+
+impl Owner {
+    /// A person with access to the machine and its key file, who runs a command.
+    pub const fn at_command_line(name: String, request: RequestInfo) -> Self {
+        Self(Operator { name, role: Role::Owner, platform: None, request })
+    }
+
+    /// The owner as a caller inside `scope`, with every permission.
     pub fn within(&self, scope: Scope) -> Caller {
-        Caller { actor: self.actor(), scope, permissions: Permissions::ALL, request: self.request.clone() }
+        let Operator { request, .. } = &self.0;
+        Caller { actor: self.actor(), scope, permissions: Permissions::ALL, issuer: Issuer::Operator, request: request.clone() }
+    }
+}
+
+impl Deref for Owner {
+    type Target = Operator;
+
+    fn deref(&self) -> &Operator {
+        &self.0
     }
 }
 
@@ -125,11 +224,30 @@ mod tests {
                 actor: Actor::System,
                 scope: Scope { platform: PlatformId(uuid::Uuid::nil()), environment: Environment::Sandbox },
                 permissions: Permissions::from_bits(bits),
+                issuer: Issuer::Platform,
                 request: RequestInfo::default(),
             };
             let (view, manage) = (bits & 1 != 0, bits & 4 != 0);
             assert_eq!(caller.clone().may_read().is_ok(), view || manage, "{bits:03b}");
             assert_eq!(caller.may_manage().is_ok(), manage, "{bits:03b}");
+        }
+    }
+
+    #[test]
+    fn roles_of_operators() {
+        let platform = |n| PlatformId(uuid::Uuid::from_u128(n));
+        let scope = |n| Scope { platform: platform(n), environment: Environment::Sandbox };
+        for role in Role::ALL {
+            for bound in [None, Some(platform(1))] {
+                let operator = Operator { name: "a".to_owned(), role, platform: bound, request: RequestInfo::default() };
+                let caller = operator.within(scope(1)).unwrap();
+                assert_eq!(caller.clone().may_manage().is_ok(), role >= Role::Manager);
+                assert_eq!(caller.issuer == Issuer::Operator, bound.is_none());
+                assert!(caller.may_read().is_ok());
+                assert_eq!(operator.within(scope(2)).is_some(), bound.is_none());
+                assert_eq!(operator.may_oversee().is_ok(), bound.is_none());
+                assert_eq!(operator.may_own().is_ok(), role == Role::Owner && bound.is_none());
+            }
         }
     }
 }

@@ -7,12 +7,14 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::envelope::{ClientCode, Refusal};
 use crate::domain::Invalid;
 
 const LIMIT: usize = 64 * 1024;
+/// For a document of a thousand operations.
+const LONG: usize = 8 << 20;
 const DEPTH: usize = 16;
 
 /// A JSON value whose objects keep each member once.
@@ -39,12 +41,32 @@ impl Json {
 /// Reads a request's JSON object.
 pub(super) async fn read_json(headers: &HeaderMap, body: Body, timeout: Duration) -> Result<Json, Refusal> {
     check_type(headers)?;
-    let bytes = read(body, timeout).await?;
+    let bytes = read(body, timeout, LIMIT).await?;
     match parse(&bytes) {
         Ok(object @ Json::Object(_)) => Ok(object),
         Ok(_) => Err(Refusal::invalid(&Invalid::one("body", "type", "must be a JSON object"))),
         Err(invalid) => Err(Refusal::invalid(&invalid)),
     }
+}
+
+/// Reads a request's JSON as what it must be: no member unknown, none twice, none missing.
+pub(super) async fn read_as<T: DeserializeOwned>(headers: &HeaderMap, body: Body, timeout: Duration) -> Result<T, Refusal> {
+    read_at_most(headers, body, timeout, LIMIT).await
+}
+
+/// The same of a long document.
+pub(super) async fn read_long<T: DeserializeOwned>(headers: &HeaderMap, body: Body, timeout: Duration) -> Result<T, Refusal> {
+    read_at_most(headers, body, timeout, LONG).await
+}
+
+async fn read_at_most<T: DeserializeOwned>(headers: &HeaderMap, body: Body, timeout: Duration, most: usize) -> Result<T, Refusal> {
+    check_type(headers)?;
+    let bytes = read(body, timeout, most).await?;
+    // The parser's own message may quote the input, which may hold a secret.
+    serde_json::from_slice(&bytes).map_err(|e| {
+        let what = if e.is_data() { "is not as the document of this API has it" } else { "is not valid JSON" };
+        Refusal::invalid(&Invalid::one("body", "structure", format!("{what}, at line {} column {}", e.line(), e.column())))
+    })
 }
 
 fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
@@ -75,17 +97,17 @@ fn charset(content_type: &str) -> Option<&str> {
     })
 }
 
-async fn read(body: Body, timeout: Duration) -> Result<Bytes, Refusal> {
+async fn read(body: Body, timeout: Duration, most: usize) -> Result<Bytes, Refusal> {
     let invalid = |constraint, message: &str| Invalid::one("body", constraint, message);
     let too_long = || {
-        let invalid = invalid("max_length", "must have at most 65536 bytes");
+        let invalid = invalid("max_length", &format!("must have at most {most} bytes"));
         Refusal::invalid_as(ClientCode::InvalidAs(StatusCode::PAYLOAD_TOO_LARGE), &invalid).closing()
     };
     // Before anything is read, so that a client that waits to be asked is not asked to go on.
-    if body.size_hint().lower() > LIMIT as u64 {
+    if body.size_hint().lower() > most as u64 {
         return Err(too_long());
     }
-    match tokio::time::timeout(timeout, collect(body, LIMIT)).await {
+    match tokio::time::timeout(timeout, collect(body, most)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(Unread::TooLong)) => Err(too_long()),
         Ok(Err(Unread::Incomplete)) => Err(Refusal::invalid(&invalid("incomplete", "did not arrive whole")).closing()),

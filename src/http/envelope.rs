@@ -23,6 +23,8 @@ pub(super) enum ClientCode {
     InvalidInput,
     /// `INVALID_INPUT` under the status that HTTP has for it: 413, 414, 415 or 431.
     InvalidAs(StatusCode),
+    Unauthorized,
+    Forbidden,
     TokenNotFound,
     ReferenceNotFound,
     MethodNotAllowed,
@@ -35,6 +37,8 @@ impl ClientCode {
         match self {
             Self::InvalidInput => StatusCode::BAD_REQUEST,
             Self::InvalidAs(status) => status,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::TokenNotFound | Self::ReferenceNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict => StatusCode::CONFLICT,
@@ -45,6 +49,8 @@ impl ClientCode {
     const fn name(self) -> &'static str {
         match self {
             Self::InvalidInput | Self::InvalidAs(_) => "INVALID_INPUT",
+            Self::Unauthorized => "UNAUTHORIZED",
+            Self::Forbidden => "FORBIDDEN",
             Self::TokenNotFound => "TOKEN_NOT_FOUND",
             Self::ReferenceNotFound => "REFERENCE_NOT_FOUND",
             Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",

@@ -7,7 +7,7 @@
 //!   answer.rs    all else: request id, envelope after a panic, log line
 //!     routes     here
 //!       auth.rs  who asks: a handler's first argument
-//!         grid/ blips/     wire.rs: shapes · error.rs: statuses
+//!         grid/ blips/ v1/ wire.rs: shapes · error.rs: statuses
 //! ```
 
 mod answer;
@@ -31,6 +31,7 @@ mod reference;
 mod source;
 mod streams;
 mod uses;
+pub(crate) mod v1;
 mod verify;
 
 use std::{
@@ -185,7 +186,7 @@ impl App {
 
     /// All routes of the admin listener.
     fn admin(&self) -> Router {
-        self.finish(ops::routes())
+        self.finish(ops::routes().nest(v1::MOUNT, v1::routes()))
     }
 
     fn finish(&self, routes: Router<Self>) -> Router {

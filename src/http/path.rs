@@ -1,15 +1,17 @@
-//! Token ids in paths.
+//! Ids and names in paths. The raw path is read, as the router read it: decoding first would make two paths of one.
 
 use http::Uri;
 
 use crate::domain::TokenId;
 
+/// The segment behind a part of the path such as `/tokens/`, as it was sent.
+pub(super) fn behind<'u>(uri: &'u Uri, part: &str) -> Option<&'u str> {
+    uri.path().rsplit_once(part)?.1.split('/').next()
+}
+
 /// The id in the segment behind `/tokens/`; its colon may be percent-encoded, and nothing else may.
-///
-/// The raw path is read, as the router read it: decoding first would make two paths of one.
 pub(super) fn token_id(uri: &Uri) -> Option<TokenId> {
-    let (_, rest) = uri.path().rsplit_once("/tokens/")?;
-    let segment = rest.split('/').next()?;
+    let segment = behind(uri, "/tokens/")?;
     match segment.get(..8) {
         Some(head) if head.eq_ignore_ascii_case("Token%3A") && head.starts_with("Token%3") => {
             TokenId::parse(&segment[8..]).filter(|_| !segment[8..].starts_with("Token:"))

@@ -49,6 +49,12 @@ impl Query {
         self.invalid.take(result)
     }
 
+    /// As [`Query::parsed`], of a parameter that must be given.
+    pub(super) fn required<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, Invalid>) -> Option<T> {
+        let result = self.get(name).map_or_else(|| Err(Invalid::one(name, "required", "is required")), parse);
+        self.invalid.take(result)
+    }
+
     /// A moment. A lower bound between two milliseconds is rounded up, an upper one down.
     pub(super) fn time(&mut self, name: &str, lower: bool) -> Option<Timestamp> {
         self.parsed(name, |text| {

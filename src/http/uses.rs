@@ -37,7 +37,7 @@ async fn find(app: &App, id: TokenId) -> Result<TokenUse, Error> {
 
 /// Whoever reaches the admin listener may look, and no more.
 async fn reader(app: &App, id: TokenId) -> Result<MayRead, Error> {
-    let operator = Operator { name: "admin-listener".to_owned(), request: RequestInfo::default() };
+    let operator = Operator::looking(RequestInfo::default());
     Ok(app.authority.locate_token(&operator, id).await?.may_read()?)
 }
 

@@ -11,6 +11,8 @@ mod copy;
 mod error;
 mod hold;
 mod log;
+#[cfg(feature = "server")]
+mod operators;
 mod postgres;
 mod queue;
 mod row;
@@ -35,6 +37,8 @@ pub(crate) use copy::{Source, Step, Target, copy};
 pub(crate) use error::Error;
 pub(crate) use hold::Hold;
 pub(crate) use log::{Mark, SealEntries};
+#[cfg(feature = "server")]
+pub(crate) use operators::{AccountRecord, OperatorTokenRecord, Put, SessionRecord};
 pub(crate) use postgres::Postgres;
 pub use row::Sealing;
 pub(crate) use row::{Canary, OperationsRecord, PlatformRecord, Record, Seal, Unreadable, split_proof};
@@ -216,6 +220,9 @@ macro_rules! on {
         }
     };
 }
+
+#[cfg(feature = "server")]
+use on;
 
 impl Store {
     /// Opens the database, creating or migrating it if need be.

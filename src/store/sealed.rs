@@ -3,12 +3,12 @@
 use uuid::Uuid;
 
 use super::{
-    Checkpoint, Mark, OperationsRecord, PlatformRecord, Record, Seal, split_proof,
-    tables::{AUDIT, CHECKPOINT, OPERATIONS, PLATFORM, TOKEN, Table, integer, values},
+    AccountRecord, Checkpoint, Mark, OperationsRecord, OperatorTokenRecord, PlatformRecord, Record, Seal, split_proof,
+    tables::{ACCOUNT, AUDIT, CHECKPOINT, OPERATIONS, OPERATOR_TOKEN, PLATFORM, TOKEN, Table, integer, values},
 };
 use crate::domain::{
-    Action, Actor, AuditEntry, Environment, Issuer, Permissions, Platform, PlatformId, RecordedEntry, RequestInfo, Scope, Timestamp, Token,
-    TokenId, TokenName,
+    Account, AccountId, AccountName, Action, Actor, AuditEntry, Environment, Issuer, OperatorToken, OperatorTokenId, Permissions, Platform,
+    PlatformId, RecordedEntry, RequestInfo, Role, Scope, Timestamp, Token, TokenId, TokenName,
 };
 
 /// One of them.
@@ -16,6 +16,8 @@ pub(crate) enum Sealed {
     Token(Record),
     Platform(PlatformRecord),
     Operations(OperationsRecord),
+    Account(AccountRecord),
+    OperatorToken(OperatorTokenRecord),
     /// In the order of their places, as entries are.
     Checkpoint(Checkpoint),
     Entry(Box<RecordedEntry>, Seal),
@@ -29,6 +31,8 @@ pub(super) fn read(table: &Table, row: &[u8]) -> Option<Result<Sealed, String>> 
         name if name == TOKEN.name => token(&values).map(Sealed::Token),
         name if name == PLATFORM.name => platform(&values).map(Sealed::Platform),
         name if name == OPERATIONS.name => operations(&values).map(Sealed::Operations),
+        name if name == ACCOUNT.name => account(&values).map(Sealed::Account),
+        name if name == OPERATOR_TOKEN.name => operator_token(&values).map(Sealed::OperatorToken),
         name if name == CHECKPOINT.name => checkpoint(&values).map(Sealed::Checkpoint),
         name if name == AUDIT.name => entry(&values).map(|(entry, seal)| Sealed::Entry(Box::new(entry), seal)),
         _ => return None,
@@ -54,6 +58,10 @@ impl Values<'_> {
 
     fn id(&self, at: usize) -> Option<Uuid> {
         Uuid::from_slice(self.bytes(at)?).ok()
+    }
+
+    fn optional_id(&self, at: usize) -> Option<Option<Uuid>> {
+        if self.0.get(at)?.is_some() { self.id(at).map(Some) } else { Some(None) }
     }
 
     fn text(&self, at: usize) -> Option<&str> {
@@ -106,16 +114,38 @@ fn operations(v: &Values<'_>) -> Option<OperationsRecord> {
     Some(OperationsRecord { document: v.text(1)?.to_owned(), loaded_at: v.time(2)?, seal: v.seal(3)? })
 }
 
+fn account(v: &Values<'_>) -> Option<AccountRecord> {
+    let account = Account {
+        id: AccountId(v.id(0)?),
+        name: AccountName::stored(v.text(1)?),
+        role: Role::parse(v.text(2)?)?,
+        platform: v.optional_id(3)?.map(PlatformId),
+        created_at: v.time(4)?,
+        disabled_at: v.optional_time(5)?,
+    };
+    Some(AccountRecord { account, generation: v.key(6)?, access: v.bytes(7)?.to_vec(), seal: v.seal(8)? })
+}
+
+fn operator_token(v: &Values<'_>) -> Option<OperatorTokenRecord> {
+    let token = OperatorToken {
+        id: OperatorTokenId(v.id(0)?),
+        account: AccountId(v.id(1)?),
+        name: TokenName::stored(v.text(2)?),
+        created_at: v.time(3)?,
+        expires_at: v.optional_time(4)?,
+        revoked_at: v.optional_time(5)?,
+    };
+    Some(OperatorTokenRecord { token, digest: v.bytes(6)?.try_into().ok()?, seal: v.seal(7)? })
+}
+
 fn checkpoint(v: &Values<'_>) -> Option<Checkpoint> {
     let mark = Mark { seq: integer(v.bytes(0)?)?.try_into().ok()?, mac: v.bytes(1)?.try_into().ok()? };
     Some(Checkpoint { mark, peaks: v.bytes(2)?.to_vec(), pruned: v.bytes(3)? == [1], seal: v.seal(4)? })
 }
 
 fn entry(v: &Values<'_>) -> Option<(RecordedEntry, Seal)> {
-    let optional = |at: usize| v.0.get(at).map(|value| value.is_some());
-    let id = |at: usize| if optional(at)? { v.id(at).map(Some) } else { Some(None) };
-    let platform = id(4)?.map(PlatformId);
-    let environment = if optional(5)? { Some(Environment::parse(v.text(5)?)?) } else { None };
+    let platform = v.optional_id(4)?.map(PlatformId);
+    let environment = if v.0.get(5)?.is_some() { Some(Environment::parse(v.text(5)?)?) } else { None };
     let scope = match (platform, environment) {
         (Some(platform), Some(environment)) => Some(Scope { platform, environment }),
         (_, None) => None,
@@ -127,7 +157,7 @@ fn entry(v: &Values<'_>) -> Option<(RecordedEntry, Seal)> {
         actor: Actor::parse(v.text(3)?)?,
         platform,
         scope,
-        token: id(6)?.map(TokenId),
+        token: v.optional_id(6)?.map(TokenId),
         request: RequestInfo { id: v.text(7)?.to_owned(), source: v.text(8)?.to_owned() },
         detail: v.text(10)?.to_owned(),
     };

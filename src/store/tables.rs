@@ -91,9 +91,42 @@ pub(super) const AUDIT: Table = table(
     ],
 );
 
-/// All that is copied: what a row refers to stands before it, and checkpoints before the log that begins behind one. What is not in here is a database's own: its migrations, its
-/// processes, its hold, the last place of its feed.
-pub(super) static TABLES: [Table; 14] = [
+pub(super) const ACCOUNT: Table = table(
+    "account",
+    1,
+    &[
+        ("id", ID),
+        ("name", TEXT),
+        ("role", TEXT),
+        ("platform_id", ID),
+        ("created_at", INTEGER),
+        ("disabled_at", INTEGER),
+        ("generation", INTEGER),
+        ("access", BYTES),
+        ("key_id", INTEGER),
+        ("seal", BYTES),
+    ],
+);
+
+pub(super) const OPERATOR_TOKEN: Table = table(
+    "operator_token",
+    1,
+    &[
+        ("id", ID),
+        ("account_id", ID),
+        ("name", TEXT),
+        ("created_at", INTEGER),
+        ("expires_at", INTEGER),
+        ("revoked_at", INTEGER),
+        ("digest", BYTES),
+        ("key_id", INTEGER),
+        ("seal", BYTES),
+    ],
+);
+
+/// All that is copied: what a row refers to stands before it, and checkpoints before the log that begins behind one. What is
+/// not in here is a database's own: its migrations, its processes, its hold, the last place of its feed, who is signed in.
+pub(super) static TABLES: [Table; 16] = [
     table("installation", 1, &[("one", INTEGER), ("id", BYTES), ("created_at", INTEGER)]),
     table("canary", 1, &[("key_id", INTEGER), ("mac", BYTES), ("retired_at", INTEGER)]),
     PLATFORM,
@@ -110,6 +143,8 @@ pub(super) static TABLES: [Table; 14] = [
     table("use_day", 2, &[("day", INTEGER), ("token_id", ID), ("uses", INTEGER)]),
     CHECKPOINT,
     AUDIT,
+    ACCOUNT,
+    OPERATOR_TOKEN,
     table("lost_mark", 1, &[("seal", BYTES), ("seq", INTEGER), ("taken_in_at", INTEGER)]),
     table("replay", 1, &[("id", BYTES), ("request", BYTES), ("token_id", ID), ("secret", BYTES), ("created_at", INTEGER)]),
 ];
@@ -117,7 +152,7 @@ pub(super) static TABLES: [Table; 14] = [
 impl Table {
     /// Whether rows in it are somebody's, and must not be written over.
     pub(super) fn matters(&self) -> bool {
-        [PLATFORM.name, TOKEN.name, AUDIT.name].contains(&self.name)
+        [PLATFORM.name, TOKEN.name, AUDIT.name, ACCOUNT.name].contains(&self.name)
     }
 
     /// Its columns' names, with commas between them.
@@ -268,7 +303,7 @@ mod tests {
             });
             (name.to_owned(), columns.collect())
         });
-        tables.filter(|(name, _): &(String, _)| !["hold", "feed", "node"].contains(&name.as_str())).collect()
+        tables.filter(|(name, _): &(String, _)| !["hold", "feed", "node", "operator_session"].contains(&name.as_str())).collect()
     }
 
     #[test]

@@ -245,11 +245,12 @@ fn sinks(args: &Args, lasts: Duration) -> Result<Vec<String>, String> {
         wrong.extend(patient(args, &server, &answered, data.path(), &root).suffers(0, &fault, || {}, || {}));
         let metrics = Client::of(server.admin, Duration::from_secs(5)).ask("GET", "/metrics", "", "").unwrap().1;
         let number = |name: &str| metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        let shown = |name: &str| number(name).map_or_else(|| "?".to_owned(), |count| count.to_string());
         println!(
-            "  {:42} {:?} heads failed, {:?} lines lost",
+            "  {:42} {} heads failed, {} lines lost",
             "",
-            number("countersign_audit_head_failures_total"),
-            number("countersign_log_lines_lost_total"),
+            shown("countersign_audit_head_failures_total"),
+            shown("countersign_log_lines_lost_total"),
         );
         if number("countersign_audit_head_failures_total").is_none_or(|count| count == 0) {
             wrong.push(format!("{what}: no head is said to have failed"));

@@ -22,7 +22,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
 ];
 
 /// Words that have one home: (word, where it may stand, why).
-const HOMES: [(&str, &[&str], &str); 11] = [
+const HOMES: [(&str, &[&str], &str); 13] = [
     ("rusqlite", &["store/sqlite/"], "only the SQLite store speaks to SQLite"),
     ("tokio_postgres", &["store/postgres/"], "only the PostgreSQL store speaks to PostgreSQL"),
     ("rustls", &["store/postgres/connect.rs", "authority/audit/sinks.rs"], "TLS ends elsewhere, but where we are the client"),
@@ -32,7 +32,9 @@ const HOMES: [(&str, &[&str], &str); 11] = [
     ("getrandom", &["authority/entropy.rs"], "entropy has one source"),
     ("println!", &["cli/output.rs"], "only commands print"),
     ("SELECT ", &["store/sqlite/", "store/postgres/"], "all SQL of a database in one place"),
-    ("Operator {", &["domain/caller.rs", "cli/mod.rs", "http/uses.rs"], "who may do everything comes by few doors"),
+    ("Operator {", &["domain/caller.rs", "authority/operators/tokens.rs"], "who may do everything comes by few doors"),
+    ("at_command_line", &["domain/caller.rs", "cli/mod.rs"], "who may do everything comes by few doors"),
+    ("Operator::of", &["authority/operators/"], "an operator is proven first"),
     ("unsafe", &["lib.rs", "main.rs"], "only the lines that forbid it"),
 ];
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     authority::{Authority, Error, copying::sentence},
-    domain::{Action, AuditEntry, KeySource, Operator, RecordedEntry, Timestamp},
+    domain::{Action, AuditEntry, KeySource, Owner, RecordedEntry, Timestamp},
     store::{Database, Mark, Seal},
 };
 
@@ -37,7 +37,7 @@ impl Authority {
     /// followed what is to be removed.
     pub async fn prune_audit(
         self: &Arc<Self>,
-        by: &Operator,
+        by: &Owner,
         database: &Database,
         keys: &KeySource,
         heads: &Heads,
@@ -67,7 +67,7 @@ impl Authority {
             let detail = [("through", through.seq.into()), ("before", before.to_string().into())];
             let detail = detail.into_iter().map(|(name, value): (&str, serde_json::Value)| (name.to_owned(), value)).collect();
             let entry =
-                AuditEntry { actor: by.actor(), request: by.request.clone(), ..self.system_entry(Action::AuditPrune, None, detail) };
+                AuditEntry { actor: by.actor(), request: by.request().clone(), ..self.system_entry(Action::AuditPrune, None, detail) };
             self.store.insert_checkpoint(checkpoint, Some(entry)).await?;
         }
         while through.seq > 0 && self.store.remove_pruned(through.seq, AT_ONCE).await? {}

@@ -1,7 +1,7 @@
 //! `countersign audit list`
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{moment, refused};
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
         token,
     },
     domain::{Action, Actor, AuditQuery, PageLimit, RecordedEntry},
+    http::v1::wire,
 };
 
 #[derive(Debug, Args)]
@@ -81,7 +82,7 @@ impl List {
                 output::table(&["SEQ", "TIME", "ACTION", "ACTOR", "ON", "REQUEST", "DETAIL"], &entries.iter().map(row).collect::<Vec<_>>())
             )
         };
-        let json = || json!({ "entries": entries.iter().map(entry_json).collect::<Vec<_>>(), "more": more, "nextBeforeSeq": last });
+        let json = || json!({ "entries": entries.iter().map(wire::entry).collect::<Vec<_>>(), "more": more, "nextBeforeSeq": last });
         output::print(self.output, text, json)
     }
 }
@@ -98,21 +99,4 @@ fn row(recorded: &RecordedEntry) -> Vec<String> {
         harmless(&entry.request.id),
         harmless(&entry.detail),
     ]
-}
-
-fn entry_json(recorded: &RecordedEntry) -> Value {
-    let entry = &recorded.entry;
-    json!({
-        "seq": recorded.seq,
-        "at": entry.at.to_string(),
-        "action": entry.action.name(),
-        "actor": entry.actor.to_string(),
-        "platform": entry.platform.map(|id| id.to_string()),
-        "environment": entry.scope.map(|scope| scope.environment.name()),
-        "token": entry.token.map(|id| id.to_string()),
-        "requestId": entry.request.id,
-        "source": entry.request.source,
-        "node": recorded.node,
-        "detail": serde_json::from_str::<Value>(&entry.detail).unwrap_or_default(),
-    })
 }

@@ -15,6 +15,8 @@ pub(super) fn refusal(error: Error) -> Refusal {
             .with_detail("reason", "not_revocable".into())
             .not_to_be_repeated(),
         Error::TooManyTokens => Refusal::too_many_tokens(),
+        // Operators alone hear these.
+        Error::RoleLacking(_) | Error::NameTaken | Error::Changed => Refusal::internal(),
         Error::KeyReused => Refusal::key_reused(),
         Error::InProgress => Refusal::in_progress(),
         Error::Unavailable(cause) => Refusal::unavailable_because(&cause),

@@ -14,6 +14,8 @@ pub(super) fn refusal(error: Error) -> Refusal {
         Error::NotRevocable => Refusal::client(ClientCode::InvalidInput, "Only the operator of this service can end this API token.")
             .with_detail("reason", "not_revocable".into()),
         Error::TooManyTokens => Refusal::too_many_tokens(),
+        // Operators alone hear these.
+        Error::RoleLacking(_) | Error::NameTaken | Error::Changed => Refusal::internal(),
         Error::KeyReused => Refusal::key_reused(),
         Error::InProgress => Refusal::in_progress(),
         Error::Unavailable(cause) => Refusal::unavailable_because(&cause),

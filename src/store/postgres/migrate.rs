@@ -4,7 +4,10 @@ use super::{Error, hold, session::Session};
 use crate::store::Hold;
 
 /// Forward only, in order: (name, statements). A name never changes once it was released; the same as SQLite's.
-pub(super) const MIGRATIONS: [(&str, &str); 1] = [("0001_authority", include_str!("../../../migrations/postgres/0001_authority.sql"))];
+pub(super) const MIGRATIONS: [(&str, &str); 2] = [
+    ("0001_authority", include_str!("../../../migrations/postgres/0001_authority.sql")),
+    ("0002_operators", include_str!("../../../migrations/postgres/0002_operators.sql")),
+];
 
 /// The oldest PostgreSQL that this is tested with.
 const LEAST_VERSION: i64 = 140_000;

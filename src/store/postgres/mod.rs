@@ -13,6 +13,8 @@ mod feed;
 mod hold;
 mod keys;
 mod migrate;
+#[cfg(feature = "server")]
+mod operators;
 mod readers;
 mod session;
 mod sql;

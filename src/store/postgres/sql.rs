@@ -33,7 +33,7 @@ fn corrupt(row: &Row, column: usize) -> Error {
     Error::Corrupt(format!("a value in the column {}", row.columns().get(column).map_or("?", |column| column.name())))
 }
 
-fn parsed<T>(row: &Row, column: usize, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, Error> {
+pub(super) fn parsed<T>(row: &Row, column: usize, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, Error> {
     parse(value(row, column)?).ok_or_else(|| corrupt(row, column))
 }
 

@@ -9,6 +9,8 @@ mod checkpoint;
 pub(super) mod copy;
 mod hold;
 mod keys;
+#[cfg(feature = "server")]
+mod operators;
 mod presence;
 mod readers;
 mod sql;
@@ -53,7 +55,10 @@ const FEED_PAGE: usize = 1000;
 const LEAST_SQLITE: i32 = 3_051_003;
 
 /// Forward only, in order: (name, statements). A name never changes once it was released.
-const MIGRATIONS: [(&str, &str); 1] = [("0001_authority", include_str!("../../../migrations/sqlite/0001_authority.sql"))];
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("0001_authority", include_str!("../../../migrations/sqlite/0001_authority.sql")),
+    ("0002_operators", include_str!("../../../migrations/sqlite/0002_operators.sql")),
+];
 
 /// The store in a data directory.
 pub(crate) struct Sqlite {

@@ -22,7 +22,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use countersign::{
     authority::{AttemptLimits, Authority, Clock, Copied, Database, Entropy, NoEntropy, Options},
-    domain::{Operator, Platform, RequestInfo, Timestamp, TokenName},
+    domain::{Owner, Platform, RequestInfo, Timestamp, TokenName},
     http::{App, Limits, Surroundings},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -376,8 +376,8 @@ fn app(authority: &Arc<Authority>, clock: &Arc<ManualClock>) -> App {
     App::new(Arc::clone(authority), Arc::clone(clock) as _, limits, surroundings, 0)
 }
 
-pub(crate) fn operator() -> Operator {
-    Operator { name: "test".to_owned(), request: RequestInfo { id: "command-1".to_owned(), source: String::new() } }
+pub(crate) fn operator() -> Owner {
+    Owner::at_command_line("test".to_owned(), RequestInfo { id: "command-1".to_owned(), source: String::new() })
 }
 
 async fn create_platform(authority: &Arc<Authority>, name: &str) -> (Platform, [Pair; 2]) {

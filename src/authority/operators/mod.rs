@@ -1,0 +1,87 @@
+//! Who may act as an operator: accounts, their passwords and second factors, tokens of programs, who is signed in.
+//!
+//! | file | what |
+//! |---|---|
+//! | `accounts.rs` | inviting, changing, resetting |
+//! | `sign_in.rs` | accepting an invitation, signing in, who is signed in |
+//! | `tokens.rs` | tokens that programs use in an operator's place |
+//! | `access.rs` | how somebody gets in, as it is kept |
+//! | `password.rs`, `totp.rs` | the two factors |
+//! | `seal.rs` | what proves the rows |
+//!
+//! Nothing of this is in memory: each request as an operator reads its rows, so whoever was disabled is so at once, everywhere.
+
+mod access;
+mod accounts;
+mod password;
+mod seal;
+mod sign_in;
+mod tokens;
+mod totp;
+
+use tokio::sync::Semaphore;
+
+use super::{
+    Authority, Error,
+    attempts::{AttemptLimits, Attempts},
+    keyring::Seen,
+};
+use crate::{
+    domain::{Account, Action, AuditEntry, Operator},
+    store::AccountRecord,
+};
+
+pub use accounts::{AccountListed, Invitation, Standing};
+pub use sign_in::{Enrolment, Refused, SignIn, SignedIn};
+pub use tokens::OperatorIssued;
+
+/// Attempts to sign in that may fail in a minute, from one address and with one account. Whoever knows a name can so keep its
+/// holder out at the console, as long as they go on; without a limit they could go on guessing. Commands are never kept out.
+const FAILURES: AttemptLimits = AttemptLimits { per_source: 10, per_client: 20 };
+/// Passwords that are hashed at once: each takes 19 MiB.
+const HASHING: usize = 2;
+
+/// What is kept in memory about operators.
+pub(super) struct Operators {
+    failures: Attempts,
+    hashing: Semaphore,
+}
+
+impl Default for Operators {
+    fn default() -> Self {
+        Self { failures: Attempts::new(FAILURES), hashing: Semaphore::new(HASHING) }
+    }
+}
+
+impl Authority {
+    /// The record, if it is as it was sealed and its key is here.
+    fn intact_account(&self, record: AccountRecord) -> Result<AccountRecord, Error> {
+        match self.keyring.see_account(&record) {
+            Seen::Intact => Ok(record),
+            Seen::Unknown => Err(self.lacking(record.seal.key)),
+            Seen::Edited => {
+                self.note_tampered(format!("operator {}", record.account.name));
+                Err(Error::Tampered)
+            }
+            // Reset it: that needs nothing of what was made under that key.
+            Seen::Retired => Err(Error::Tampered),
+        }
+    }
+
+    fn operator_entry(&self, by: &Operator, action: Action, account: &Account, detail: serde_json::Value) -> AuditEntry {
+        let mut told = serde_json::json!({ "operator": account.name.as_str() });
+        if let (Some(told), serde_json::Value::Object(detail)) = (told.as_object_mut(), detail) {
+            told.extend(detail);
+        }
+        AuditEntry {
+            at: self.now(),
+            action,
+            actor: by.actor(),
+            platform: account.platform,
+            scope: None,
+            token: None,
+            request: by.request().clone(),
+            detail: told.to_string(),
+        }
+    }
+}

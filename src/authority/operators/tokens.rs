@@ -1,0 +1,119 @@
+//! Tokens that programs use in an operator's place.
+
+use constant_time_eq::constant_time_eq_n;
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use crate::{
+    authority::{Authority, Error, keyring::Seen},
+    domain::{
+        AccountName, Action, Invalid, Operator, OperatorSecret, OperatorToken, OperatorTokenId, PresentedOperator, RequestInfo, Timestamp,
+        TokenId, TokenName,
+    },
+    store::OperatorTokenRecord,
+};
+
+/// A token that was made: the only value that holds its secret.
+#[derive(Debug)]
+pub struct OperatorIssued {
+    /// The token.
+    pub token: OperatorToken,
+    /// Its secret.
+    pub secret: OperatorSecret,
+}
+
+impl Authority {
+    /// Makes a token of an account: one's own, or, for an owner, anybody's.
+    ///
+    /// # Errors
+    /// [`Error::RoleLacking`], [`Error::NotFound`], [`Error::Invalid`], [`Error::Tampered`], [`Error::Unavailable`].
+    pub async fn create_operator_token(
+        &self,
+        by: &Operator,
+        account: AccountName,
+        name: TokenName,
+        expires_at: Option<Timestamp>,
+    ) -> Result<OperatorIssued, Error> {
+        by.may_have_tokens_of(&account)?;
+        let now = self.now();
+        if expires_at.is_some_and(|at| at <= now) {
+            return Err(Invalid::one("expiresAt", "past", "must be in the future").into());
+        }
+        let record = self.intact_account(self.store.find_account(account).await?.ok_or(Error::NotFound)?)?;
+        let id = OperatorTokenId(TokenId::new(now, self.random()?).0);
+        let body = Zeroizing::new(self.random::<32>()?);
+        let token = OperatorToken { id, account: record.account.id, name, created_at: now, expires_at, revoked_at: None };
+        let entry = self.operator_entry(by, Action::OperatorTokenCreate, &record.account, told(&token));
+        let sealed = self.keyring.seal_operator_token(token.clone(), Sha256::digest(&body[..]).into());
+        if !self.store.put_operator_token(None, sealed, Some(entry)).await? {
+            return Err(Error::Changed);
+        }
+        Ok(OperatorIssued { token, secret: OperatorSecret::of(id, &body) })
+    }
+
+    /// The tokens of an account, newest first, ended ones too: one's own, or, for an owner, anybody's.
+    ///
+    /// # Errors
+    /// [`Error::RoleLacking`], [`Error::NotFound`], [`Error::Unavailable`].
+    pub async fn list_operator_tokens(&self, by: &Operator, account: AccountName) -> Result<Vec<OperatorToken>, Error> {
+        by.may_have_tokens_of(&account)?;
+        let of = self.store.find_account(account).await?.ok_or(Error::NotFound)?.account.id;
+        let all = self.store.list_operator_tokens().await?.into_iter();
+        Ok(all.map(|record| record.token).filter(|token| token.account == of).collect())
+    }
+
+    /// Ends one; it is nobody's, anywhere, when this returns.
+    ///
+    /// # Errors
+    /// [`Error::RoleLacking`], [`Error::NotFound`], [`Error::Tampered`], [`Error::Changed`], [`Error::Unavailable`].
+    pub async fn revoke_operator_token(&self, by: &Operator, id: OperatorTokenId) -> Result<OperatorToken, Error> {
+        let (before, account) = self.store.find_operator_token(id).await?.ok_or(Error::NotFound)?;
+        // Whoever may not see it learns nothing of it.
+        by.may_have_tokens_of(&account.account.name).map_err(|_| Error::NotFound)?;
+        if self.keyring.see_operator_token(&before) == Seen::Edited {
+            return Err(Error::Tampered);
+        }
+        if before.token.revoked_at.is_some() {
+            return Ok(before.token);
+        }
+        let token = OperatorToken { revoked_at: Some(self.now()), ..before.token.clone() };
+        let entry = self.operator_entry(by, Action::OperatorTokenRevoke, &account.account, told(&token));
+        let record = self.keyring.seal_operator_token(token.clone(), before.digest);
+        if self.store.put_operator_token(Some(before.seal), record, Some(entry)).await? { Ok(token) } else { Err(Error::Changed) }
+    }
+
+    /// Who a program says that it acts for; `None` if that is nobody's.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn prove_operator(&self, presented: &PresentedOperator, request: RequestInfo) -> Result<Option<Operator>, Error> {
+        let Some((record, account)) = self.store.find_operator_token(presented.id()).await? else { return Ok(None) };
+        let OperatorTokenRecord { token, digest, .. } = &record;
+        let holds = constant_time_eq_n(&Sha256::digest(presented.body()).into(), digest)
+            && self.keyring.see_operator_token(&record) == Seen::Intact
+            && token.id == presented.id()
+            && token.account == account.account.id
+            && token.revoked_at.is_none()
+            && token.expires_at.is_none_or(|at| at > self.now())
+            && account.account.disabled_at.is_none();
+        match self.intact_account(account) {
+            Ok(record) if holds => Ok(Some(Operator::of(&record.account, request))),
+            Ok(_) | Err(Error::Tampered) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+fn told(token: &OperatorToken) -> serde_json::Value {
+    serde_json::json!({ "operatorToken": token.id.0.to_string(), "name": token.name.as_str() })
+}
+
+impl Operator {
+    /// One's own tokens are one's own; an owner has everybody's.
+    fn may_have_tokens_of(&self, account: &AccountName) -> Result<(), Error> {
+        if self.actor() == crate::domain::Actor::Operator(account.as_str().to_owned()) {
+            return Ok(());
+        }
+        Ok(self.clone().may_own().map(drop)?)
+    }
+}

@@ -1,0 +1,48 @@
+//! What the authority's refusals are to operators, who are told more than callers of the dialects.
+
+use http::{HeaderValue, header};
+
+use crate::{
+    authority::Error,
+    http::envelope::{ClientCode, Refusal},
+};
+
+pub(super) fn refusal(error: Error) -> Refusal {
+    let conflict = |reason: &str, message| Refusal::client(ClientCode::Conflict, message).with_detail("reason", reason.into());
+    match error {
+        Error::CallerEnded => unauthorized(),
+        Error::Forbidden(_) => Refusal::client(ClientCode::Forbidden, "This takes an operator who is manager; ask an owner for it.")
+            .with_detail("role", "manager".into()),
+        Error::RoleLacking(lacking) => {
+            let message = match lacking.everywhere {
+                true => "This takes an operator of all platforms; ask an owner for it.",
+                false => "This takes an operator with another role; ask an owner for it.",
+            };
+            Refusal::client(ClientCode::Forbidden, message).with_detail("role", lacking.required.name().into())
+        }
+        Error::NotFound => not_found(),
+        Error::Invalid(invalid) => Refusal::invalid(&invalid),
+        Error::Tampered => conflict(
+            "edited",
+            "Its row was edited in the database, so it is refused everywhere; put the row back from a backup and restart the servers.",
+        ),
+        Error::NotRevocable => conflict("not_revocable", "Only an operator of all platforms can end this API token."),
+        Error::TooManyTokens => Refusal::too_many_tokens(),
+        Error::NameTaken => conflict("name_taken", "There is an operator of that name already."),
+        Error::Changed => conflict("changed", "Somebody else has changed it just now; look at it, and try again."),
+        Error::KeyReused => Refusal::key_reused(),
+        Error::InProgress => Refusal::in_progress(),
+        Error::Unavailable(cause) => Refusal::unavailable_because(&cause),
+    }
+}
+
+pub(super) fn not_found() -> Refusal {
+    Refusal::client(ClientCode::ReferenceNotFound, "There is no such thing.")
+}
+
+/// The one answer to whoever is no operator.
+pub(super) fn unauthorized() -> Refusal {
+    let challenge = HeaderValue::from_static("Bearer realm=\"countersign operators\"");
+    Refusal::client(ClientCode::Unauthorized, "The request needs an operator's token, as Bearer: countersign operator token create.")
+        .with_header(header::WWW_AUTHENTICATE, challenge)
+}

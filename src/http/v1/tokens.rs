@@ -1,0 +1,109 @@
+//! Tokens of any platform that the operator sees.
+
+use axum::{body::Body, extract::State, response::Response};
+use http::{HeaderMap, StatusCode, Uri};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{By, error, platforms, wire};
+use crate::{
+    authority::{Error, ListTokens},
+    domain::{Environment, Invalid, Liveness, NewToken, Order, Permissions, TokenFilter, TokenId, TokenName},
+    http::{App, body, create, envelope, envelope::Refusal, path, query::Query, uses},
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct New {
+    platform: String,
+    environment: String,
+    name: String,
+    permissions: Vec<String>,
+}
+
+fn environment(text: &str) -> Result<Environment, Invalid> {
+    Environment::parse(text).ok_or_else(|| Invalid::one("environment", "enum", "must be sandbox or production"))
+}
+
+fn permissions(names: &[String]) -> Result<Permissions, Invalid> {
+    let wrong = || Invalid::one("permissions", "enum", "must be one or more of VIEW, TRANSACT and MANAGE");
+    Permissions::parse(&names.join(",")).ok_or_else(wrong)
+}
+
+fn id_in_path(uri: &Uri) -> Result<TokenId, Refusal> {
+    path::token_id(uri).ok_or_else(Refusal::token_not_found)
+}
+
+fn refusal(error: Error) -> Refusal {
+    match error {
+        Error::NotFound => Refusal::token_not_found(),
+        other => error::refusal(other),
+    }
+}
+
+pub(super) async fn create(State(app): State<App>, By(by): By, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
+    let key = create::idempotency_key(&headers).map_err(|invalid| Refusal::invalid(&invalid))?;
+    let new: New = body::read_as(&headers, body, app.limits.body_timeout).await?;
+    let mut invalid = Invalid::default();
+    let platform = invalid.take(platforms::id_in("platform", &new.platform));
+    let environment = invalid.take(environment(&new.environment));
+    let name = invalid.take(TokenName::parse("name", &new.name));
+    let permissions = invalid.take(permissions(&new.permissions));
+    let (Some(platform), Some(environment), Some(name), Some(permissions)) = (platform, environment, name, permissions) else {
+        return Err(Refusal::invalid(&invalid));
+    };
+    let caller = app.authority.locate_platform(&by, platform, environment).await.map_err(error::refusal)?;
+    let by = caller.may_manage().map_err(|lacking| error::refusal(lacking.into()))?;
+    let issued = app.authority.create_token(&by, NewToken { name, permissions }, key).await.map_err(error::refusal)?;
+    Ok(envelope::json(StatusCode::CREATED, &wire::issued(&issued)))
+}
+
+pub(super) async fn list(State(app): State<App>, By(by): By, uri: Uri) -> Result<Response, Refusal> {
+    let mut query = Query::parse(uri.query(), &["platform", "environment", "name", "status", "limit", "cursor"]);
+    let platform = query.required("platform", |text| platforms::id_in("platform", text));
+    let environment = query.required("environment", environment);
+    let name = query.parsed("name", |text| TokenName::parse("name", text));
+    let liveness = query.parsed("status", |text| match text {
+        "active" => Ok(Liveness::Live),
+        "all" => Ok(Liveness::All),
+        _ => Err(Invalid::one("status", "enum", "must be active or all")),
+    });
+    let limit = query.limit("limit").unwrap_or_default();
+    let cursor = query.text("cursor").filter(|cursor| !cursor.is_empty());
+    query.finish().map_err(|invalid| Refusal::invalid(&invalid))?;
+    let (Some(platform), Some(environment)) = (platform, environment) else { return Err(Refusal::internal()) };
+    let caller = app.authority.locate_platform(&by, platform, environment).await.map_err(error::refusal)?;
+    let by = caller.may_read().map_err(|lacking| error::refusal(lacking.into()))?;
+    let list = ListTokens {
+        liveness: liveness.unwrap_or(Liveness::Live),
+        filter: TokenFilter { name, ..TokenFilter::default() },
+        order: Order::NewestFirst,
+        cursor,
+        limit,
+        count: true,
+    };
+    let page = app.authority.list_tokens(&by, list).await.map_err(error::refusal)?;
+    let tokens: Vec<_> = page.tokens.iter().map(wire::token).collect();
+    Ok(envelope::json(StatusCode::OK, &json!({ "tokens": tokens, "nextCursor": page.next, "totalCount": page.total })))
+}
+
+pub(super) async fn read(State(app): State<App>, By(by): By, uri: Uri) -> Result<Response, Refusal> {
+    let id = id_in_path(&uri)?;
+    let by = app.authority.locate_token(&by, id).await.and_then(|caller| Ok(caller.may_read()?)).map_err(refusal)?;
+    let token = app.authority.get_token(&by, id).await.map_err(refusal)?;
+    let used = app.authority.token_use(&by, id).await.map_err(refusal)?;
+    let mut json = wire::token(&token);
+    json["lastUsedAt"] = used.last_used_at.map_or(Value::Null, |at| at.to_string().into());
+    json["uses"] = uses::json(&used);
+    Ok(envelope::json(StatusCode::OK, &json))
+}
+
+pub(super) async fn revoke(State(app): State<App>, By(by): By, uri: Uri) -> Result<Response, Refusal> {
+    let id = id_in_path(&uri)?;
+    let by = app.authority.locate_token(&by, id).await.and_then(|caller| Ok(caller.may_manage()?)).map_err(refusal)?;
+    let ended = app.authority.revoke_token(&by, id).await.map_err(refusal)?;
+    let mut json = wire::token(&ended.token);
+    json["already"] = ended.already.into();
+    json["receipt"] = wire::receipt(&ended.receipt);
+    Ok(envelope::json(StatusCode::OK, &json))
+}

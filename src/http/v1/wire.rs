@@ -1,0 +1,161 @@
+//! The JSON of the operator API, which is also what commands print.
+
+use serde_json::{Value, json};
+
+use crate::{
+    authority::{AccountListed, Difference, Issued, Receipt, Standing},
+    domain::{Need, Operation, Operations, OperatorToken, Platform, RecordedEntry, Timestamp, Token},
+};
+
+fn text(at: Option<Timestamp>) -> Option<String> {
+    at.map(|at| at.to_string())
+}
+
+pub(crate) fn platform(platform: &Platform) -> Value {
+    json!({
+        "id": platform.id.to_string(),
+        "name": platform.name.as_str(),
+        "createdAt": platform.created_at.to_string(),
+        "disabledAt": text(platform.disabled_at),
+    })
+}
+
+/// A platform and its root tokens as they are made. Others rely on exactly these members.
+pub(crate) fn made(platform: &Platform, roots: &[Issued]) -> Value {
+    let without_name = |root: &Issued| {
+        let mut json = issued(root);
+        json.as_object_mut().map(|members| members.remove("name"));
+        json
+    };
+    json!({
+        "platform": { "id": platform.id.to_string(), "name": platform.name.as_str(), "createdAt": platform.created_at.to_string() },
+        "tokens": roots.iter().map(without_name).collect::<Vec<_>>(),
+    })
+}
+
+pub(crate) const fn status(token: &Token) -> &'static str {
+    if token.revoked_at.is_some() { "REVOKED" } else { "ACTIVE" }
+}
+
+fn permissions(token: &Token) -> Vec<&'static str> {
+    token.permissions.iter().map(|permission| permission.name()).collect()
+}
+
+pub(crate) fn token(token: &Token) -> Value {
+    json!({
+        "id": token.id.to_string(),
+        "name": token.name.as_str(),
+        "platform": token.scope.platform.to_string(),
+        "environment": token.scope.environment.name(),
+        "permissions": permissions(token),
+        "clientId": token.client_id().to_string(),
+        "issuerType": token.issuer.name(),
+        "revocable": token.revocable,
+        "status": status(token),
+        "createdAt": token.created_at().to_string(),
+        "updatedAt": token.updated_at().to_string(),
+        "revokedAt": text(token.revoked_at),
+    })
+}
+
+/// A new token with its secret, which is shown this once.
+pub(crate) fn issued(issued: &Issued) -> Value {
+    json!({
+        "environment": issued.token.scope.environment.name(),
+        "id": issued.token.id.to_string(),
+        "name": issued.token.name.as_str(),
+        "clientId": issued.token.client_id().to_string(),
+        "clientSecret": issued.secret.as_ref().map(|secret| secret.expose()),
+        "permissions": permissions(&issued.token),
+    })
+}
+
+pub(crate) fn receipt(receipt: &Receipt) -> Value {
+    json!({
+        "seq": receipt.seq,
+        "effectiveAt": receipt.effective_at.to_string(),
+        "boundMillis": u64::try_from(receipt.bound.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX),
+        "unheard": receipt.unheard,
+    })
+}
+
+pub(crate) fn operation(operation: &Operation) -> Value {
+    let Operation { method, path, id, need: needed, because } = operation;
+    json!({ "method": method, "path": path, "operationId": id, "needs": need(*needed), "because": because })
+}
+
+/// The permissions as a list; null where nobody may.
+pub(crate) fn need(need: Need) -> Value {
+    match need {
+        Need::Permissions(set) => json!(set.iter().map(|permission| permission.name()).collect::<Vec<_>>()),
+        Need::Unknown => Value::Null,
+    }
+}
+
+/// What loading operations changes, or, where there is a receipt, has changed.
+pub(crate) fn difference(operations: &Operations, difference: &Difference, loaded: Option<&Receipt>) -> Value {
+    let all = |operations: &[Operation]| operations.iter().map(operation).collect::<Vec<_>>();
+    let changed = difference.changed.iter().map(|(before, after)| json!({ "before": operation(before), "after": operation(after) }));
+    json!({
+        "loaded": loaded.is_some(),
+        "receipt": loaded.map(receipt),
+        "operations": operations.all().len(),
+        "added": all(&difference.added),
+        "removed": all(&difference.removed),
+        "changed": changed.collect::<Vec<_>>(),
+    })
+}
+
+pub(crate) fn entry(recorded: &RecordedEntry) -> Value {
+    let entry = &recorded.entry;
+    json!({
+        "seq": recorded.seq,
+        "at": entry.at.to_string(),
+        "action": entry.action.name(),
+        "actor": entry.actor.to_string(),
+        "platform": entry.platform.map(|id| id.to_string()),
+        "environment": entry.scope.map(|scope| scope.environment.name()),
+        "token": entry.token.map(|id| id.to_string()),
+        "requestId": entry.request.id,
+        "source": entry.request.source,
+        "node": recorded.node,
+        "detail": serde_json::from_str::<Value>(&entry.detail).unwrap_or_default(),
+    })
+}
+
+pub(crate) const fn standing(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Invited(_) => "invited",
+        Standing::Active => "active",
+        Standing::Disabled => "disabled",
+        Standing::Broken => "broken",
+    }
+}
+
+pub(crate) fn operator(listed: &AccountListed) -> Value {
+    let AccountListed { account, standing: how } = listed;
+    let invited_until = match how {
+        Standing::Invited(until) => Some(until.to_string()),
+        _ => None,
+    };
+    json!({
+        "id": account.id.0.to_string(),
+        "name": account.name.as_str(),
+        "role": account.role.name(),
+        "platform": account.platform.map(|id| id.to_string()),
+        "status": standing(*how),
+        "createdAt": account.created_at.to_string(),
+        "disabledAt": text(account.disabled_at),
+        "invitedUntil": invited_until,
+    })
+}
+
+pub(crate) fn operator_token(token: &OperatorToken) -> Value {
+    json!({
+        "id": token.id.0.to_string(),
+        "name": token.name.as_str(),
+        "createdAt": token.created_at.to_string(),
+        "expiresAt": text(token.expires_at),
+        "revokedAt": text(token.revoked_at),
+    })
+}
