@@ -11,6 +11,7 @@
 //! | `receipt.rs` | when a change is true everywhere |
 //! | `assertion.rs` | what was proven, signed for upstreams |
 //! | `uses.rs` | how tokens were used |
+//! | `search.rs` | looking for tokens, as operators do |
 //! | `operators/` | who may act as an operator |
 //! | `audit/` | the audit log, proven to whoever must not have to believe us |
 //! | `copying.rs`, `restore.rs` | backups, moving to another database; what is to be done behind a restore |
@@ -55,6 +56,8 @@ mod reseal;
 mod restore;
 #[cfg(feature = "server")]
 mod retire;
+#[cfg(feature = "server")]
+mod search;
 mod tokens;
 mod upkeep;
 mod uses;
@@ -109,6 +112,8 @@ pub use receipt::Receipt;
 pub use restore::TakenIn;
 #[cfg(feature = "server")]
 pub use retire::{Retired, Retirement};
+#[cfg(feature = "server")]
+pub use search::{Found, FoundPage};
 pub use tokens::{Ended, IdempotencyKey, Issued, ListTokens, TokenPage};
 pub use upkeep::Upkeep;
 pub use verify::Denied;

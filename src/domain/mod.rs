@@ -30,7 +30,7 @@ pub use operations::{NoOperation, Operations};
 pub use operator::{Account, AccountId, AccountName, OperatorSecret, OperatorToken, OperatorTokenId, Password, PresentedOperator, Role};
 pub use permission::{Permission, Permissions};
 pub use platform::{Environment, Platform, PlatformId, Scope};
-pub use query::{Liveness, Order, PageLimit, TokenFilter, TokenQuery};
+pub use query::{LastUse, Liveness, Order, PageLimit, TokenFilter, TokenQuery, TokenSearch};
 pub use target::{Ambiguous, Target};
 pub use time::Timestamp;
 pub use token::{Issuer, NewToken, Token, TokenId, TokenName};

@@ -1,6 +1,6 @@
 //! Which tokens to list, in which order, from where.
 
-use super::{Scope, Timestamp, TokenId, TokenName};
+use super::{Permission, Scope, Timestamp, Token, TokenId, TokenName};
 
 /// How many on a page: 1 to 100.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,14 +89,91 @@ pub struct TokenQuery {
 impl TokenQuery {
     /// The span of ids that can match, both ends included: the filter's times and the place in the list, in one.
     pub fn span(&self) -> (TokenId, TokenId) {
-        let (mut low, mut high) = (TokenId::first_of(self.filter.from), TokenId::last_of(self.filter.until));
-        if let Some(after) = self.after {
-            let place = after.0.as_u128();
-            match self.order {
-                Order::NewestFirst => high = high.min(TokenId(uuid::Uuid::from_u128(place.saturating_sub(1)))),
-                Order::OldestFirst => low = low.max(TokenId(uuid::Uuid::from_u128(place.saturating_add(1)))),
-            }
+        span(&self.filter, self.order, self.after)
+    }
+}
+
+fn span(filter: &TokenFilter, order: Order, after: Option<TokenId>) -> (TokenId, TokenId) {
+    let (mut low, mut high) = (TokenId::first_of(filter.from), TokenId::last_of(filter.until));
+    if let Some(after) = after {
+        let place = after.0.as_u128();
+        match order {
+            Order::NewestFirst => high = high.min(TokenId(uuid::Uuid::from_u128(place.saturating_sub(1)))),
+            Order::OldestFirst => low = low.max(TokenId(uuid::Uuid::from_u128(place.saturating_add(1)))),
         }
-        (low, high)
+    }
+    (low, high)
+}
+
+/// When a token was last used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastUse {
+    /// Never.
+    Never,
+    /// Before this, or never.
+    Before(Timestamp),
+    /// At or after this.
+    Since(Timestamp),
+}
+
+/// What operators look for among tokens; all that is given must hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenSearch {
+    /// In this half of a platform; in all of them.
+    pub scope: Option<Scope>,
+    /// In the name, whatever the case of letters `a`–`z`.
+    pub name: Option<String>,
+    /// With this permission.
+    pub permission: Option<Permission>,
+    /// Live ones, or those that have ended.
+    pub live: Option<bool>,
+    /// By their last use, as far as servers have written it.
+    pub used: Option<LastUse>,
+    /// Created no later than this.
+    pub until: Timestamp,
+    /// In which order.
+    pub order: Order,
+    /// Behind this one.
+    pub after: Option<TokenId>,
+    /// How many.
+    pub limit: PageLimit,
+}
+
+impl Default for TokenSearch {
+    fn default() -> Self {
+        Self {
+            scope: None,
+            name: None,
+            permission: None,
+            live: None,
+            used: None,
+            until: Timestamp::MAX,
+            order: Order::NewestFirst,
+            after: None,
+            limit: PageLimit::default(),
+        }
+    }
+}
+
+impl TokenSearch {
+    /// Whether a token of the scope is looked for, by when it was last used.
+    pub fn matches(&self, token: &Token, last_used: Option<Timestamp>) -> bool {
+        let named = |part: &String| token.name.as_str().to_ascii_lowercase().contains(&part.to_ascii_lowercase());
+        let used = |wanted| match (wanted, last_used) {
+            (LastUse::Never | LastUse::Before(_), None) => true,
+            (LastUse::Never, Some(_)) | (LastUse::Since(_), None) => false,
+            (LastUse::Before(moment), Some(at)) => at < moment,
+            (LastUse::Since(moment), Some(at)) => at >= moment,
+        };
+        self.name.as_ref().is_none_or(named)
+            && self.permission.is_none_or(|permission| token.permissions.contains(permission))
+            && self.live.is_none_or(|live| live == token.revoked_at.is_none())
+            && self.used.is_none_or(used)
+    }
+
+    /// The ids that can match behind a place, both ends included.
+    pub fn span(&self, after: Option<TokenId>) -> (TokenId, TokenId) {
+        let bounds = TokenFilter { name: None, from: Timestamp::MIN, until: self.until };
+        span(&bounds, self.order, after)
     }
 }

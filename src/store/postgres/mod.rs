@@ -171,6 +171,11 @@ impl Postgres {
         self.readers.snapshot(async |s| sql::list_tokens(s, &query, &self.unreadable).await).await
     }
 
+    #[cfg(feature = "server")]
+    pub(super) async fn walk_tokens(&self, walk: super::Walk) -> Result<super::Walked, Error> {
+        self.readers.read(async |s| sql::walk_tokens(s, &walk, &self.unreadable).await).await
+    }
+
     /// Sees to it that the tokens of a name can be counted quickly.
     async fn count_name(&self, scope: Scope, name: &TokenName) -> Result<(), Error> {
         if self.readers.read(async |s| totals::wants_buckets(s, scope, name).await).await? {

@@ -9,6 +9,8 @@ use tokio_postgres::{
 use uuid::Uuid;
 
 use super::{Error, checkpoint, hold, session::Session, totals};
+#[cfg(feature = "server")]
+use crate::store::{Walk, Walked};
 use crate::{
     domain::{
         Action, Actor, AuditEntry, AuditQuery, Environment, Issuer, Liveness, Order, Permissions, Platform, PlatformId, RecordedEntry,
@@ -21,6 +23,8 @@ use crate::{
 const TOKEN: &str = "t.platform_id, t.environment, t.id, t.name, t.permissions, t.issuer, t.revocable, t.revoked_at, t.key_id, t.proof";
 const PLATFORM: &str = "p.id, p.name, p.created_at, p.disabled_at, p.key_id, p.seal";
 const PLATFORM_COLUMNS: usize = 6;
+#[cfg(feature = "server")]
+const TOKEN_COLUMNS: usize = 10;
 
 // ---- rows ----------------------------------------------------------------------------------------------------------
 
@@ -202,6 +206,35 @@ pub(super) async fn list_tokens(s: &Session, query: &TokenQuery, unreadable: &Un
     let last = page.last().filter(|_| rows.len() > query.limit);
     let next = last.map(|row| value(row, 2).map(TokenId)).transpose()?;
     Ok(Records { records, next, total })
+}
+
+/// Rows in the order of their ids, with when each was last used.
+#[cfg(feature = "server")]
+pub(super) async fn walk_tokens(s: &Session, walk: &Walk, unreadable: &Unreadable) -> Result<Walked, Error> {
+    let in_scope = if walk.scope.is_some() { "t.platform_id = $4 AND t.environment = $5 AND " } else { "" };
+    let order = match walk.order {
+        Order::NewestFirst => "DESC",
+        Order::OldestFirst => "ASC",
+    };
+    let sql = format!(
+        "SELECT {TOKEN}, u.last_used_at FROM token t LEFT JOIN token_use u ON u.token_id = t.id \
+         WHERE {in_scope}t.id BETWEEN $1 AND $2 ORDER BY t.id {order} LIMIT $3"
+    );
+    let ((low, high), most) = (walk.span, i64::try_from(walk.rows).unwrap_or(i64::MAX));
+    let scope = walk.scope.map(|scope| (scope.platform.0, scope.environment.name()));
+    let mut values: Vec<&(dyn ToSql + Sync)> = vec![&low.0, &high.0, &most];
+    if let Some((platform, environment)) = &scope {
+        values.extend([platform as &(dyn ToSql + Sync), environment]);
+    }
+    let rows = s.rows(&sql, &values).await?;
+    let last = rows.last().map(|row| value(row, 2).map(TokenId)).transpose()?;
+    let mut walked = Walked { records: Vec::with_capacity(rows.len()), last, rows: rows.len() };
+    for row in &rows {
+        if let Some(record) = readable(unreadable, row, 0)? {
+            walked.records.push((record, optional_time(row, TOKEN_COLUMNS)?));
+        }
+    }
+    Ok(walked)
 }
 
 pub(super) async fn visit_live_tokens(

@@ -274,6 +274,12 @@ impl Sqlite {
         self.read(move |c| snapshot(c, || sql::list_tokens(c, &query, &unreadable))).await
     }
 
+    #[cfg(feature = "server")]
+    pub(super) async fn walk_tokens(&self, walk: super::Walk) -> Result<super::Walked, Error> {
+        let unreadable = Arc::clone(&self.unreadable);
+        self.read(move |c| sql::walk_tokens(c, &walk, &unreadable)).await
+    }
+
     /// Sees to it that the tokens of a name can be counted quickly.
     async fn count_name(&self, scope: Scope, name: &TokenName) -> Result<(), Error> {
         let (asked, given) = (name.clone(), name.clone());

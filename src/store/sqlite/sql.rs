@@ -8,6 +8,8 @@ use rusqlite::{
 use uuid::Uuid;
 
 use super::{Error, checkpoint, totals};
+#[cfg(feature = "server")]
+use crate::store::{Walk, Walked};
 use crate::{
     domain::{
         Action, Actor, AuditEntry, AuditQuery, Environment, Issuer, Liveness, Order, Permissions, Platform, PlatformId, RecordedEntry,
@@ -22,6 +24,8 @@ const SCOPE: &str = "t.platform_id, t.environment";
 const PLATFORM: &str = "p.id, p.name, p.created_at, p.disabled_at, p.key_id, p.seal";
 const PLATFORM_COLUMNS: usize = 6;
 const SCOPE_COLUMNS: usize = 2;
+#[cfg(feature = "server")]
+const SCOPED_TOKEN_COLUMNS: usize = 8;
 
 pub(super) fn prepare<'c>(connection: &'c Connection, sql: &str) -> Result<CachedStatement<'c>, Error> {
     Ok(connection.prepare_cached(sql)?)
@@ -233,6 +237,38 @@ pub(super) fn list_tokens(c: &Connection, query: &TokenQuery, unreadable: &Unrea
     let next = last.filter(|_| read > query.limit);
     let total = query.count.then(|| totals::count(c, query.scope, &query.filter)).transpose()?;
     Ok(Records { records, next, total })
+}
+
+/// Rows in the order of their ids, with when each was last used.
+#[cfg(feature = "server")]
+pub(super) fn walk_tokens(c: &Connection, walk: &Walk, unreadable: &Unreadable) -> Result<Walked, Error> {
+    let in_scope = if walk.scope.is_some() { "t.platform_id = ?4 AND t.environment = ?5 AND " } else { "" };
+    let order = match walk.order {
+        Order::NewestFirst => "DESC",
+        Order::OldestFirst => "ASC",
+    };
+    let sql = format!(
+        "SELECT {SCOPE}, {SCOPED_TOKEN}, u.last_used_at FROM token t LEFT JOIN token_use u ON u.token_id = t.id \
+         WHERE {in_scope}t.id BETWEEN ?1 AND ?2 ORDER BY t.id {order} LIMIT ?3"
+    );
+    let (low, high) = walk.span;
+    let mut statement = prepare(c, &sql)?;
+    let mut rows = match walk.scope {
+        None => statement.query(params![low.0.as_bytes(), high.0.as_bytes(), walk.rows])?,
+        Some(scope) => {
+            let (platform, environment) = (scope.platform.0.as_bytes(), scope.environment.name());
+            statement.query(params![low.0.as_bytes(), high.0.as_bytes(), walk.rows, platform, environment])?
+        }
+    };
+    let mut walked = Walked::default();
+    while let Some(row) = rows.next()? {
+        walked.rows += 1;
+        walked.last = Some(TokenId(uuid(row, SCOPE_COLUMNS)?));
+        if let Some(record) = readable_record(unreadable, row, 0)? {
+            walked.records.push((record, optional_time(row, SCOPE_COLUMNS + SCOPED_TOKEN_COLUMNS)?));
+        }
+    }
+    Ok(walked)
 }
 
 // ---- platforms -----------------------------------------------------------------------------------------------------
