@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::Path,
 };
@@ -113,15 +113,24 @@ impl KeyFile {
     /// # Errors
     /// It can't be read, or others can read it.
     pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<String>>, String> {
-        let metadata = match fs::metadata(path) {
+        // Without waiting: what is no file, a pipe, could keep whoever reads it for ever.
+        let at_once = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let mut file = match OpenOptions::new().read(true).custom_flags(at_once).open(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            metadata => metadata.map_err(|e| e.to_string())?,
+            file => file.map_err(|e| e.to_string())?,
         };
+        let metadata = file.metadata().map_err(|e| e.to_string())?;
+        if !metadata.is_file() {
+            return Err("is no file, but a directory or a pipe".to_owned());
+        }
         if metadata.mode() & 0o077 != 0 {
             let mode = metadata.mode() & 0o777;
             return Err(format!("others can read it (mode {mode:o}); run: chmod 600 {}", path.display()));
         }
-        fs::read_to_string(path).map(|text| Some(Zeroizing::new(text))).map_err(|e| e.to_string())
+        // With room for all of it: no copy is left behind by growing.
+        let mut text = Zeroizing::new(String::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1));
+        file.read_to_string(&mut text).map_err(|e| e.to_string())?;
+        Ok(Some(text))
     }
 
     /// Reads the JSON of such a file.

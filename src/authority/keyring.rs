@@ -380,6 +380,12 @@ impl Keyring {
         self.see_entry(before, entry, seal) == Seen::Intact
     }
 
+    /// Seals that what was lost up to a place was taken in.
+    pub(crate) fn seal_lost_mark(&self, lost: &Mark) -> Seal {
+        let key = self.active();
+        Seal { key: key.id, mac: lost_mark_seal(key, lost) }
+    }
+
     /// Seals a checkpoint of the audit log.
     pub(crate) fn seal_checkpoint(&self, mark: Mark, peaks: Vec<u8>, pruned: bool) -> Checkpoint {
         let key = self.active();
@@ -446,6 +452,14 @@ impl SealEntries for Keyring {
         let key = self.active();
         Seal { key: key.id, mac: entry_seal(key, before, node, entry) }
     }
+
+    fn is_taken_in(&self, lost: &Mark, seal: &Seal) -> bool {
+        matches!(self.see(seal, |key| lost_mark_seal(key, lost)), Seen::Intact | Seen::Retired)
+    }
+}
+
+fn lost_mark_seal(key: &Key, lost: &Mark) -> [u8; 32] {
+    mac(&key.seal, &[&[LAYOUT, b'L'], &lost.seq.to_be_bytes(), &lost.mac])
 }
 
 fn entry_seal(key: &Key, before: &Mark, node: &str, entry: &AuditEntry) -> [u8; 32] {

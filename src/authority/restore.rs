@@ -98,7 +98,8 @@ impl Authority {
         let detail = counts.into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect();
         let entry = AuditEntry { actor: by.actor(), request: by.request().clone(), ..self.system_entry(Action::Restore, None, detail) };
         // Last: only now nothing is missing any more.
-        self.store.insert_lost_marks(lost, entry).await?;
+        let sealed = lost.into_iter().map(|mark| (mark, self.keyring.seal_lost_mark(&mark))).collect();
+        self.store.insert_lost_marks(sealed, entry).await?;
         self.settle(None, true).await?;
         self.store.release().await?;
         Ok(taken_in)

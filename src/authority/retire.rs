@@ -45,10 +45,12 @@ impl Authority {
     /// [`Error::Invalid`] if it is the active one or none, [`Error::Unavailable`].
     pub async fn plan_retirement(&self, _by: &Owner, key: u32) -> Result<Retirement, Error> {
         if self.keyring.get(key).is_none() {
-            return Err(Invalid::one("ID", "key", "is no key of the key file; see countersign keys list").into());
+            return Err(Invalid::one("the id", "key", "is no key of the key file; see countersign keys list").into());
         }
         if self.keyring.active().id() == key {
-            return Err(Invalid::one("ID", "active", "is the active key; activate another one first (countersign keys activate)").into());
+            return Err(
+                Invalid::one("the key", "active", "is the active key; activate another one first (countersign keys activate)").into()
+            );
         }
         // Before the tokens are read: one that is made meanwhile is on both sides.
         let since = self.store.load().await?.mark.seq;
@@ -78,7 +80,7 @@ impl Authority {
                 1 => "one live token".to_owned(),
                 tokens => format!("{tokens} live tokens"),
             };
-            return Err(Invalid::one("ID", "in_use", format!("is in use: {tokens} would end; --force does it")).into());
+            return Err(Invalid::one("the key", "in_use", format!("is in use: {tokens} would end; --force does it")).into());
         }
         let (for_platforms, for_operations) = (Arc::clone(&self.keyring), Arc::clone(&self.keyring));
         // An edited row is not sealed again: what was forged would become genuine.
@@ -93,7 +95,7 @@ impl Authority {
         let entry = self.key_entry(by, Action::KeysRetire, key);
         let Some(seq) = self.store.retire_key(key, plan.since, entry, (platform, operations)).await? else {
             let problem = "was used for a new token just now: some server has it as its active key still; give all of them the key file, send SIGHUP, and run this again";
-            return Err(Invalid::one("ID", "in_use", problem).into());
+            return Err(Invalid::one("the key", "in_use", problem).into());
         };
         self.put_keys(&self.store.list_canaries().await?);
         self.settle(Some(seq), true).await?;

@@ -91,6 +91,11 @@ impl Source {
         Ok(self.count(&PLATFORM).await? > 0)
     }
 
+    /// Entries of the audit log before its first place: none is written there.
+    pub(crate) async fn count_before_first(&self) -> Result<u64, Error> {
+        on!(Self, self, s => s.count_before_first().await, s.count_before_first().await)
+    }
+
     /// Hands the entries of the audit log behind a place to `visit`, in order, until it has seen enough; one that cannot be
     /// read by its name alone.
     pub(crate) async fn visit_entries(

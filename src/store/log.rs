@@ -25,6 +25,9 @@ impl Mark {
 pub(crate) trait SealEntries: Send + Sync {
     /// The seal of the entry that follows `before`, written by `node`.
     fn seal_entry(&self, before: &Mark, node: &str, entry: &AuditEntry) -> Seal;
+
+    /// Whether the seal beside a place that was lost says that an operator has taken in what was lost up to there.
+    fn is_taken_in(&self, lost: &Mark, seal: &Seal) -> bool;
 }
 
 /// Numbers and seals the entries of a process.
@@ -43,6 +46,11 @@ impl Log {
     pub(super) fn seal_with(&self, seals: Arc<dyn SealEntries>) {
         // Once: an authority has one keyring.
         let _ = self.seals.set(seals);
+    }
+
+    /// As [`SealEntries::is_taken_in`]; not before there are keys.
+    pub(super) fn is_taken_in(&self, lost: &Mark, seal: &Seal) -> bool {
+        self.seals.get().is_some_and(|seals| seals.is_taken_in(lost, seal))
     }
 
     /// Gives an entry the place behind `last`, which then is there; returns its seal.

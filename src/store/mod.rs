@@ -449,7 +449,7 @@ impl Store {
 
     /// Commits that what was lost up to these places was taken in, with the audit entry.
     #[cfg(feature = "server")]
-    pub(crate) async fn insert_lost_marks(&self, marks: Vec<Mark>, entry: AuditEntry) -> Result<(), Error> {
+    pub(crate) async fn insert_lost_marks(&self, marks: Vec<(Mark, Seal)>, entry: AuditEntry) -> Result<(), Error> {
         on!(self, s => s.insert_lost_marks(marks, entry).await)
     }
 

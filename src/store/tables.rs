@@ -145,7 +145,7 @@ pub(super) static TABLES: [Table; 16] = [
     AUDIT,
     ACCOUNT,
     OPERATOR_TOKEN,
-    table("lost_mark", 1, &[("seal", BYTES), ("seq", INTEGER), ("taken_in_at", INTEGER)]),
+    table("lost_mark", 1, &[("mac", BYTES), ("seq", INTEGER), ("taken_in_at", INTEGER), ("key_id", INTEGER), ("seal", BYTES)]),
     table("replay", 1, &[("id", BYTES), ("request", BYTES), ("token_id", ID), ("secret", BYTES), ("created_at", INTEGER)]),
 ];
 
@@ -309,8 +309,15 @@ mod tests {
     #[test]
     fn everything_that_is_kept_is_copied() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres");
-        let migrations = std::fs::read_dir(folder).unwrap().map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
-        let mut kept: Vec<_> = migrations.flat_map(|sql| migrated(&sql)).collect();
+        let migrations = std::fs::read_dir(folder).unwrap().map(|file| {
+            let path = file.unwrap().path();
+            (path.clone(), std::fs::read_to_string(path).unwrap())
+        });
+        // One that is made anew is as it is made last.
+        let mut files: Vec<_> = migrations.collect();
+        files.sort();
+        let mut kept: Vec<_> =
+            files.iter().flat_map(|(_, sql)| migrated(sql)).collect::<std::collections::BTreeMap<_, _>>().into_iter().collect();
         let kind = |kind: Kind| match kind {
             INTEGER => "bigint",
             BOOLEAN => "boolean",

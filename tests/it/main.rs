@@ -40,6 +40,7 @@ mod revocation; // an end is an end
 mod rewound; // what was under way when the database went back
 mod rows; // hostile bytes over a raw socket, row by row
 mod secrets; // nowhere but in the 201
+mod tampering; // with the database, and without the key
 mod uses; // counted in memory, added up in the database
 mod verify; // what gateways ask
 mod wire; // raw sockets against the real listener

@@ -71,6 +71,9 @@ pub async fn export(
             ControlFlow::Continue(())
         }
     };
-    source.visit_entries(wanted.after_seq, each).await.map_err(sentence)?;
+    // What stands before the beginning of the log is not of it: an interrupted prune has left it, or somebody put it there.
+    let checkpoints = source.checkpoints().await.map_err(sentence)?.into_iter().flatten();
+    let begins = checkpoints.filter(|checkpoint| checkpoint.pruned).map(|checkpoint| checkpoint.mark.seq).max().unwrap_or(0);
+    source.visit_entries(wanted.after_seq.max(begins), each).await.map_err(sentence)?;
     Ok(unreadable)
 }

@@ -88,6 +88,11 @@ pub async fn verify(database: &Database, keys: &KeySource, heads: &Heads, progre
     if walk.ended.is_any() {
         reading.source.visit_subjects(|sealed| walk.subject(&sealed)).await.map_err(sentence)?;
     }
+    let before_first = reading.source.count_before_first().await.map_err(sentence)?;
+    if before_first > 0 {
+        walk.verified
+            .note(0, format!("{before_first} audit entries stand before the first one: none is written there, so somebody put them there"));
+    }
     let is_new = !reading.source.has_records().await.map_err(sentence)?;
     Ok(walk.finish(is_new))
 }

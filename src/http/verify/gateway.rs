@@ -18,7 +18,10 @@ pub(super) struct Asked<'p> {
 pub(super) fn named<'g, 'p>(gateways: &'g [Gateway], behind: &'p str) -> Option<(&'g Gateway, &'p str)> {
     let rest = behind.strip_prefix('/')?;
     let name = rest.split('/').next().unwrap_or_default();
-    gateways.iter().find(|gateway| gateway.name == name).map(|gateway| (gateway, &rest[name.len()..]))
+    // One that appends what the client sent may append what begins with no slash (`OPTIONS *`): still its question.
+    let appended = |gateway: &&Gateway| gateway.headers.is_none() && rest.starts_with(gateway.name.as_str());
+    let found = gateways.iter().find(|gateway| gateway.name == name).or_else(|| gateways.iter().find(appended));
+    found.map(|gateway| (gateway, &rest[gateway.name.len()..]))
 }
 
 /// What the gateway says that the client sent; `None` where it does not say it once.

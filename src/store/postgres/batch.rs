@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     Error, hold, keys,
-    session::Session,
+    session::{Session, expect},
     sql,
     totals::{self, CountedNames},
 };
@@ -71,12 +71,16 @@ impl<'s> Batch<'s> {
             let (seq, mac) = (self.last.seq.cast_signed(), self.last.mac.as_slice());
             let [a, b, c, d, e, f, g, h, i, j, k, l] = columns.values();
             let all = [a, b, c, d, e, f, g, h, i, j, k, l, &nodes as _];
-            let moved: [&(dyn ToSql + Sync); 2] = [&seq, &mac];
-            try_join(s.change(&insert.entries, &all), s.row_of(&insert.advance, &moved)).await.map(|((), row)| row)
+            let before = seq - i64::try_from(nodes.len()).unwrap_or(i64::MAX);
+            let moved: [&(dyn ToSql + Sync); 3] = [&seq, &mac, &before];
+            try_join(s.change(&insert.entries, &all, nodes.len()), s.row_of(&insert.advance, &moved)).await.map(|((), row)| row)
         };
         let ((), (), (), row) = try_join4(tokens, replays, totals, entries).await?;
         // Looked at while nobody else can change it: a command that was opened before may have been slow.
-        hold::refuse(row.as_ref().map(|row| row.try_get(0)).transpose()?.flatten())?;
+        let Some(row) = row else { return Ok(noted) };
+        hold::refuse(row.try_get(0)?)?;
+        // As they stand there: what runs behind an insert could have taken them away again.
+        expect(self.entries.len(), row.try_get::<_, i64>(1)?.unsigned_abs())?;
         Ok(noted)
     }
 
@@ -187,20 +191,24 @@ impl<'s> Batch<'s> {
         keys::refuse_retired(self.session, &[r.seal.key]).await?;
         let (p, key, disabled_at) = (&r.platform, i64::from(r.seal.key), r.platform.disabled_at.map(Timestamp::millis));
         let (name, created_at, mac) = (p.name.as_str(), p.created_at.millis(), r.seal.mac.as_slice());
-        self.session.execute(sql, &[&p.id.0, &name, &created_at, &disabled_at, &key, &mac]).await.map(drop)
+        let inserted = self.session.execute(sql, &[&p.id.0, &name, &created_at, &disabled_at, &key, &mac]).await?;
+        expect(1, inserted)
     }
 
     pub(super) async fn update_platform(&mut self, r: &PlatformRecord) -> Result<(), Error> {
         keys::refuse_retired(self.session, &[r.seal.key]).await?;
         let sql = "UPDATE platform SET disabled_at = $2, key_id = $3, seal = $4 WHERE id = $1";
         let (key, disabled_at) = (i64::from(r.seal.key), r.platform.disabled_at.map(Timestamp::millis));
-        self.session.execute(sql, &[&r.platform.id.0, &disabled_at, &key, &r.seal.mac.as_slice()]).await.map(drop)
+        let updated = self.session.execute(sql, &[&r.platform.id.0, &disabled_at, &key, &r.seal.mac.as_slice()]).await?;
+        expect(1, updated)
     }
 
     #[cfg(feature = "server")]
-    pub(super) async fn insert_lost_mark(&mut self, lost: &Mark, at: Timestamp) -> Result<(), Error> {
-        let sql = "INSERT INTO lost_mark (seal, seq, taken_in_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
-        let values: [&(dyn ToSql + Sync); 3] = [&lost.mac.as_slice(), &lost.seq.cast_signed(), &at.millis()];
+    pub(super) async fn insert_lost_mark(&mut self, lost: &Mark, seal: &Seal, at: Timestamp) -> Result<(), Error> {
+        let sql = "INSERT INTO lost_mark (mac, seq, taken_in_at, key_id, seal) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (mac) DO UPDATE \
+                   SET taken_in_at = excluded.taken_in_at, key_id = excluded.key_id, seal = excluded.seal";
+        let (mac, key) = (lost.mac.as_slice(), i64::from(seal.key));
+        let values: [&(dyn ToSql + Sync); 5] = [&mac, &lost.seq.cast_signed(), &at.millis(), &key, &seal.mac.as_slice()];
         self.session.execute(sql, &values).await.map(drop)
     }
 
@@ -209,7 +217,8 @@ impl<'s> Batch<'s> {
                    SET document = excluded.document, loaded_at = excluded.loaded_at, key_id = excluded.key_id, seal = excluded.seal";
         keys::refuse_retired(self.session, &[r.seal.key]).await?;
         let (key, mac) = (i64::from(r.seal.key), r.seal.mac.as_slice());
-        self.session.execute(sql, &[&r.document, &r.loaded_at.millis(), &key, &mac]).await.map(drop)
+        let replaced = self.session.execute(sql, &[&r.document, &r.loaded_at.millis(), &key, &mac]).await?;
+        expect(1, replaced)
     }
 }
 
@@ -233,7 +242,8 @@ struct Prepared {
 
 impl Prepared {
     async fn of(s: &Session) -> Result<Self, Error> {
-        let advance = "UPDATE feed SET seq = $1, seal = $2 RETURNING (SELECT reason FROM hold)";
+        let advance =
+            "UPDATE feed SET seq = $1, seal = $2 RETURNING (SELECT reason FROM hold), (SELECT count(*) FROM audit WHERE seq > $3)";
         let all = try_join4(s.prepare(INSERT_TOKENS), s.prepare(INSERT_REPLAYS), s.prepare(INSERT_ENTRIES), s.prepare(advance));
         let (tokens, replays, entries, advance) = all.await?;
         Ok(Self { tokens, replays, entries, advance })
@@ -261,7 +271,7 @@ async fn insert_records<'r>(s: &Session, insert: &Statement, records: impl Itera
     let proofs: Vec<_> = records.map(|record| record.proof().to_vec()).collect();
     let values: [&(dyn ToSql + Sync); 10] =
         [&ids, &platforms, &environments, &names, &permissions, &issuers, &revocable, &revoked, &keys, &proofs];
-    s.change(insert, &values).await
+    s.change(insert, &values, ids.len()).await
 }
 
 // One that has expired but was not yet swept away gives place.
@@ -279,7 +289,7 @@ async fn insert_replays(s: &Session, insert: &Statement, created: &[&Insert]) ->
     let tokens: Vec<_> = of.iter().map(|(_, token)| *token).collect();
     let secrets: Vec<_> = of.iter().map(|(replay, _)| replay.secret.as_deref()).collect();
     let times: Vec<_> = of.iter().map(|(replay, _)| replay.created_at.millis()).collect();
-    s.change(insert, &[&ids, &requests, &tokens, &secrets, &times]).await
+    s.change(insert, &[&ids, &requests, &tokens, &secrets, &times], of.len()).await
 }
 
 const INSERT_ENTRIES: &str = "INSERT INTO audit (seq, at, action, actor, platform_id, environment, token_id, request_id, source, detail, key_id, seal, node) \

@@ -47,6 +47,12 @@ impl Postgres {
     }
 }
 
+/// The place behind which the log begins, which is 0 or one up to which it was pruned.
+pub(super) async fn pruned(s: &Session) -> Result<i64, Error> {
+    let row = s.row("SELECT coalesce(max(seq), 0) FROM audit_checkpoint WHERE pruned", &[]).await?;
+    row.map_or(Ok(0), |row| super::sql::value(&row, 0))
+}
+
 /// Whether the audit log was pruned up to that place, or beyond.
 pub(super) async fn is_pruned(s: &Session, seq: u64) -> Result<bool, Error> {
     Ok(s.row("SELECT 1 FROM audit_checkpoint WHERE seq >= $1 AND pruned LIMIT 1", &[&seq.cast_signed()]).await?.is_some())

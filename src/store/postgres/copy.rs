@@ -113,6 +113,12 @@ impl Source {
         count(&self.session, table).await
     }
 
+    /// Entries of the audit log before its first place.
+    pub(in crate::store) async fn count_before_first(&self) -> Result<u64, Error> {
+        let row = self.session.row("SELECT count(*) FROM audit WHERE seq < 1", &[]).await?;
+        Ok(row.map(|row| row.try_get::<_, i64>(0)).transpose()?.unwrap_or(0).unsigned_abs())
+    }
+
     /// Sends all rows of a table, or those behind a number, in the order of their keys.
     pub(in crate::store) async fn send(&self, table: &Table, after: Option<u64>, to: mpsc::Sender<Rows>) -> Result<(), Error> {
         let send = async |rows: &mut Rows| to.send(std::mem::take(rows)).await.is_ok();

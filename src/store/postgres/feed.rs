@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     domain::Action,
-    store::{Changes, Mark, Unreadable, is_creation, is_of_keys},
+    store::{Changes, Mark, Unreadable, is_creation, is_of_keys, log::Log},
 };
 
 /// Places of the feed read at once, and the one before.
@@ -57,6 +57,7 @@ pub(super) const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::bi
 pub(super) struct Feed {
     connector: Arc<Connector>,
     node: String,
+    log: Log,
     ear: Arc<Ear>,
     session: tokio::sync::Mutex<Option<Session>>,
     presence: Mutex<Option<Presence>>,
@@ -97,11 +98,13 @@ struct Suspect {
 }
 
 impl Feed {
-    pub(super) fn new(connector: Arc<Connector>, node: String) -> Self {
+    pub(super) fn new(connector: Arc<Connector>, log: Log) -> Self {
+        let node = log.node.clone();
         Self {
             connector,
             ear: Arc::new(Ear::new(node.clone())),
             node,
+            log,
             session: tokio::sync::Mutex::default(),
             presence: Mutex::default(),
             untended: AtomicBool::default(),
@@ -239,9 +242,9 @@ impl Feed {
         let mut places = if first.try_get::<_, Option<i64>>(1)?.is_some() { rows.as_slice() } else { &[] };
         let mut changes = Changes { more: i64::try_from(places.len()).is_ok_and(|places| places == PAGE), ..Changes::none_after(mark) };
         if mark != Mark::START {
-            let Some((followed, behind)) = places.split_first() else { return Err(sql::rewound(s, &mark).await) };
+            let Some((followed, behind)) = places.split_first() else { return Err(sql::rewound(s, &mark, &self.log).await) };
             if sql::mark(followed, 1)? != mark {
-                return Err(sql::rewound(s, &mark).await);
+                return Err(sql::rewound(s, &mark, &self.log).await);
             }
             places = behind;
         }

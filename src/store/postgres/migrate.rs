@@ -4,9 +4,10 @@ use super::{Error, hold, session::Session};
 use crate::store::Hold;
 
 /// Forward only, in order: (name, statements). A name never changes once it was released; the same as SQLite's.
-pub(super) const MIGRATIONS: [(&str, &str); 2] = [
+pub(super) const MIGRATIONS: [(&str, &str); 3] = [
     ("0001_authority", include_str!("../../../migrations/postgres/0001_authority.sql")),
-    ("0002_operators", include_str!("../../../migrations/postgres/0002_operators.sql")),
+    ("0002_lost_marks", include_str!("../../../migrations/postgres/0002_lost_marks.sql")),
+    ("0003_operators", include_str!("../../../migrations/postgres/0003_operators.sql")),
 ];
 
 /// The oldest PostgreSQL that this is tested with.
@@ -28,7 +29,17 @@ pub(super) async fn check(s: &Session) -> Result<(), Error> {
             _ => {}
         }
     }
-    Ok(())
+    // Those of foreign keys are the database's own.
+    let foreign = "SELECT c.relname::text FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid \
+                   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE NOT t.tgisinternal AND n.nspname = current_schema() \
+                   UNION ALL SELECT tablename::text FROM pg_catalog.pg_rules WHERE schemaname = current_schema() LIMIT 1";
+    match s.row(foreign, &[]).await? {
+        Some(row) => unfit(format!(
+            "the table {} has a trigger or a rule, which could undo what is answered as done; drop it",
+            row.try_get::<_, &str>(0)?
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Brings the tables up to date, or, unless it may `create` them, says that there are none. Where there are none, they are made

@@ -122,7 +122,7 @@ impl Postgres {
             readers: Readers::new(Arc::clone(&connector), READING)?,
             kept: Readers::new(Arc::clone(&connector), ENDING)?,
             writer: Writer::start(Arc::clone(&connector), log.clone())?,
-            feed: Feed::new(Arc::clone(&connector), location.node.clone()),
+            feed: Feed::new(Arc::clone(&connector), log.clone()),
             log,
             connector,
             beside: Arc::default(),
@@ -146,11 +146,11 @@ impl Postgres {
     }
 
     pub(super) async fn find_token(&self, id: TokenId, known: Mark) -> Result<Option<(Record, PlatformRecord)>, Error> {
-        self.readers.read(async |s| sql::find_token(s, id, &known, &self.unreadable).await).await
+        self.readers.read(async |s| sql::find_token(s, id, &known, &self.log, &self.unreadable).await).await
     }
 
     pub(super) async fn find_token_confirmed(&self, id: TokenId, known: Mark) -> Result<Option<(Record, PlatformRecord)>, Error> {
-        self.readers.read_confirmed(async |s| sql::find_token(s, id, &known, &self.unreadable).await).await
+        self.readers.read_confirmed(async |s| sql::find_token(s, id, &known, &self.log, &self.unreadable).await).await
     }
 
     pub(super) async fn find_token_in(&self, scope: Scope, id: TokenId) -> Result<Option<Record>, Error> {
@@ -265,10 +265,10 @@ impl Postgres {
     }
 
     #[cfg(feature = "server")]
-    pub(super) async fn insert_lost_marks(&self, marks: Vec<Mark>, entry: AuditEntry) -> Result<(), Error> {
+    pub(super) async fn insert_lost_marks(&self, marks: Vec<(Mark, super::Seal)>, entry: AuditEntry) -> Result<(), Error> {
         let insert = async move |batch: &mut Batch<'_>| {
-            for mark in &marks {
-                batch.insert_lost_mark(mark, entry.at).await?;
+            for (mark, seal) in &marks {
+                batch.insert_lost_mark(mark, seal, entry.at).await?;
             }
             batch.note(entry.clone()).map(drop)
         };

@@ -32,6 +32,15 @@ pub(super) fn unknown_commit() -> Error {
     Error::Unavailable("nobody knows whether that was committed: the connection broke, or a standby did not answer".to_owned())
 }
 
+/// Whether a statement has changed as many rows as it should: what somebody put into the database, a trigger or a rule, must not
+/// keep what is answered from being there.
+pub(super) fn expect(rows: usize, changed: u64) -> Result<(), Error> {
+    if usize::try_from(changed) == Ok(rows) {
+        return Ok(());
+    }
+    Err(Error::Unavailable(format!("the database wrote {changed} rows instead of {rows}: is there a trigger or a rule on its tables?")))
+}
+
 /// A session.
 pub(super) struct Session {
     client: Client,
@@ -93,9 +102,11 @@ impl Session {
     }
 
     /// Runs a statement that is prepared: it is sent at once.
-    pub(super) async fn change(&self, statement: &Statement, values: Values<'_>) -> Result<(), Error> {
-        self.client.execute(statement, values).await?;
-        Ok(())
+    ///
+    /// # Errors
+    /// Also if it changes another number of `rows`.
+    pub(super) async fn change(&self, statement: &Statement, values: Values<'_>, rows: usize) -> Result<(), Error> {
+        expect(rows, self.client.execute(statement, values).await?)
     }
 
     /// Commits. `Err(None)` where nobody knows whether it did.

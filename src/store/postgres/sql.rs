@@ -16,7 +16,7 @@ use crate::{
         Action, Actor, AuditEntry, AuditQuery, Environment, Issuer, Liveness, Order, Permissions, Platform, PlatformId, RecordedEntry,
         RequestInfo, Scope, Timestamp, Token, TokenId, TokenName, TokenQuery,
     },
-    store::{Mark, OperationsRecord, PlatformRecord, Record, Records, Replay, Seal, Unreadable, split_proof},
+    store::{Mark, OperationsRecord, PlatformRecord, Record, Records, Replay, Seal, Unreadable, log::Log, split_proof},
 };
 
 /// A token's values, its scope first.
@@ -128,6 +128,7 @@ pub(super) async fn find_token(
     s: &Session,
     id: TokenId,
     known: &Mark,
+    log: &Log,
     unreadable: &Unreadable,
 ) -> Result<Option<(Record, PlatformRecord)>, Error> {
     let sql = format!(
@@ -139,7 +140,7 @@ pub(super) async fn find_token(
     let row = row.ok_or_else(|| Error::Unavailable("no row where there always is one".to_owned()))?;
     hold::refuse(value(&row, row.len() - 1)?)?;
     if !value(&row, row.len() - 2)? {
-        return Err(rewound(s, known).await);
+        return Err(rewound(s, known, log).await);
     }
     if value::<Option<Uuid>>(&row, 0)?.is_none() {
         return Ok(None);
@@ -275,7 +276,10 @@ pub(super) async fn list_audit(s: &Session, query: &AuditQuery) -> Result<(Vec<R
     let (after, before) = (query.after.map(Timestamp::millis), query.before.map(Timestamp::millis));
     let (platform, token) = (query.platform.map(|id| id.0), query.token.map(|id| id.0));
     let (action, actor) = (query.action.map(Action::name), query.actor.as_ref().map(ToString::to_string));
-    let filters: [(&str, Option<&(dyn ToSql + Sync)>); 7] = [
+    // What an interrupted prune has left, and what somebody put there, is not of the log.
+    let pruned = checkpoint::pruned(s).await?;
+    let filters: [(&str, Option<&(dyn ToSql + Sync)>); 8] = [
+        ("seq > ", Some(&pruned)),
         ("seq < ", before_seq.as_ref().map(|value| value as _)),
         ("at >= ", after.as_ref().map(|value| value as _)),
         ("at <= ", before.as_ref().map(|value| value as _)),
@@ -315,19 +319,20 @@ pub(super) async fn is_of_this_history(s: &Session, known: &Mark) -> Result<bool
 }
 
 /// An older database was put in place of this one: what it says is new is not what we have missed. Or nobody can tell.
-pub(super) async fn rewound(s: &Session, lost: &Mark) -> Error {
+pub(super) async fn rewound(s: &Session, lost: &Mark, log: &Log) -> Error {
     let why = async {
-        let taken_in = is_taken_in(s, lost).await?;
+        let taken_in = lost_mark(s, lost).await?.is_some_and(|seal| log.is_taken_in(lost, &seal));
         let pruned = !taken_in && checkpoint::is_pruned(s, lost.seq).await?;
         Ok(if pruned { Error::Pruned } else { Error::Rewound { taken_in } })
     };
     why.await.unwrap_or_else(|e: Error| e)
 }
 
-/// Whether an operator has said that what was lost up to there was taken in.
-async fn is_taken_in(s: &Session, lost: &Mark) -> Result<bool, Error> {
-    let sql = "SELECT 1 FROM lost_mark WHERE seal = $1 AND seq = $2";
-    Ok(s.row(sql, &[&lost.mac.as_slice(), &lost.seq.cast_signed()]).await?.is_some())
+/// What says that an operator has taken in what was lost up to there.
+async fn lost_mark(s: &Session, lost: &Mark) -> Result<Option<Seal>, Error> {
+    let sql = "SELECT key_id, seal FROM lost_mark WHERE mac = $1 AND seq = $2";
+    let row = s.row(sql, &[&lost.mac.as_slice(), &lost.seq.cast_signed()]).await?;
+    row.map(|row| Ok(Seal { key: unsigned(&row, 0)?, mac: bytes(&row, 1)? })).transpose()
 }
 
 // ---- operations ----------------------------------------------------------------------------------------------------

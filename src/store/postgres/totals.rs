@@ -72,11 +72,12 @@ pub(super) async fn give_buckets(s: &Session, pending: &mut Pending, scope: Scop
 
 /// Writes what was noted.
 pub(super) async fn apply(s: &Session, pending: &mut Pending) -> Result<(), Error> {
+    // Within what there can be, whatever somebody wrote: an edited count must not keep a token from being created or ended.
     let raise = "INSERT INTO live_count (platform_id, environment, name_id, shift, bucket, live) \
                  SELECT * FROM UNNEST($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) \
-                 ON CONFLICT (platform_id, environment, name_id, shift, bucket) DO UPDATE SET live = live_count.live + excluded.live";
-    // Never below zero: a count that somebody edited must not keep a token from being ended.
-    let lower = "UPDATE live_count c SET live = greatest(c.live + d.change, 0) \
+                 ON CONFLICT (platform_id, environment, name_id, shift, bucket) DO UPDATE \
+                 SET live = least(greatest(live_count.live, 0), 1000000000000) + excluded.live";
+    let lower = "UPDATE live_count c SET live = greatest(least(greatest(c.live, 0), 1000000000000) + d.change, 0) \
                  FROM UNNEST($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) \
                  AS d (platform_id, environment, name_id, shift, bucket, change) \
                  WHERE c.platform_id = d.platform_id AND c.environment = d.environment AND c.name_id = d.name_id \
@@ -133,7 +134,7 @@ async fn rows(s: &Session, scope: Scope, name: Option<&TokenName>, low: i64, hig
 
 /// Adds up the buckets `low..high` of a width.
 async fn buckets(s: &Session, scope: Scope, name_id: i64, shift: u32, low: i64, high: i64) -> Result<i64, Error> {
-    let sql = "SELECT coalesce(sum(live), 0)::bigint FROM live_count WHERE platform_id = $1 AND environment = $2 AND name_id = $3 \
+    let sql = "SELECT least(greatest(coalesce(sum(live), 0), 0), 1000000000000)::bigint FROM live_count WHERE platform_id = $1 AND environment = $2 AND name_id = $3 \
                AND shift = $4 AND bucket >= $5 AND bucket < $6";
     let (platform, environment) = (scope.platform.0, scope.environment.name());
     let row = s.row(sql, &[&platform, &environment, &name_id, &i64::from(shift), &low, &high]).await?;

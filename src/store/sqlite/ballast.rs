@@ -1,8 +1,9 @@
 //! Space kept back, so that a token can still be ended on a full disk.
 
 use std::{
-    fs::{self, File},
+    fs::{self, OpenOptions},
     io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::PathBuf,
 };
 
@@ -29,7 +30,7 @@ impl Ballast {
 
     /// Whether the space is kept back.
     pub(super) fn is_there(&self) -> bool {
-        fs::metadata(&self.path).is_ok_and(|file| file.len() == SIZE as u64)
+        fs::symlink_metadata(&self.path).is_ok_and(|file| file.is_file() && file.len() == SIZE as u64)
     }
 
     /// Lays the space in again, if it is not there.
@@ -41,7 +42,10 @@ impl Ballast {
             return Ok(());
         }
         // Written, not truncated to size: a sparse file would keep nothing back.
-        let written = File::create(&self.path).and_then(|mut file| {
+        // Never through a link: it would be somebody else's file.
+        let no_link = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+        let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).custom_flags(no_link).open(&self.path);
+        let written = opened.and_then(|mut file| {
             file.write_all(&vec![0xA5; SIZE])?;
             file.sync_all()
         });

@@ -42,6 +42,12 @@ impl Sqlite {
     }
 }
 
+/// The place behind which the log begins, which is 0 or one up to which it was pruned.
+pub(super) fn pruned(c: &Connection) -> Result<i64, Error> {
+    let sql = "SELECT coalesce(max(seq), 0) FROM audit_checkpoint WHERE pruned = 1";
+    Ok(c.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+}
+
 /// Whether the audit log was pruned up to that place, or beyond.
 pub(super) fn is_pruned(c: &Connection, seq: u64) -> Result<bool, Error> {
     Ok(c.prepare_cached("SELECT 1 FROM audit_checkpoint WHERE seq >= ?1 AND pruned = 1")?.exists([seq])?)

@@ -130,6 +130,11 @@ impl Source {
         self.held.with(|c| count(c, table)).await
     }
 
+    /// Entries of the audit log before its first place.
+    pub(in crate::store) async fn count_before_first(&self) -> Result<u64, Error> {
+        self.held.with(|c| Ok(c.query_row("SELECT count(*) FROM audit WHERE seq < 1", [], |row| row.get(0))?)).await
+    }
+
     /// Sends all rows of a table, or those behind a number, in the order of their keys.
     pub(in crate::store) async fn send(&self, table: &'static Table, after: Option<u64>, to: mpsc::Sender<Rows>) -> Result<(), Error> {
         let read = move |c: &mut Connection| {

@@ -7,6 +7,7 @@ mod ballast;
 mod checkpoint;
 #[cfg(feature = "server")]
 pub(super) mod copy;
+mod files;
 mod hold;
 mod keys;
 #[cfg(feature = "server")]
@@ -20,16 +21,17 @@ mod writer;
 
 use std::{
     fmt, fs,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::DbConfig};
 
 use self::{
     ballast::Ballast,
+    files::{GONE, Identity},
     presence::Presence,
     readers::Readers,
     writer::{Batch, Writer},
@@ -55,16 +57,17 @@ const FEED_PAGE: usize = 1000;
 const LEAST_SQLITE: i32 = 3_051_003;
 
 /// Forward only, in order: (name, statements). A name never changes once it was released.
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     ("0001_authority", include_str!("../../../migrations/sqlite/0001_authority.sql")),
-    ("0002_operators", include_str!("../../../migrations/sqlite/0002_operators.sql")),
+    ("0002_lost_marks", include_str!("../../../migrations/sqlite/0002_lost_marks.sql")),
+    ("0003_operators", include_str!("../../../migrations/sqlite/0003_operators.sql")),
 ];
 
 /// The store in a data directory.
 pub(crate) struct Sqlite {
     file: PathBuf,
-    /// Which file that was when it was opened.
-    identity: (u64, u64),
+    /// Which files those were when they were opened.
+    identity: Identity,
     directory: PathBuf,
     log: Log,
     writer: Writer,
@@ -107,7 +110,13 @@ fn connect(file: &Path) -> Result<Connection, Error> {
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "cache_size", -16_384)?;
     // Plans that do not depend on bound values: else every execution with new ones is planned anew.
-    connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    // Nothing of what somebody else put into the file runs: a trigger could undo what is answered as done.
+    for foreign in
+        [DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA]
+    {
+        connection.set_db_config(foreign, false)?;
+    }
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }
@@ -201,6 +210,9 @@ impl Sqlite {
                 "there is no database in {data}; say where it is (--data), or make one with countersign platform create"
             )));
         }
+        let running = data.join("running");
+        files::refuse_odd(&data.join(FILE))?;
+        files::refuse_without_log(data, &running)?;
         let (file, connection) = make(data, None)?;
         let log = Log::new(location.node.clone());
         let ballast = Ballast::new(data.join("ballast"));
@@ -211,18 +223,8 @@ impl Sqlite {
         let threads = std::thread::available_parallelism().map_or(READERS, |cores| cores.get().clamp(2, READERS));
         let readers = Readers::start(&file, threads)?;
         let feed = Mutex::new(connect(&file)?);
-        let identity = identity(&file)?;
-        Ok(Self {
-            file,
-            identity,
-            directory: data.join("running"),
-            log,
-            writer,
-            readers,
-            feed,
-            presence: Mutex::default(),
-            unreadable: Arc::default(),
-        })
+        let identity = Identity::of(&file).ok_or(Error::Held(GONE))?;
+        Ok(Self { file, identity, directory: running, log, writer, readers, feed, presence: Mutex::default(), unreadable: Arc::default() })
     }
 
     pub(super) const fn log(&self) -> &Log {
@@ -249,10 +251,10 @@ impl Sqlite {
     }
 
     pub(super) async fn find_token(&self, id: TokenId, known: Mark) -> Result<Option<(Record, PlatformRecord)>, Error> {
-        let unreadable = Arc::clone(&self.unreadable);
+        let (unreadable, log) = (Arc::clone(&self.unreadable), self.log.clone());
         let find = move |c: &Connection| match hold::refuse(c).and_then(|()| sql::is_of_this_history(c, &known))? {
             true => sql::find_token(c, id, &unreadable),
-            false => Err(sql::rewound(c, &known)),
+            false => Err(sql::rewound(c, &known, &log)),
         };
         self.read(move |c| snapshot(c, || find(c))).await
     }
@@ -408,9 +410,9 @@ impl Sqlite {
     }
 
     #[cfg(feature = "server")]
-    pub(super) async fn insert_lost_marks(&self, marks: Vec<Mark>, entry: AuditEntry) -> Result<(), Error> {
+    pub(super) async fn insert_lost_marks(&self, marks: Vec<(Mark, super::Seal)>, entry: AuditEntry) -> Result<(), Error> {
         self.write(move |batch| {
-            marks.iter().try_for_each(|mark| sql::insert_lost_mark(batch.connection, mark, entry.at))?;
+            marks.iter().try_for_each(|(mark, seal)| sql::insert_lost_mark(batch.connection, mark, seal, entry.at))?;
             batch.note(&entry).map(drop)
         })
         .await
@@ -439,9 +441,9 @@ impl Sqlite {
 
     pub(super) fn changes_after(&self, mark: Mark) -> Result<Changes, Error> {
         self.stay_announced()?;
-        if identity(&self.file)? != self.identity {
+        if Identity::of(&self.file) != Some(self.identity) {
             // What it says still is not what others change.
-            return Err(Error::Held("the database's file was removed or replaced; put it back and restart"));
+            return Err(Error::Held(GONE));
         }
         let feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner);
         snapshot(&feed, || {
@@ -449,7 +451,7 @@ impl Sqlite {
             let mut places = sql::places_from(&feed, mark.seq, FEED_PAGE + 1)?.into_iter();
             let mut changes = Changes { more: places.len() > FEED_PAGE, ..Changes::none_after(mark) };
             if mark != Mark::START && places.next().is_none_or(|place| place.mark != mark) {
-                return Err(sql::rewound(&feed, &mark));
+                return Err(sql::rewound(&feed, &mark, &self.log));
             }
             for place in places {
                 changes.through = place.mark;
@@ -536,12 +538,6 @@ impl Sqlite {
     pub(super) async fn probe(&self) -> Result<(), Error> {
         self.write(|batch| sql::probe(batch.connection)).await
     }
-}
-
-/// Which file it is.
-fn identity(file: &Path) -> Result<(u64, u64), Error> {
-    let file = fs::metadata(file).map_err(|e| Error::Unavailable(e.to_string()))?;
-    Ok((file.dev(), file.ino()))
 }
 
 fn insert_token(batch: &mut Batch<'_>, record: &Record, entry: &AuditEntry) -> Result<(), Error> {

@@ -22,6 +22,9 @@ impl Presence {
     /// Takes a file named `node` in `directory` that says for how long its process believes its index.
     pub(super) fn announce(directory: &Path, node: &str, lease: Duration) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        if !fs::symlink_metadata(directory)?.is_dir() {
+            return Err(io::Error::other("it is a link, and others would look elsewhere"));
+        }
         let (aside, path) = (directory.join(format!("{node}.new")), directory.join(format!("{node}.lock")));
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
         // Rounded up: whoever waits for us must not wait too short a time.

@@ -15,7 +15,7 @@ use crate::{
         Action, Actor, AuditEntry, AuditQuery, Environment, Issuer, Liveness, Order, Permissions, Platform, PlatformId, RecordedEntry,
         RequestInfo, Scope, Timestamp, Token, TokenId, TokenName, TokenQuery,
     },
-    store::{Mark, OperationsRecord, PlatformRecord, Record, Records, Replay, Seal, Unreadable, split_proof},
+    store::{Mark, OperationsRecord, PlatformRecord, Record, Records, Replay, Seal, Unreadable, log::Log, split_proof},
 };
 
 /// A token's values, where its scope is known.
@@ -332,6 +332,8 @@ pub(super) fn insert_audit_entry(c: &Connection, seq: u64, node: &str, e: &Audit
 pub(super) fn list_audit(c: &Connection, query: &AuditQuery) -> Result<(Vec<RecordedEntry>, bool), Error> {
     let blob = |id: Uuid| Value::from(id.as_bytes().to_vec());
     let filters = [
+        // What an interrupted prune has left, and what somebody put there, is not of the log.
+        ("seq > ", Some(Value::from(checkpoint::pruned(c)?))),
         ("seq < ", query.before_seq.map(|seq| Value::from(i64::try_from(seq).unwrap_or(i64::MAX)))),
         ("at >= ", query.after.map(|at| at.millis().into())),
         ("at <= ", query.before.map(|at| at.millis().into())),
@@ -371,24 +373,27 @@ pub(super) fn is_of_this_history(c: &Connection, known: &Mark) -> Result<bool, E
 }
 
 /// An older database was put in place of this one: what it says is new is not what we have missed. Or nobody can tell.
-pub(super) fn rewound(c: &Connection, lost: &Mark) -> Error {
+pub(super) fn rewound(c: &Connection, lost: &Mark, log: &Log) -> Error {
     let why = || {
-        let taken_in = is_taken_in(c, lost)?;
+        let taken_in = lost_mark(c, lost)?.is_some_and(|seal| log.is_taken_in(lost, &seal));
         let pruned = !taken_in && checkpoint::is_pruned(c, lost.seq)?;
         Ok(if pruned { Error::Pruned } else { Error::Rewound { taken_in } })
     };
     why().unwrap_or_else(|e: Error| e)
 }
 
-/// Whether an operator has said that what was lost up to there was taken in.
-fn is_taken_in(c: &Connection, lost: &Mark) -> Result<bool, Error> {
-    Ok(prepare(c, "SELECT 1 FROM lost_mark WHERE seal = ?1 AND seq = ?2")?.exists(params![lost.mac, lost.seq])?)
+/// What says that an operator has taken in what was lost up to there.
+fn lost_mark(c: &Connection, lost: &Mark) -> Result<Option<Seal>, Error> {
+    let seal = |row: &Row<'_>| Ok(Seal { key: row.get(0)?, mac: row.get(1)? });
+    let sql = "SELECT key_id, seal FROM lost_mark WHERE mac = ?1 AND seq = ?2";
+    Ok(prepare(c, sql)?.query_row(params![lost.mac, lost.seq], seal).optional()?)
 }
 
 #[cfg(feature = "server")]
-pub(super) fn insert_lost_mark(c: &Connection, lost: &Mark, at: Timestamp) -> Result<(), Error> {
-    let sql = "INSERT INTO lost_mark (seal, seq, taken_in_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
-    prepare(c, sql)?.execute(params![lost.mac, lost.seq, at.millis()])?;
+pub(super) fn insert_lost_mark(c: &Connection, lost: &Mark, seal: &Seal, at: Timestamp) -> Result<(), Error> {
+    let sql = "INSERT INTO lost_mark (mac, seq, taken_in_at, key_id, seal) VALUES (?1, ?2, ?3, ?4, ?5) \
+               ON CONFLICT DO UPDATE SET taken_in_at = excluded.taken_in_at, key_id = excluded.key_id, seal = excluded.seal";
+    prepare(c, sql)?.execute(params![lost.mac, lost.seq, at.millis(), seal.key, seal.mac])?;
     Ok(())
 }
 

@@ -186,6 +186,10 @@ async fn a_process_follows_its_own_ends() {
     };
     struct Seals;
     impl crate::store::SealEntries for Seals {
+        fn is_taken_in(&self, _: &crate::store::Mark, _: &crate::store::Seal) -> bool {
+            false
+        }
+
         fn seal_entry(&self, before: &Mark, _: &str, _: &AuditEntry) -> crate::store::Seal {
             crate::store::Seal { key: 1, mac: [u8::try_from(before.seq).unwrap() + 1; 32] }
         }

@@ -60,10 +60,10 @@ impl Pending {
 
     /// Writes what was noted.
     pub(super) fn apply(&mut self, c: &Connection) -> Result<(), Error> {
+        // Within what there can be, whatever somebody wrote: an edited count must not keep a token from being created or ended.
         let raise = "INSERT INTO live_count (platform_id, environment, name_id, shift, bucket, live) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
-                     ON CONFLICT DO UPDATE SET live = live + ?6";
-        // Never below zero: a count that somebody edited must not keep a token from being ended.
-        let lower = "UPDATE live_count SET live = max(live + ?6, 0) \
+                     ON CONFLICT DO UPDATE SET live = max(min(live, 1000000000000), 0) + ?6";
+        let lower = "UPDATE live_count SET live = max(max(min(live, 1000000000000), 0) + ?6, 0) \
                      WHERE platform_id = ?1 AND environment = ?2 AND name_id = ?3 AND shift = ?4 AND bucket = ?5";
         for (at, change) in self.counts.changes() {
             let statement = if change > 0 { raise } else { lower };
@@ -133,7 +133,7 @@ fn rows(c: &Connection, scope: Scope, name: Option<&TokenName>, low: i64, high: 
 
 /// Adds up the buckets `low..high` of a width.
 fn buckets(c: &Connection, scope: Scope, name_id: i64, shift: u32, low: i64, high: i64) -> Result<u64, Error> {
-    let sql = "SELECT coalesce(sum(live), 0) FROM live_count WHERE platform_id = ?1 AND environment = ?2 AND name_id = ?3 \
+    let sql = "SELECT CAST(max(0, min(total(live), 1000000000000)) AS INTEGER) FROM live_count WHERE platform_id = ?1 AND environment = ?2 AND name_id = ?3 \
                AND shift = ?4 AND bucket >= ?5 AND bucket < ?6";
     let (platform, environment) = (scope.platform.0.as_bytes(), scope.environment.name());
     Ok(prepare(c, sql)?.query_row(params![platform, environment, name_id, shift, low, high], |row| row.get(0))?)

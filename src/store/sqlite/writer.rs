@@ -6,8 +6,6 @@
 
 use std::{
     collections::HashSet,
-    fs,
-    os::unix::fs::MetadataExt as _,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
 };
@@ -15,7 +13,12 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::{Error, ballast::Ballast, hold, keys, sql, totals};
+use super::{
+    Error,
+    ballast::Ballast,
+    files::{GONE, Identity},
+    hold, keys, sql, totals,
+};
 use crate::{
     domain::{AuditEntry, TokenId},
     store::{
@@ -116,8 +119,7 @@ pub(super) struct Writer(Queue<Box<dyn Job>>);
 impl Writer {
     /// Starts the thread on its own connection.
     pub(super) fn start(connection: Connection, file: PathBuf, ballast: Ballast, log: Log) -> Result<Self, Error> {
-        let identity = move || fs::metadata(&file).map(|file| (file.dev(), file.ino()));
-        let opened = identity().map_err(|e| Error::Unavailable(e.to_string()))?;
+        let opened = Identity::of(&file).ok_or(Error::Held(GONE))?;
         let write = move |mut waiting: Waiting<Box<dyn Job>>| {
             loop {
                 let jobs = waiting.blocking_next(BATCH);
@@ -125,14 +127,13 @@ impl Writer {
                     return;
                 }
                 // A file that was removed or replaced still takes what is written, and loses it.
-                if identity().is_ok_and(|now| now == opened) {
+                if Identity::of(&file) == Some(opened) {
                     commit(&connection, &ballast, &log, jobs);
                     if !ballast.is_there() {
                         reuse_log(&connection);
                     }
                 } else {
-                    let gone = Error::Unavailable("its file was removed or replaced; put it back and restart".to_owned());
-                    jobs.into_iter().for_each(|job| job.answer(Err(gone.copy())));
+                    jobs.into_iter().for_each(|job| job.answer(Err(Error::Unavailable(GONE.to_owned()))));
                 }
             }
         };

@@ -35,7 +35,7 @@ use crate::{
     },
 };
 
-fn keys(app: &TestApp) -> KeySource {
+pub(crate) fn keys(app: &TestApp) -> KeySource {
     app.directory.path().join("keys.json").into()
 }
 
@@ -136,7 +136,7 @@ async fn found(statements: &str, only_heads_tell: bool) -> (u64, String) {
     (first.seq, first.what)
 }
 
-const COLUMNS: &str = "at, action, actor, platform_id, environment, token_id, request_id, source, node, detail, key_id, seal";
+pub(crate) const COLUMNS: &str = "at, action, actor, platform_id, environment, token_id, request_id, source, node, detail, key_id, seal";
 
 const DAY: u64 = 24 * 60 * 60;
 
