@@ -258,6 +258,27 @@ mod tests {
         }
     }
 
+    /// A body that comes byte by byte keeps no buffer for each.
+    #[tokio::test]
+    async fn o_02_parts_of_a_body_are_let_go() {
+        use std::sync::Arc;
+        struct Part {
+            _held: Arc<()>,
+        }
+        impl AsRef<[u8]> for Part {
+            fn as_ref(&self) -> &[u8] {
+                b"a"
+            }
+        }
+        let held = Arc::new(());
+        let parts = (0..1000).map(|_| {
+            assert!(Arc::strong_count(&held) < 5, "{} parts are kept", Arc::strong_count(&held) - 1);
+            Ok::<_, std::convert::Infallible>(http_body::Frame::data(Bytes::from_owner(Part { _held: Arc::clone(&held) })))
+        });
+        let body = http_body_util::StreamBody::new(futures_util::stream::iter(parts));
+        assert!(collect(body, 1000).await.is_ok_and(|bytes| bytes.len() == 1000));
+    }
+
     #[test]
     fn members_are_kept() {
         let json = parse(br#"{"a":"b","c":[1,null,true],"__proto__":{}}"#).unwrap();

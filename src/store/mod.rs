@@ -23,11 +23,11 @@ mod sqlite;
 mod tables;
 mod totals;
 mod uses;
+#[cfg(feature = "server")]
+mod walk;
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-#[cfg(feature = "server")]
-use crate::domain::Order;
 use crate::domain::{
     Action, AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, Token, TokenId, TokenQuery, TokenUse, Use,
 };
@@ -47,6 +47,8 @@ pub(crate) use row::{Canary, OperationsRecord, PlatformRecord, Record, Seal, Unr
 #[cfg(feature = "server")]
 pub(crate) use sealed::Sealed;
 pub(crate) use sqlite::Sqlite;
+#[cfg(feature = "server")]
+pub(crate) use walk::{Walk, Walked};
 
 /// Where the records are.
 #[derive(Clone)]
@@ -160,32 +162,6 @@ pub(crate) struct Records {
     pub(crate) next: Option<TokenId>,
     /// How many match in all, if it was asked.
     pub(crate) total: Option<u64>,
-}
-
-/// Rows to walk over, in the order of their ids.
-#[cfg(feature = "server")]
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Walk {
-    /// In this half of a platform; in all of them.
-    pub(crate) scope: Option<Scope>,
-    /// Both ends included.
-    pub(crate) span: (TokenId, TokenId),
-    /// From which end.
-    pub(crate) order: Order,
-    /// At most so many.
-    pub(crate) rows: usize,
-}
-
-/// What was walked over.
-#[cfg(feature = "server")]
-#[derive(Debug, Default)]
-pub(crate) struct Walked {
-    /// Each with when it was last used.
-    pub(crate) records: Vec<(Record, Option<Timestamp>)>,
-    /// The last row; rows that can't be read count.
-    pub(crate) last: Option<TokenId>,
-    /// How many rows there were.
-    pub(crate) rows: usize,
 }
 
 /// What others have changed, as it stands now.
@@ -382,12 +358,6 @@ impl Store {
     /// A page of records and, if asked, the total, from one snapshot.
     pub(crate) async fn list_tokens(&self, query: TokenQuery) -> Result<Records, Error> {
         on!(self, s => s.list_tokens(query).await)
-    }
-
-    /// Walks over rows, whatever is in them.
-    #[cfg(feature = "server")]
-    pub(crate) async fn walk_tokens(&self, walk: Walk) -> Result<Walked, Error> {
-        on!(self, s => s.walk_tokens(walk).await)
     }
 
     /// Commits a new token with its audit entry.

@@ -40,9 +40,12 @@ async fn r_15_nobody_without_the_key_says_that_what_was_lost_is_taken_in() {
         database::edit(directory, &forged);
         database::go_back(directory);
         assert!(app.authority.follow().await.unwrap_err().to_string().contains("earlier state"));
-        app.get("/verify").auth(&token).expecting_5xx().send().await.refused(503, "SERVICE_UNAVAILABLE");
-        app.authority.follow().await.unwrap_err();
-        app.get("/verify").auth(&token).expecting_5xx().send().await.refused(503, "SERVICE_UNAVAILABLE");
+        for _ in 0..2 {
+            // It remembers that this one has ended; of others it can't be known.
+            app.get("/verify").auth(&token).send().await.refused(401, "UNAUTHORIZED");
+            app.get("/verify").auth(&app.sandbox).expecting_5xx().send().await.refused(503, "SERVICE_UNAVAILABLE");
+            app.authority.follow().await.unwrap_err();
+        }
     }
 }
 
@@ -166,7 +169,7 @@ fn r_01_a_database_whose_log_is_removed_under_a_server_is_refused() {
     assert_eq!(server.send("POST", GRID, &root, &json!({ "name": "b", "permissions": ["VIEW"] })).0, 503);
     until("the server refuses everything", || server.get("/verify", &token).0 == 503);
     assert_eq!(server.admin("/readyz").0, 503);
-    server.signal("TERM");
+    server.signal("-TERM");
     let (code, log) = server.wait();
     assert!(log.iter().any(|line| line.contains("was removed or replaced")), "{code:?} {log:?}");
     // What it had answered is there.
@@ -229,11 +232,11 @@ fn f_10_a_pipe_is_no_key_file() {
     let (keys, aside) = (data.path().join("keys.json"), data.path().join("aside"));
     fs::rename(&keys, &aside).unwrap();
     assert!(Command::new("mkfifo").args(["-m", "600"]).arg(&keys).status().unwrap().success());
-    server.signal("HUP");
+    server.signal("-HUP");
     until("the pipe is refused", || server.logged().iter().any(|line| line.contains("is no file")));
     fs::remove_file(&keys).unwrap();
     fs::rename(&aside, &keys).unwrap();
-    server.signal("HUP");
-    until("the keys are read again", || server.logged().iter().filter(|line| line.contains("keys")).count() > 1);
+    server.signal("-HUP");
+    until("the keys are read again", || server.logged().iter().any(|line| line.contains("is read again")));
     assert_eq!(server.get(GRID, &root).0, 200);
 }

@@ -102,7 +102,7 @@ fn last_let_in(address: SocketAddr) -> TcpStream {
 
 #[tokio::test]
 async fn the_end_waits_for_what_is_under_way() {
-    let program = Program::new(&["--drain-delay", "100ms", "--drain-timeout", "15s"]);
+    let program = Program::new(&["--drain-delay", "1s", "--drain-timeout", "15s"]);
     let address = program.address();
     let (connection, idle) = (Connection::to(address).await, Connection::to(address).await);
     assert!(idle.check(&program.check()).await.passes());
