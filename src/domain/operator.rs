@@ -109,6 +109,13 @@ pub struct Account {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OperatorTokenId(pub Uuid);
 
+impl OperatorTokenId {
+    /// Reads the UUID in lower case, as it is shown.
+    pub fn parse(text: &str) -> Option<Self> {
+        Uuid::try_parse(text).ok().filter(|id| id.hyphenated().to_string() == text).map(Self)
+    }
+}
+
 /// What a program uses in an operator's place: it may what its account may.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperatorToken {
