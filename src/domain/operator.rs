@@ -72,6 +72,7 @@ impl AccountName {
     }
 
     /// A name that was checked before it was stored.
+    #[cfg(feature = "server")]
     pub(crate) fn stored(text: &str) -> Self {
         Self(text.to_owned())
     }
@@ -146,6 +147,7 @@ pub struct OperatorSecret(String);
 
 impl OperatorSecret {
     /// The text of a token's id and its 32 random bytes.
+    #[cfg(any(feature = "server", test))]
     pub(crate) fn of(id: OperatorTokenId, body: &[u8; BODY_LEN]) -> Self {
         let mut bytes = Zeroizing::new([0; BYTES_LEN]);
         bytes[..ID_LEN].copy_from_slice(id.0.as_bytes());
@@ -204,6 +206,7 @@ impl PresentedOperator {
     }
 
     /// What proves it.
+    #[cfg(any(feature = "server", test))]
     pub(crate) const fn body(&self) -> &[u8; BODY_LEN] {
         &self.body
     }
@@ -253,6 +256,7 @@ impl Password {
     }
 
     /// The text, for the password hash.
+    #[cfg(feature = "server")]
     pub(crate) fn bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }

@@ -32,7 +32,7 @@ const HOMES: [(&str, &[&str], &str); 13] = [
     ("getrandom", &["authority/entropy.rs"], "entropy has one source"),
     ("println!", &["cli/output.rs"], "only commands print"),
     ("SELECT ", &["store/sqlite/", "store/postgres/"], "all SQL of a database in one place"),
-    ("Operator {", &["domain/caller.rs", "authority/operators/"], "who may do everything comes by few doors"),
+    ("Operator {", &["domain/caller.rs", "domain/operator.rs", "authority/operators/"], "who may do everything comes by few doors"),
     ("at_command_line", &["domain/caller.rs", "cli/mod.rs"], "who may do everything comes by few doors"),
     ("Operator::of", &["authority/operators/"], "an operator is proven first"),
     ("unsafe", &["lib.rs", "main.rs"], "only the lines that forbid it"),
