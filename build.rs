@@ -14,7 +14,7 @@ mod documents {
     #[expect(clippy::disallowed_methods, reason = "cargo tells a build script everything through the environment")]
     pub(super) fn turn() -> Result<(), Box<dyn Error>> {
         let out = env::var("OUT_DIR")?;
-        for name in ["grid", "blips"] {
+        for name in ["grid", "blips", "operator"] {
             let source = format!("api/{name}.openapi.yaml");
             println!("cargo::rerun-if-changed={source}");
             let document: serde_json::Value = serde_saphyr::from_str(&fs::read_to_string(&source)?)?;

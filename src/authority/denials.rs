@@ -24,11 +24,13 @@ pub enum Reason {
     Forbidden,
     /// Somebody who tried to sign in as an operator.
     SignIn,
+    /// A program without a token of an operator, or with one that is nobody's.
+    OperatorToken,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Malformed,
         Self::UnknownClient,
         Self::WrongSecret,
@@ -37,6 +39,7 @@ impl Reason {
         Self::Tampered,
         Self::Forbidden,
         Self::SignIn,
+        Self::OperatorToken,
     ];
 
     /// The name, as metrics and the audit log write it.
@@ -50,6 +53,7 @@ impl Reason {
             Self::Tampered => "tampered",
             Self::Forbidden => "forbidden",
             Self::SignIn => "sign_in",
+            Self::OperatorToken => "operator_token",
         }
     }
 }

@@ -253,7 +253,7 @@ impl Authority {
             denials: Denials::default(),
             ends: Ends::default(),
             #[cfg(feature = "server")]
-            operators: operators::Operators::default(),
+            operators: operators::Operators::new(options.attempts),
             #[cfg(feature = "server")]
             heads: audit::HeadCounts::default(),
             tampered: Mutex::default(),

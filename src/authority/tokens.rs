@@ -168,7 +168,8 @@ impl Authority {
                 Ok(Issued { token: record.token, secret: Some(secret), replayed: false })
             }
             Inserted::Replayed(before, record) => {
-                let same = constant_time_eq_n(&before.request, &request(record.token.id));
+                // An operator says where: the same name elsewhere is another request.
+                let same = constant_time_eq_n(&before.request, &request(record.token.id)) && record.token.scope == caller.scope;
                 if !same || !self.is_intact(&record)? {
                     return Err(Error::KeyReused);
                 }

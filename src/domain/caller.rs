@@ -137,6 +137,11 @@ impl Operator {
         Actor::Operator(self.name.clone())
     }
 
+    /// The name of their account.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// What they came with.
     pub const fn request(&self) -> &RequestInfo {
         &self.request
@@ -162,6 +167,14 @@ impl Operator {
         let permissions = if self.role >= Role::Manager { Permissions::ALL } else { Permissions::NONE.with(Permission::View) };
         let issuer = if self.platform.is_some() { Issuer::Platform } else { Issuer::Operator };
         self.sees(scope.platform).then(|| Caller { actor: self.actor(), scope, permissions, issuer, request: self.request.clone() })
+    }
+
+    /// Issuing and ending tokens.
+    ///
+    /// # Errors
+    /// [`RoleLacking`] if they only look.
+    pub fn may_issue(&self) -> Result<(), RoleLacking> {
+        if self.role >= Role::Manager { Ok(()) } else { Err(RoleLacking { required: Role::Manager, everywhere: false }) }
     }
 
     /// Looking at what is of no platform: nodes, keys, settings.
@@ -242,6 +255,7 @@ mod tests {
                 let operator = Operator { name: "a".to_owned(), role, platform: bound, request: RequestInfo::default() };
                 let caller = operator.within(scope(1)).unwrap();
                 assert_eq!(caller.clone().may_manage().is_ok(), role >= Role::Manager);
+                assert_eq!(operator.may_issue().is_ok(), role >= Role::Manager);
                 assert_eq!(caller.issuer == Issuer::Operator, bound.is_none());
                 assert!(caller.may_read().is_ok());
                 assert_eq!(operator.within(scope(2)).is_some(), bound.is_none());

@@ -72,6 +72,7 @@ impl AccountName {
     }
 
     /// A name that was checked before it was stored.
+    #[cfg(feature = "server")]
     pub(crate) fn stored(text: &str) -> Self {
         Self(text.to_owned())
     }
@@ -109,6 +110,13 @@ pub struct Account {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OperatorTokenId(pub Uuid);
 
+impl OperatorTokenId {
+    /// Reads the UUID in lower case, as it is shown.
+    pub fn parse(text: &str) -> Option<Self> {
+        Uuid::try_parse(text).ok().filter(|id| id.hyphenated().to_string() == text).map(Self)
+    }
+}
+
 /// What a program uses in an operator's place: it may what its account may.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperatorToken {
@@ -139,6 +147,7 @@ pub struct OperatorSecret(String);
 
 impl OperatorSecret {
     /// The text of a token's id and its 32 random bytes.
+    #[cfg(any(feature = "server", test))]
     pub(crate) fn of(id: OperatorTokenId, body: &[u8; BODY_LEN]) -> Self {
         let mut bytes = Zeroizing::new([0; BYTES_LEN]);
         bytes[..ID_LEN].copy_from_slice(id.0.as_bytes());
@@ -197,6 +206,7 @@ impl PresentedOperator {
     }
 
     /// What proves it.
+    #[cfg(any(feature = "server", test))]
     pub(crate) const fn body(&self) -> &[u8; BODY_LEN] {
         &self.body
     }
@@ -246,6 +256,7 @@ impl Password {
     }
 
     /// The text, for the password hash.
+    #[cfg(feature = "server")]
     pub(crate) fn bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }

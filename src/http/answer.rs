@@ -154,7 +154,9 @@ fn request_id(app: &App, request: &Request) -> String {
 
 /// Whether a caller's own id is well-formed, and no secret sent by mistake.
 pub(super) fn may_be_taken_over(id: &[u8]) -> bool {
-    (1..=128).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic) && !id.windows(6).any(|part| part == b"iksec_")
+    (1..=128).contains(&id.len())
+        && id.iter().all(u8::is_ascii_graphic)
+        && ![&b"iksec_"[..], b"csop_"].iter().any(|mark| id.windows(mark.len()).any(|part| part == *mark))
 }
 
 /// Whether a head is as RFC 9112 has it, and no longer than allowed.

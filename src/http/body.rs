@@ -1,13 +1,16 @@
 //! Request bodies: `application/json`, at most 64 KiB, in time; and strictly JSON, no member twice at any depth.
 
-use std::{fmt, pin::pin, time::Duration};
+use std::{fmt, marker::PhantomData, pin::pin, time::Duration};
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use super::envelope::{ClientCode, Refusal};
 use crate::domain::Invalid;
@@ -38,6 +41,29 @@ impl Json {
     }
 }
 
+/// An object, by the names of its members: what is derived for a struct would also take an array of their values.
+pub(super) struct Members<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Named(PhantomData)).map(Self)
+    }
+}
+
+struct Named<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Named<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(members))
+    }
+}
+
 /// Reads a request's JSON object.
 pub(super) async fn read_json(headers: &HeaderMap, body: Body, timeout: Duration) -> Result<Json, Refusal> {
     check_type(headers)?;
@@ -63,7 +89,7 @@ async fn read_at_most<T: DeserializeOwned>(headers: &HeaderMap, body: Body, time
     check_type(headers)?;
     let bytes = read(body, timeout, most).await?;
     // The parser's own message may quote the input, which may hold a secret.
-    serde_json::from_slice(&bytes).map_err(|e| {
+    serde_json::from_slice(&bytes).map(|Members(value)| value).map_err(|e| {
         let what = if e.is_data() { "is not as the document of this API has it" } else { "is not valid JSON" };
         Refusal::invalid(&Invalid::one("body", "structure", format!("{what}, at line {} column {}", e.line(), e.column())))
     })

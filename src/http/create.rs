@@ -80,14 +80,17 @@ fn permissions(json: &Json, names: &str, parse: impl Fn(&str) -> Option<Permissi
 
 /// The 201 with a dialect's token and its secret, marked if an earlier request made it: the only body that has one.
 pub(super) fn answer(issued: &Issued, token: impl Fn(&mut Object<'_>, &Token)) -> Response {
-    let mut response = json::answer(StatusCode::CREATED, 512, |members| {
+    let response = json::answer(StatusCode::CREATED, 512, |members| {
         token(members, &issued.token);
         if let Some(secret) = &issued.secret {
             members.plain("clientSecret", &[secret.expose().as_bytes()]);
         }
     });
-    if issued.replayed {
-        response.headers_mut().insert(HeaderName::from_static("idempotent-replayed"), HeaderValue::from_static("true"));
-    }
+    if issued.replayed { replayed(response) } else { response }
+}
+
+/// Marks an answer that an earlier request had before.
+pub(super) fn replayed(mut response: Response) -> Response {
+    response.headers_mut().insert(HeaderName::from_static("idempotent-replayed"), HeaderValue::from_static("true"));
     response
 }

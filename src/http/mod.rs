@@ -186,7 +186,7 @@ impl App {
 
     /// All routes of the admin listener.
     fn admin(&self) -> Router {
-        self.finish(ops::routes().nest(v1::MOUNT, v1::routes()))
+        self.finish(ops::routes().merge(reference::admin_routes()).nest(v1::MOUNT, v1::routes()))
     }
 
     fn finish(&self, routes: Router<Self>) -> Router {

@@ -4,9 +4,9 @@ use http::Uri;
 
 use crate::domain::TokenId;
 
-/// The segment behind a part of the path such as `/tokens/`, as it was sent.
+/// The segment behind the first such part of the path as `/tokens/`, as it was sent: behind a later one may stand anybody's name.
 pub(super) fn behind<'u>(uri: &'u Uri, part: &str) -> Option<&'u str> {
-    uri.path().rsplit_once(part)?.1.split('/').next()
+    uri.path().split_once(part)?.1.split('/').next()
 }
 
 /// The id in the segment behind `/tokens/`; its colon may be percent-encoded, and nothing else may.

@@ -19,7 +19,8 @@ impl Query {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let decoded = decode(name);
             let Some(name) = known.iter().find(|known| decoded.as_deref() == Some(**known)) else {
-                query.invalid.add(&shown(decoded), "unknown", format!("is not a parameter here; there are {}", known.join(", ")));
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                query.invalid.add(&shown(decoded), "unknown", format!("is not a parameter here; there are {known}"));
                 continue;
             };
             if query.values.iter().any(|(given, _)| given == name) {

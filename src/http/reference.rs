@@ -11,11 +11,12 @@ use super::App;
 
 const GRID: &str = include_str!(concat!(env!("OUT_DIR"), "/grid.openapi.json"));
 const BLIPS: &str = include_str!(concat!(env!("OUT_DIR"), "/blips.openapi.json"));
+const OPERATOR: &str = include_str!(concat!(env!("OUT_DIR"), "/operator.openapi.json"));
 /// What the page may do: load from here, and nothing else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// All pages.
+/// All pages of the API listener.
 pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/openapi/grid.json", get(|| document(GRID)))
@@ -27,6 +28,11 @@ pub(super) fn routes() -> Router<App> {
             get(|| file("text/javascript", include_bytes!("../../assets/reference/swagger-ui-bundle.js"))),
         )
         .route("/reference/swagger-ui.css", get(|| file("text/css", include_bytes!("../../assets/reference/swagger-ui.css"))))
+}
+
+/// On the admin listener, the document of what is there, and nowhere else: customers have no use for it.
+pub(super) fn admin_routes() -> Router<App> {
+    Router::new().route("/v1/openapi.json", get(|| document(OPERATOR)))
 }
 
 async fn document(text: &'static str) -> Response {

@@ -10,7 +10,7 @@ root=$(cd "$here/../.." && pwd)
 "$here/setup.sh"
 cd "$root"
 
-documents=(api/grid.openapi.yaml api/blips.openapi.yaml)
+documents=(api/grid.openapi.yaml api/blips.openapi.yaml api/operator.openapi.yaml)
 target/external/venv/bin/openapi-spec-validator --schema 3.1 "${documents[@]}"
 REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true \
     target/external/node/node_modules/.bin/redocly lint --config tests/external/redocly.yaml "${documents[@]}"

@@ -11,6 +11,7 @@ mod blips; // POST, GET /blips/tokens…
 mod ext_authz; // what Envoy asks over gRPC
 mod grid; // POST, GET, DELETE /grid/2025-10-13/tokens…
 mod postgres; // what only PostgreSQL does, on clusters of their own
+mod v1; // what programs of operators ask, on the admin listener
 
 mod assertion; // what upstreams check
 mod attempts; // attempts that fail too often

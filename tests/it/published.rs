@@ -7,11 +7,19 @@ use crate::support::TestApp;
 #[tokio::test]
 async fn the_documents_are_served_to_anybody() {
     let app = TestApp::new().await;
-    for (path, mount) in [("/openapi/grid.json", "/grid/2025-10-13"), ("/openapi/blips.json", "/blips")] {
-        let document: Value = app.get(path).anonymous().send().await.expect(200).json();
+    let check = |document: Value, mount| {
         assert_eq!(document["servers"][0]["url"], mount);
         assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    };
+    for (path, mount) in [("/openapi/grid.json", "/grid/2025-10-13"), ("/openapi/blips.json", "/blips")] {
+        check(app.get(path).anonymous().send().await.expect(200).json(), mount);
     }
+    // That of the operators is on their listener alone.
+    check(app.get("/v1/openapi.json").anonymous().send_admin().await.expect(200).json(), "/v1");
+    for path in ["/v1/openapi.json", "/openapi/operator.json", "/v1/tokens"] {
+        app.get(path).anonymous().send().await.refused(404, "REFERENCE_NOT_FOUND");
+    }
+    app.get("/openapi/grid.json").anonymous().send_admin().await.refused(404, "REFERENCE_NOT_FOUND");
 }
 
 /// Every published operation answers something else than "no such path", and every other method of its path is a 405.

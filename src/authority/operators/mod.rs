@@ -44,12 +44,15 @@ const HASHING: usize = 2;
 /// What is kept in memory about operators.
 pub(super) struct Operators {
     failures: Attempts,
+    /// Apart from those of the platform's customers: strangers at the API, who may come by the same proxy, keep no operator out.
+    programs: Attempts,
     hashing: Semaphore,
 }
 
-impl Default for Operators {
-    fn default() -> Self {
-        Self { failures: Attempts::new(FAILURES), hashing: Semaphore::new(HASHING) }
+impl Operators {
+    /// With the limits for programs.
+    pub(super) fn new(programs: AttemptLimits) -> Self {
+        Self { failures: Attempts::new(FAILURES), programs: Attempts::new(programs), hashing: Semaphore::new(HASHING) }
     }
 }
 

@@ -1,11 +1,13 @@
 //! Tokens that programs use in an operator's place.
 
+use std::{net::IpAddr, time::Duration};
+
 use constant_time_eq::constant_time_eq_n;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{
-    authority::{Authority, Error, keyring::Seen},
+    authority::{Authority, Error, Reason, keyring::Seen},
     domain::{
         AccountName, Action, Invalid, Operator, OperatorSecret, OperatorToken, OperatorTokenId, PresentedOperator, RequestInfo, Timestamp,
         TokenId, TokenName,
@@ -80,6 +82,17 @@ impl Authority {
         let entry = self.operator_entry(by, Action::OperatorTokenRevoke, &account.account, told(&token));
         let record = self.keyring.seal_operator_token(token.clone(), before.digest);
         if self.store.put_operator_token(Some(before.seal), record, Some(entry)).await? { Ok(token) } else { Err(Error::Changed) }
+    }
+
+    /// Whether too many programs without a good token have asked from there to look another one up; how long to wait then.
+    pub fn is_operator_limited(&self, source: IpAddr) -> Option<Duration> {
+        self.operators.programs.too_many(source, self.clock.boot())
+    }
+
+    /// Counts one of them; returns how long its source should wait, if there were too many.
+    pub fn note_operator_failed(&self, source: IpAddr) -> Option<Duration> {
+        self.denials.note(Reason::OperatorToken);
+        self.operators.programs.failed(source, None::<OperatorTokenId>, self.clock.boot())
     }
 
     /// Who a program says that it acts for; `None` if that is nobody's.

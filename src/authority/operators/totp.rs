@@ -83,7 +83,9 @@ mod tests {
         for (seconds, code) in known {
             assert_eq!(totp.check(code, at(seconds), 0), Some(seconds / 30), "{seconds}");
             assert!(totp.check(code, at(seconds + 29), 0).is_some() && totp.check(code, at(seconds - 30), 0).is_some());
-            assert!(totp.check(code, at(seconds + 60), 0).is_none() && totp.check(code, at(seconds - 60), 0).is_none());
+            assert!(totp.check(code, at(seconds + 60), 0).is_none());
+            // No moment is before 1970.
+            assert!(seconds < 60 || totp.check(code, at(seconds - 60), 0).is_none());
             assert_eq!(totp.check(code, at(seconds), seconds / 30), None, "once");
         }
         assert_eq!(totp.check("287 082", at(59), 0), Some(1));

@@ -4,13 +4,13 @@ use axum::{extract::State, response::Response};
 use http::{StatusCode, Uri};
 use serde_json::json;
 
-use super::{By, error, platforms, wire};
+use super::{Asks, error, platforms, wire};
 use crate::{
     domain::{Action, Actor, AuditQuery, Invalid, TokenId},
     http::{App, envelope, envelope::Refusal, query::Query},
 };
 
-pub(super) async fn list(State(app): State<App>, By(by): By, uri: Uri) -> Result<Response, Refusal> {
+pub(super) async fn list(State(app): State<App>, Asks(by): Asks, uri: Uri) -> Result<Response, Refusal> {
     let query = query_of(uri.query()).map_err(|invalid| Refusal::invalid(&invalid))?;
     let (entries, more) = app.authority.list_audit(&by, query).await.map_err(error::refusal)?;
     let last = entries.last().map(|entry| entry.seq).filter(|_| more);
@@ -31,7 +31,10 @@ fn query_of(raw: Option<&str>) -> Result<AuditQuery, Invalid> {
             .parsed("actor", |text| Actor::parse(text).ok_or_else(|| wrong("actor", "must be a token's id, operator:NAME or system"))),
         after: query.time("after", true),
         before: query.time("before", false),
-        before_seq: query.parsed("beforeSeq", |text| text.parse().map_err(|_| wrong("beforeSeq", "must be a place: a whole number"))),
+        before_seq: query.parsed("beforeSeq", |text| {
+            let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+            text.parse().ok().filter(|_| plain).ok_or_else(|| wrong("beforeSeq", "must be a place: a whole number"))
+        }),
         limit: query.limit("limit").unwrap_or_default(),
     };
     query.finish()?;

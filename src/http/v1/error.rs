@@ -8,17 +8,19 @@ use crate::{
 };
 
 pub(super) fn refusal(error: Error) -> Refusal {
-    let conflict = |reason: &str, message| Refusal::client(ClientCode::Conflict, message).with_detail("reason", reason.into());
     match error {
         Error::CallerEnded => unauthorized(),
         Error::Forbidden(_) => Refusal::client(ClientCode::Forbidden, "This takes an operator who is manager; ask an owner for it.")
-            .with_detail("role", "manager".into()),
+            .with_detail("role", "manager".into())
+            .with_detail("everywhere", false.into()),
         Error::RoleLacking(lacking) => {
             let message = match lacking.everywhere {
                 true => "This takes an operator of all platforms; ask an owner for it.",
                 false => "This takes an operator with another role; ask an owner for it.",
             };
-            Refusal::client(ClientCode::Forbidden, message).with_detail("role", lacking.required.name().into())
+            Refusal::client(ClientCode::Forbidden, message)
+                .with_detail("role", lacking.required.name().into())
+                .with_detail("everywhere", lacking.everywhere.into())
         }
         Error::NotFound => not_found(),
         Error::Invalid(invalid) => Refusal::invalid(&invalid),
@@ -29,11 +31,18 @@ pub(super) fn refusal(error: Error) -> Refusal {
         Error::NotRevocable => conflict("not_revocable", "Only an operator of all platforms can end this API token."),
         Error::TooManyTokens => Refusal::too_many_tokens(),
         Error::NameTaken => conflict("name_taken", "There is an operator of that name already."),
-        Error::Changed => conflict("changed", "Somebody else has changed it just now; look at it, and try again."),
+        // This one may be repeated, behind a look at what it is now.
+        Error::Changed => Refusal::client(ClientCode::Conflict, "Somebody else has changed it just now; look at it, and try again.")
+            .with_detail("reason", "changed".into()),
         Error::KeyReused => Refusal::key_reused(),
         Error::InProgress => Refusal::in_progress(),
         Error::Unavailable(cause) => Refusal::unavailable_because(&cause),
     }
+}
+
+/// A conflict that is one until somebody does something else about it.
+pub(super) fn conflict(reason: &str, message: &'static str) -> Refusal {
+    Refusal::client(ClientCode::Conflict, message).with_detail("reason", reason.into()).not_to_be_repeated()
 }
 
 pub(super) fn not_found() -> Refusal {

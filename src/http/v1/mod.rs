@@ -16,7 +16,7 @@ pub(crate) mod wire;
 
 use axum::{
     Router,
-    extract::{FromRequestParts, State},
+    extract::FromRequestParts,
     response::Response,
     routing::{get, post},
 };
@@ -24,8 +24,8 @@ use http::{StatusCode, header, request::Parts};
 use serde_json::json;
 
 pub(crate) use self::operations::explained;
-use super::{App, auth::RequestContext, envelope, envelope::Refusal};
-use crate::domain::{Operator, Owner, PresentedOperator};
+use super::{App, auth::RequestContext, envelope, envelope::Refusal, query::Query};
+use crate::domain::{Operator, Owner, PresentedOperator, RoleLacking};
 
 /// Where it is mounted.
 pub(crate) const MOUNT: &str = "/v1";
@@ -55,39 +55,79 @@ pub(super) fn routes() -> Router<App> {
         .route("/operator-tokens/{id}/revoke", post(operators::revoke_token))
 }
 
-/// Who asks: every handler's argument that is not [`Owns`], so that none runs for nobody.
+/// Who asks, and names what they ask for in the query.
+pub(super) struct Asks(Operator);
+
+/// Who asks, where there is no more to ask for than the path says.
 pub(super) struct By(Operator);
 
-/// An owner who asks.
+/// One who may issue and end tokens.
+pub(super) struct Manages(Operator);
+
+/// One who may do everything.
 pub(super) struct Owns(Owner);
+
+/// Each handler takes one of the four, so that none runs for nobody, and the role is looked at before the input.
+async fn operator(parts: &Parts, app: &App) -> Result<Operator, Refusal> {
+    let context = parts.extensions.get::<RequestContext>().ok_or_else(Refusal::internal)?;
+    // A command in the same process has proven them, by the key file.
+    if let Some(operator) = parts.extensions.get::<Operator>() {
+        return Ok(operator.clone());
+    }
+    if let Some(wait) = app.authority.is_operator_limited(context.source) {
+        return Err(Refusal::rate_limited(wait));
+    }
+    let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
+    let presented = match (values.next(), values.next()) {
+        (Some(value), None) => PresentedOperator::parse_bearer(value.as_bytes()),
+        _ => None,
+    };
+    let proven = match &presented {
+        Some(presented) => app.authority.prove_operator(presented, context.info.clone()).await.map_err(error::refusal)?,
+        None => None,
+    };
+    let Some(operator) = proven else {
+        let wait = app.authority.note_operator_failed(context.source);
+        return Err(wait.map_or_else(error::unauthorized, Refusal::rate_limited));
+    };
+    let _ = context.caller.set(operator.actor().to_string());
+    Ok(operator)
+}
+
+fn refused(app: &App, lacking: RoleLacking) -> Refusal {
+    app.authority.note_forbidden();
+    error::refusal(lacking.into())
+}
+
+/// What would be ignored is refused by name, as in the dialects: whoever sends it means something by it.
+fn without_query(parts: &Parts) -> Result<(), Refusal> {
+    Query::parse(parts.uri.query(), &[]).finish().map_err(|invalid| Refusal::invalid(&invalid))
+}
+
+impl FromRequestParts<App> for Asks {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
+        operator(parts, app).await.map(Self)
+    }
+}
 
 impl FromRequestParts<App> for By {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
-        let context = parts.extensions.get::<RequestContext>().ok_or_else(Refusal::internal)?;
-        // A command in the same process has proven them, by the key file.
-        if let Some(operator) = parts.extensions.get::<Operator>() {
-            return Ok(Self(operator.clone()));
-        }
-        if let Some(wait) = app.authority.is_limited(context.source) {
-            return Err(Refusal::rate_limited(wait));
-        }
-        let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
-        let presented = match (values.next(), values.next()) {
-            (Some(value), None) => PresentedOperator::parse_bearer(value.as_bytes()),
-            _ => None,
-        };
-        let proven = match &presented {
-            Some(presented) => app.authority.prove_operator(presented, context.info.clone()).await.map_err(error::refusal)?,
-            None => None,
-        };
-        let Some(operator) = proven else {
-            let wait = app.authority.note_failed(context.source, None);
-            return Err(wait.map_or_else(error::unauthorized, Refusal::rate_limited));
-        };
-        let _ = context.caller.set(operator.actor().to_string());
-        Ok(Self(operator))
+        let operator = operator(parts, app).await?;
+        without_query(parts).map(|()| Self(operator))
+    }
+}
+
+impl FromRequestParts<App> for Manages {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
+        let operator = operator(parts, app).await?;
+        operator.may_issue().map_err(|lacking| refused(app, lacking))?;
+        without_query(parts).map(|()| Self(operator))
     }
 }
 
@@ -95,12 +135,13 @@ impl FromRequestParts<App> for Owns {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
-        let By(operator) = By::from_request_parts(parts, app).await?;
-        operator.may_own().map(Self).map_err(|lacking| error::refusal(lacking.into()))
+        let owner = operator(parts, app).await?.may_own().map_err(|lacking| refused(app, lacking))?;
+        without_query(parts).map(|()| Self(owner))
     }
 }
 
-async fn who(State(_): State<App>, By(by): By) -> Response {
+async fn who(By(by): By) -> Response {
     let platform = by.platform().map(|id| id.to_string());
-    envelope::json(StatusCode::OK, &json!({ "actor": by.actor().to_string(), "role": by.role().name(), "platform": platform }))
+    let json = json!({ "name": by.name(), "actor": by.actor().to_string(), "role": by.role().name(), "platform": platform });
+    envelope::json(StatusCode::OK, &json)
 }

@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 use super::{By, Owns, error, wire};
 use crate::{
     authority::Error,
-    domain::{Invalid, Need, NoOperation, Operation, Operations, Target},
+    domain::{Invalid, Need, NoOperation, Operation, Operations, Permission, Target},
     http::{
-        App, body, envelope,
+        App,
+        body::{self, Members},
+        envelope,
         envelope::{ClientCode, Refusal},
     },
 };
@@ -18,7 +20,7 @@ use crate::{
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Load {
-    operations: Vec<Described>,
+    operations: Vec<Members<Described>>,
 }
 
 /// As [`wire::operation`] shows one: what a program reads it can also load.
@@ -29,7 +31,8 @@ struct Described {
     path: String,
     #[serde(default)]
     operation_id: String,
-    /// Null where nobody may.
+    /// Null where nobody may; to be said, since leaving it out by mistake would close an operation.
+    #[serde(deserialize_with = "Option::deserialize")]
     needs: Option<Vec<String>>,
     #[serde(default)]
     because: String,
@@ -52,20 +55,27 @@ fn none_loaded(error: Error) -> Refusal {
 async fn described(app: &App, headers: &HeaderMap, body: Body) -> Result<Operations, Refusal> {
     let Load { operations } = body::read_long(headers, body, app.limits.body_timeout).await?;
     let mut invalid = Invalid::default();
-    let all: Vec<_> = (0..).zip(operations).filter_map(|(at, described)| invalid.take(operation(at, described))).collect();
+    let all: Vec<_> = (0..).zip(operations).filter_map(|(at, Members(described))| invalid.take(operation(at, described))).collect();
     let operations = invalid.into_result().and_then(|()| Operations::new(all));
     operations.map_err(|invalid| Refusal::invalid(&invalid))
 }
 
 fn operation(at: usize, described: Described) -> Result<Operation, Invalid> {
     let Described { method, path, operation_id, needs, because } = described;
-    let need = match needs.as_deref() {
+    let mut invalid = Invalid::default();
+    // Another one would be no request's, and the operation nobody's.
+    if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') {
+        invalid.add(&format!("operations[{at}].method"), "format", "must be a method as requests write it, such as GET");
+    }
+    let need = match needs {
         None => Some(Need::Unknown),
-        Some([]) => Need::parse("any"),
-        Some(names) => Need::parse(&names.join(",")).filter(|need| matches!(need, Need::Permissions(_))),
+        Some(names) => names.iter().map(|name| Permission::parse(name)).collect::<Option<_>>().map(Need::Permissions),
     };
-    let wrong = || Invalid::one(&format!("operations[{at}].needs"), "enum", "must be null, or a list of VIEW, TRANSACT and MANAGE");
-    Ok(Operation { method, path, id: operation_id, need: need.ok_or_else(wrong)?, because })
+    if need.is_none() {
+        invalid.add(&format!("operations[{at}].needs"), "enum", "must be null, or a list of VIEW, TRANSACT and MANAGE");
+    }
+    invalid.into_result()?;
+    Ok(Operation { method, path, id: operation_id, need: need.unwrap_or(Need::Unknown), because })
 }
 
 pub(super) async fn read(State(app): State<App>, By(by): By) -> Result<Response, Refusal> {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{By, Owns, error, platforms, wire};
 use crate::{
-    authority::{AccountListed, Invitation},
+    authority::{AccountListed, Error, Invitation},
     domain::{AccountName, Invalid, OperatorTokenId, Owner, Role, Timestamp, TokenName},
     http::{App, body, envelope, envelope::Refusal, path},
 };
@@ -43,6 +43,17 @@ fn name_in_path(uri: &Uri) -> Result<AccountName, Refusal> {
     name.ok_or_else(error::not_found)
 }
 
+fn refusal(refused: Error) -> Refusal {
+    match refused {
+        Error::Tampered => error::conflict("edited", "Its row was edited in the database, or its key is retired; reset the operator."),
+        // Nothing is wrong with what was sent.
+        Error::Invalid(invalid) if invalid.problems().iter().any(|problem| problem.constraint == "last_owner") => {
+            error::conflict("last_owner", "There would be no owner left; make another one first.")
+        }
+        other => error::refusal(other),
+    }
+}
+
 fn one(listed: &AccountListed) -> Response {
     envelope::json(StatusCode::OK, &json!({ "operator": wire::operator(listed) }))
 }
@@ -52,7 +63,7 @@ fn invited(status: StatusCode, (listed, invitation): &(AccountListed, Invitation
 }
 
 pub(super) async fn list(State(app): State<App>, By(by): By) -> Result<Response, Refusal> {
-    let all = app.authority.list_accounts(&by).await.map_err(error::refusal)?;
+    let all = app.authority.list_accounts(&by).await.map_err(refusal)?;
     Ok(envelope::json(StatusCode::OK, &json!({ "operators": all.iter().map(wire::operator).collect::<Vec<_>>() })))
 }
 
@@ -64,12 +75,12 @@ pub(super) async fn create(State(app): State<App>, Owns(by): Owns, headers: Head
     let platform = new.platform.as_deref().map(|text| platforms::id_in("platform", text)).transpose();
     let platform = invalid.take(platform);
     let (Some(name), Some(role), Some(platform)) = (name, role, platform) else { return Err(Refusal::invalid(&invalid)) };
-    let made = app.authority.create_account(&by, name, role, platform).await.map_err(error::refusal)?;
+    let made = app.authority.create_account(&by, name, role, platform).await.map_err(refusal)?;
     Ok(invited(StatusCode::CREATED, &made))
 }
 
 pub(super) async fn read(State(app): State<App>, By(by): By, uri: Uri) -> Result<Response, Refusal> {
-    Ok(one(&app.authority.get_account(&by, name_in_path(&uri)?).await.map_err(error::refusal)?))
+    Ok(one(&app.authority.get_account(&by, name_in_path(&uri)?).await.map_err(refusal)?))
 }
 
 pub(super) async fn set_role(
@@ -81,7 +92,7 @@ pub(super) async fn set_role(
 ) -> Result<Response, Refusal> {
     let NewRole { role: text } = body::read_as(&headers, body, app.limits.body_timeout).await?;
     let role = role(&text).map_err(|invalid| Refusal::invalid(&invalid))?;
-    Ok(one(&app.authority.set_account_role(&by, name_in_path(&uri)?, role).await.map_err(error::refusal)?))
+    Ok(one(&app.authority.set_account_role(&by, name_in_path(&uri)?, role).await.map_err(refusal)?))
 }
 
 pub(super) async fn disable(State(app): State<App>, Owns(by): Owns, uri: Uri) -> Result<Response, Refusal> {
@@ -93,16 +104,16 @@ pub(super) async fn enable(State(app): State<App>, Owns(by): Owns, uri: Uri) -> 
 }
 
 async fn set_disabled(app: App, by: Owner, uri: &Uri, disabled: bool) -> Result<Response, Refusal> {
-    Ok(one(&app.authority.set_account_disabled(&by, name_in_path(uri)?, disabled).await.map_err(error::refusal)?))
+    Ok(one(&app.authority.set_account_disabled(&by, name_in_path(uri)?, disabled).await.map_err(refusal)?))
 }
 
 pub(super) async fn reset(State(app): State<App>, Owns(by): Owns, uri: Uri) -> Result<Response, Refusal> {
-    let reset = app.authority.reset_account(&by, name_in_path(&uri)?).await.map_err(error::refusal)?;
+    let reset = app.authority.reset_account(&by, name_in_path(&uri)?).await.map_err(refusal)?;
     Ok(invited(StatusCode::OK, &reset))
 }
 
 pub(super) async fn list_tokens(State(app): State<App>, By(by): By, uri: Uri) -> Result<Response, Refusal> {
-    let tokens = app.authority.list_operator_tokens(&by, name_in_path(&uri)?).await.map_err(error::refusal)?;
+    let tokens = app.authority.list_operator_tokens(&by, name_in_path(&uri)?).await.map_err(refusal)?;
     Ok(envelope::json(StatusCode::OK, &json!({ "operatorTokens": tokens.iter().map(wire::operator_token).collect::<Vec<_>>() })))
 }
 
@@ -122,15 +133,14 @@ pub(super) async fn create_token(
     let named = invalid.take(TokenName::parse("name", &new.name));
     let expires = invalid.take(new.expires_at.as_deref().map(moment).transpose());
     let (Some(named), Some(expires)) = (named, expires) else { return Err(Refusal::invalid(&invalid)) };
-    let issued = app.authority.create_operator_token(&by, name_in_path(&uri)?, named, expires).await.map_err(error::refusal)?;
+    let issued = app.authority.create_operator_token(&by, name_in_path(&uri)?, named, expires).await.map_err(refusal)?;
     let mut json = wire::operator_token(&issued.token);
     json["token"] = issued.secret.expose().into();
     Ok(envelope::json(StatusCode::CREATED, &json))
 }
 
 pub(super) async fn revoke_token(State(app): State<App>, By(by): By, uri: Uri) -> Result<Response, Refusal> {
-    let id = path::behind(&uri, "/operator-tokens/").and_then(|id| uuid::Uuid::try_parse(id).ok()).map(OperatorTokenId);
-    let id = id.ok_or_else(error::not_found)?;
-    let token = app.authority.revoke_operator_token(&by, id).await.map_err(error::refusal)?;
+    let id = path::behind(&uri, "/operator-tokens/").and_then(OperatorTokenId::parse).ok_or_else(error::not_found)?;
+    let token = app.authority.revoke_operator_token(&by, id).await.map_err(refusal)?;
     Ok(envelope::json(StatusCode::OK, &wire::operator_token(&token)))
 }

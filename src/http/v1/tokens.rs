@@ -5,10 +5,10 @@ use http::{HeaderMap, StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{By, error, platforms, wire};
+use super::{Asks, By, Manages, error, platforms, wire};
 use crate::{
     authority::{Error, ListTokens},
-    domain::{Environment, Invalid, Liveness, NewToken, Order, Permissions, TokenFilter, TokenId, TokenName},
+    domain::{Environment, Invalid, Liveness, NewToken, Order, Permission, Permissions, TokenFilter, TokenId, TokenName},
     http::{App, body, create, envelope, envelope::Refusal, path, query::Query, uses},
 };
 
@@ -27,7 +27,8 @@ fn environment(text: &str) -> Result<Environment, Invalid> {
 
 fn permissions(names: &[String]) -> Result<Permissions, Invalid> {
     let wrong = || Invalid::one("permissions", "enum", "must be one or more of VIEW, TRANSACT and MANAGE");
-    Permissions::parse(&names.join(",")).ok_or_else(wrong)
+    let all = names.iter().map(|name| Permission::parse(name)).collect::<Option<Permissions>>();
+    all.filter(|all| !all.is_empty()).ok_or_else(wrong)
 }
 
 fn id_in_path(uri: &Uri) -> Result<TokenId, Refusal> {
@@ -41,7 +42,7 @@ fn refusal(error: Error) -> Refusal {
     }
 }
 
-pub(super) async fn create(State(app): State<App>, By(by): By, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
+pub(super) async fn create(State(app): State<App>, Manages(by): Manages, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
     let key = create::idempotency_key(&headers).map_err(|invalid| Refusal::invalid(&invalid))?;
     let new: New = body::read_as(&headers, body, app.limits.body_timeout).await?;
     let mut invalid = Invalid::default();
@@ -55,10 +56,11 @@ pub(super) async fn create(State(app): State<App>, By(by): By, headers: HeaderMa
     let caller = app.authority.locate_platform(&by, platform, environment).await.map_err(error::refusal)?;
     let by = caller.may_manage().map_err(|lacking| error::refusal(lacking.into()))?;
     let issued = app.authority.create_token(&by, NewToken { name, permissions }, key).await.map_err(error::refusal)?;
-    Ok(envelope::json(StatusCode::CREATED, &wire::issued(&issued)))
+    let answer = envelope::json(StatusCode::CREATED, &wire::issued(&issued));
+    Ok(if issued.replayed { create::replayed(answer) } else { answer })
 }
 
-pub(super) async fn list(State(app): State<App>, By(by): By, uri: Uri) -> Result<Response, Refusal> {
+pub(super) async fn list(State(app): State<App>, Asks(by): Asks, uri: Uri) -> Result<Response, Refusal> {
     let mut query = Query::parse(uri.query(), &["platform", "environment", "name", "status", "limit", "cursor"]);
     let platform = query.required("platform", |text| platforms::id_in("platform", text));
     let environment = query.required("environment", environment);
@@ -74,13 +76,15 @@ pub(super) async fn list(State(app): State<App>, By(by): By, uri: Uri) -> Result
     let (Some(platform), Some(environment)) = (platform, environment) else { return Err(Refusal::internal()) };
     let caller = app.authority.locate_platform(&by, platform, environment).await.map_err(error::refusal)?;
     let by = caller.may_read().map_err(|lacking| error::refusal(lacking.into()))?;
+    let liveness = liveness.unwrap_or(Liveness::Live);
     let list = ListTokens {
-        liveness: liveness.unwrap_or(Liveness::Live),
+        liveness,
         filter: TokenFilter { name, ..TokenFilter::default() },
         order: Order::NewestFirst,
         cursor,
         limit,
-        count: true,
+        // The counters are of live ones.
+        count: matches!(liveness, Liveness::Live),
     };
     let page = app.authority.list_tokens(&by, list).await.map_err(error::refusal)?;
     let tokens: Vec<_> = page.tokens.iter().map(wire::token).collect();
@@ -98,7 +102,7 @@ pub(super) async fn read(State(app): State<App>, By(by): By, uri: Uri) -> Result
     Ok(envelope::json(StatusCode::OK, &json))
 }
 
-pub(super) async fn revoke(State(app): State<App>, By(by): By, uri: Uri) -> Result<Response, Refusal> {
+pub(super) async fn revoke(State(app): State<App>, Manages(by): Manages, uri: Uri) -> Result<Response, Refusal> {
     let id = id_in_path(&uri)?;
     let by = app.authority.locate_token(&by, id).await.and_then(|caller| Ok(caller.may_manage()?)).map_err(refusal)?;
     let ended = app.authority.revoke_token(&by, id).await.map_err(refusal)?;

@@ -25,7 +25,7 @@ const CODES: [(u16, &[&str]); 13] = [
     (503, &["SERVICE_UNAVAILABLE"]),
 ];
 
-pub(crate) fn check_envelope(answer: &Answer) {
+pub(crate) fn check_envelope(answer: &Answer, target: &str) {
     let body = answer.json();
     let members: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
     assert!(members.iter().all(|member| ["status", "code", "message", "details"].contains(member)), "{answer:?}");
@@ -34,8 +34,12 @@ pub(crate) fn check_envelope(answer: &Answer) {
     assert!(body.get("details").is_none_or(Value::is_object), "{answer:?}");
     let (_, codes) = CODES.iter().find(|(status, _)| *status == answer.status.as_u16()).unwrap_or_else(|| panic!("{answer:?}"));
     assert!(codes.contains(&body["code"].as_str().unwrap()), "{answer:?}");
+    let challenge = match target.starts_with("/v1/") {
+        true => "Bearer realm=\"countersign operators\"",
+        false => "Basic realm=\"countersign\", charset=\"UTF-8\"",
+    };
     match answer.status.as_u16() {
-        401 => assert_eq!(answer.header("www-authenticate"), Some("Basic realm=\"countersign\", charset=\"UTF-8\"")),
+        401 => assert_eq!(answer.header("www-authenticate"), Some(challenge)),
         405 => assert!(answer.header("allow").is_some(), "{answer:?}"),
         429 | 503 => assert!((1..60).contains(&answer.header("retry-after").unwrap().parse::<u32>().unwrap()), "{answer:?}"),
         _ => assert_eq!(answer.header("www-authenticate"), None),
@@ -48,11 +52,12 @@ pub(crate) struct Document {
     pub(crate) json: Value,
 }
 
-pub(crate) static DOCUMENTS: LazyLock<[Document; 2]> = LazyLock::new(|| {
+pub(crate) static DOCUMENTS: LazyLock<[Document; 3]> = LazyLock::new(|| {
     let read = |mount, text: &str| Document { mount, json: serde_json::from_str(text).unwrap() };
     [
         read("/grid/2025-10-13", include_str!(concat!(env!("OUT_DIR"), "/grid.openapi.json"))),
         read("/blips", include_str!(concat!(env!("OUT_DIR"), "/blips.openapi.json"))),
+        read("/v1", include_str!(concat!(env!("OUT_DIR"), "/operator.openapi.json"))),
     ]
 });
 

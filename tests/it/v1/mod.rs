@@ -1,0 +1,127 @@
+//! The operator API, over HTTP. What is told of each operation is read from its document.
+
+mod happy;
+mod inputs;
+mod matrix;
+mod scope;
+mod secrets;
+
+use countersign::domain::{OperatorTokenId, PlatformId, Role, Timestamp};
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    operators::name,
+    support::{Answer, Request, TestApp, contract::DOCUMENTS, operator},
+};
+
+/// What the document says of one operation.
+#[derive(Debug, Clone)]
+pub(crate) struct Documented {
+    pub(crate) id: &'static str,
+    pub(crate) method: String,
+    /// Below the mount.
+    pub(crate) path: &'static str,
+    pub(crate) role: Role,
+    pub(crate) everywhere: bool,
+    /// The role that it takes for what is another's, if it takes more.
+    pub(crate) others: Option<Role>,
+    /// Its status when it is done.
+    pub(crate) ok: u16,
+    /// The members of its body, where it has one, and whether they must be there.
+    pub(crate) members: Vec<(&'static str, bool)>,
+}
+
+pub(crate) fn document() -> &'static Value {
+    &DOCUMENTS.iter().find(|document| document.mount == "/v1").unwrap().json
+}
+
+/// All of them.
+pub(crate) fn documented() -> Vec<Documented> {
+    let mut all = Vec::new();
+    for (path, item) in document()["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap().iter().filter(|(key, _)| *key != "parameters") {
+            let statuses = operation["responses"].as_object().unwrap().keys();
+            let done: Vec<u16> = statuses.map(|status| status.parse().unwrap()).filter(|status| *status < 400).collect();
+            let schema = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].as_str();
+            let schema = schema.map(|reference| document().pointer(&reference[1..]).unwrap());
+            let required = |name: &str| schema.unwrap()["required"].as_array().unwrap().iter().any(|required| required == name);
+            let members = schema.and_then(|schema| schema["properties"].as_object()).into_iter().flat_map(|members| members.keys());
+            all.push(Documented {
+                id: operation["operationId"].as_str().unwrap(),
+                method: method.to_uppercase(),
+                path,
+                role: Role::parse(operation["x-required-role"].as_str().unwrap()).unwrap(),
+                everywhere: operation["x-everywhere"].as_bool().unwrap_or_default(),
+                others: operation["x-required-role-for-others"].as_str().map(|role| Role::parse(role).unwrap()),
+                ok: done[0],
+                members: members.map(|name| (name.as_str(), required(name))).collect(),
+            });
+            assert_eq!(done.len(), 1, "{path} {method}");
+        }
+    }
+    assert!(all.len() > 20);
+    all
+}
+
+pub(crate) fn find(id: &str) -> Documented {
+    documented().into_iter().find(|operation| operation.id == id).unwrap()
+}
+
+/// A body that each operation with one takes; `n` makes it another one.
+pub(crate) fn good_body(id: &str, platform: PlatformId, n: usize) -> Option<Value> {
+    let operation = json!({ "method": "GET", "path": "/a/{b}", "operationId": "get", "needs": ["VIEW"], "because": "said so" });
+    Some(match id {
+        "createPlatform" => json!({ "name": "Made" }),
+        "createToken" => json!({ "platform": platform.to_string(), "environment": "sandbox", "name": "made", "permissions": ["VIEW"] }),
+        "loadOperations" | "diffOperations" => json!({ "operations": [operation] }),
+        "explainOperation" => json!({ "method": "GET", "path": "/a/1" }),
+        "createOperator" => json!({ "name": format!("made-{n}"), "role": "viewer", "platform": platform.to_string() }),
+        "setOperatorRole" => json!({ "role": "manager" }),
+        "createOperatorToken" => json!({ "name": "made", "expiresAt": "2035-01-01T00:00:00Z" }),
+        _ => return None,
+    })
+}
+
+impl TestApp {
+    /// Another account with a token of it, as the program that has it sends it.
+    pub(crate) async fn program(&self, account: &str, role: Role, platform: Option<PlatformId>) -> String {
+        self.authority.create_account(&operator(), name(account), role, platform).await.unwrap();
+        self.operator_token(account, None).await.1
+    }
+
+    /// Another token of an account.
+    pub(crate) async fn operator_token(&self, account: &str, expires: Option<Timestamp>) -> (OperatorTokenId, String) {
+        let named = countersign::domain::TokenName::parse("name", "program").unwrap();
+        let issued = self.authority.create_operator_token(&operator(), name(account), named, expires).await.unwrap();
+        let secret = issued.secret.expose().to_owned();
+        self.keep_secrets_of(&json!({ "token": secret }));
+        (issued.token.id, format!("Bearer {secret}"))
+    }
+
+    /// A request as a program of an operator.
+    pub(crate) fn v1(&self, method: &str, path: &str, bearer: &str) -> Request<'_> {
+        self.request(Method::from_bytes(method.as_bytes()).unwrap(), &format!("/v1{path}")).authorization(bearer)
+    }
+
+    /// Answers a GET.
+    pub(crate) async fn v1_get(&self, path: &str, bearer: &str) -> Answer {
+        self.v1("GET", path, bearer).send_admin().await
+    }
+
+    /// Answers a POST with a body.
+    pub(crate) async fn v1_post(&self, path: &str, bearer: &str, body: &Value) -> Answer {
+        self.v1("POST", path, bearer).json(body).send_admin().await
+    }
+
+    /// The last place of the audit log: what changes nothing leaves it.
+    pub(crate) async fn place(&self) -> u64 {
+        self.authority.list_audit(&operator(), Default::default()).await.unwrap().0[0].seq
+    }
+}
+
+#[tokio::test]
+async fn the_document_knows_all_actions() {
+    let told = document()["components"]["schemas"]["Action"]["enum"].as_array().unwrap();
+    assert_eq!(*told, countersign::domain::Action::ALL.map(countersign::domain::Action::name));
+}

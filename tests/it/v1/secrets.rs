@@ -1,0 +1,92 @@
+//! Secrets are where they are made and nowhere else; who guesses them waits.
+
+use std::time::Duration;
+
+use countersign::{authority::AttemptLimits, domain::Role};
+use serde_json::{Value, json};
+
+use super::good_body;
+use crate::support::{GRID, TestApp, logged};
+
+/// What every answer is checked for, and the log at the end of each test, from the first answer that has a secret on.
+#[tokio::test]
+async fn s_05_secrets_are_in_the_answer_that_made_them_alone() {
+    let app = TestApp::new().await;
+    let owner = app.program("alice", Role::Owner, None).await;
+    let mut secrets = Vec::new();
+    let text = |made: &Value, pointer: &str| made.pointer(pointer).unwrap().as_str().unwrap().to_owned();
+    let made = app.v1_post("/platforms", &owner, &json!({ "name": "Other" })).await.expect(201).json();
+    secrets.extend([text(&made, "/tokens/0/clientSecret"), text(&made, "/tokens/1/clientSecret")]);
+    let token = app.v1_post("/tokens", &owner, &good_body("createToken", app.platform.id, 0).unwrap()).await.expect(201).json();
+    secrets.push(text(&token, "/clientSecret"));
+    let bob = app.v1_post("/operators", &owner, &json!({ "name": "bob", "role": "viewer", "platform": null })).await.expect(201).json();
+    secrets.push(text(&bob, "/invitation"));
+    let reset = app.v1("POST", "/operators/bob/reset", &owner).send_admin().await.expect(200).json();
+    secrets.push(text(&reset, "/invitation"));
+    let program = app.v1_post("/operators/bob/tokens", &owner, &json!({ "name": "n" })).await.expect(201).json();
+    secrets.push(text(&program, "/token"));
+    secrets.push(owner.replace("Bearer ", ""));
+
+    let path = format!("/tokens/{}", token["id"].as_str().unwrap());
+    let tokens = format!("/tokens?environment=sandbox&platform={}", app.platform.id);
+    let mut answers = Vec::new();
+    for get in ["/platforms", &path, &tokens, "/audit?limit=100", "/operators", "/operators/bob", "/operators/bob/tokens", "/operator"] {
+        answers.push(app.v1_get(get, &owner).await.expect(200));
+    }
+    let end = format!("/operator-tokens/{}/revoke", program["id"].as_str().unwrap());
+    for post in [format!("{path}/revoke"), "/operators/bob/disable".to_owned(), "/operators/bob/enable".to_owned(), end] {
+        answers.push(app.v1("POST", &post, &owner).send_admin().await.expect(200));
+    }
+    // Sent where they do not belong.
+    let secret = secrets.last().unwrap().clone();
+    let misplaced = app.v1("GET", "/operator", &owner).header("x-request-id", &secret).send_admin().await.expect(200);
+    assert_ne!(misplaced.header("x-request-id"), Some(&*secret));
+    answers.push(misplaced);
+    answers.push(app.v1_get(&format!("/operator?{secret}=1"), &owner).await.expect(400));
+    answers.push(app.v1_get(&format!("/operators/{secret}"), &owner).await.expect(404));
+    answers.push(
+        app.v1("POST", "/platforms", &owner)
+            .header("content-type", "application/json")
+            .body(format!("{{\"{secret}\":1}}"))
+            .send_admin()
+            .await,
+    );
+    answers.push(app.v1_get("/operator", &format!("Bearer {secret}x")).await.expect(401));
+    let log = logged();
+    for secret in &secrets {
+        assert!(!log.contains(&secret[6..]), "in the log");
+        for answer in &answers {
+            assert!(!String::from_utf8_lossy(&answer.body).contains(&secret[6..]), "{answer:?}");
+        }
+    }
+    assert!(log.contains("/v1/operators/{name}/tokens") && !log.contains("csop_"));
+}
+
+/// As for the tokens of customers, apart from those: whoever guesses at one keeps nobody out at the other.
+#[tokio::test]
+async fn who_fails_too_often_waits() {
+    let mut app = TestApp::new().await;
+    app.try_replace(|options| options.attempts = AttemptLimits { per_source: 3, per_client: 300 }).await.unwrap();
+    let owner = app.program("alice", Role::Owner, None).await;
+    let forged = format!("{}x", owner.strip_suffix(|_| true).unwrap());
+    let ask = async |from: &str, bearer: &str| app.v1("GET", "/operator", bearer).from(from).send_admin().await;
+    for bearer in [&forged, "Bearer x", &forged] {
+        ask("192.0.2.1", bearer).await.refused(401, "UNAUTHORIZED");
+    }
+    for bearer in [&forged, &owner] {
+        let limited = ask("192.0.2.1", bearer).await.refused(429, "RATE_LIMITED");
+        assert!(limited.header("retry-after").is_some());
+    }
+    ask("192.0.2.2", &owner).await.expect(200);
+    app.get(GRID).from("192.0.2.1").send().await.expect(200);
+    app.clock.advance(Duration::from_secs(60));
+    ask("192.0.2.1", &owner).await.expect(200);
+    // Strangers at the API.
+    for _ in 0..5 {
+        app.get(GRID).anonymous().from("192.0.2.1").send().await;
+    }
+    app.get(GRID).anonymous().from("192.0.2.1").send().await.refused(429, "RATE_LIMITED");
+    ask("192.0.2.1", &owner).await.expect(200);
+    let metrics = app.metrics().await;
+    assert!(metrics.contains("countersign_refusals_total{reason=\"operator_token\"} 4"), "{metrics}");
+}
