@@ -237,7 +237,7 @@ impl There {
         let token = text.trim();
         let mut authorization = PresentedOperator::parse(token)
             .and_then(|_| HeaderValue::from_str(&Zeroizing::new(format!("Bearer {token}"))).ok())
-            .ok_or_else(|| failed(format!("there is no operator's token in {from} (csop_ and 70 characters)")))?;
+            .ok_or_else(|| failed(format!("there is no operator's token in {from}")))?;
         authorization.set_sensitive(true);
         let peer = Peer::of(&url).map_err(|e| failed(format!("cannot ask {url}: {e}")))?;
         Ok(Self { peer, url, authorization, from })

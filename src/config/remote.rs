@@ -6,6 +6,7 @@ use http::Uri;
 use zeroize::Zeroizing;
 
 use super::{Layers, Origin};
+use crate::domain::PresentedOperator;
 
 /// A secret's text, and where it came from.
 pub(super) type Given = (Zeroizing<String>, Origin);
@@ -59,6 +60,11 @@ impl Layers {
     pub(super) fn operator_token(&mut self, given: Option<Given>) -> Option<TokenSource> {
         const FILE: &str = "operator_token_file";
         let file = self.values.get(FILE).filter(|(path, _)| !path.is_empty()).cloned();
+        if let Some((_, origin)) = file.as_ref().filter(|(path, _)| PresentedOperator::parse(path).is_some()) {
+            // Everybody on the machine could have read it.
+            self.problems.push(format!("{origin}: {FILE} is the name of a file, and this is a token: end it, and make another"));
+            return None;
+        }
         let text = given.filter(|(text, _)| !text.is_empty());
         let text_from = text.as_ref().map(|(_, origin)| origin.clone());
         let ways = [
