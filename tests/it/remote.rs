@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 
 use crate::support::{
     certificates::Certificates,
-    program::{Server, create_platform, exchange, program, program_on, run, run_json},
+    database,
+    program::{Server, create_platform, exchange, program, program_on, run, run_json, until},
 };
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/operations/payments.openapi.yaml");
@@ -161,6 +162,39 @@ fn run_all(mut run: impl FnMut(&[&str]) -> Value) -> Vec<(String, Value)> {
     printed
 }
 
+/// What they print.
+const DOCUMENTS: &str = "
+platform create {platform: {createdAt, id, name}, tokens: [{clientId, clientSecret, environment, id, permissions: […]}]}
+platform list {platforms: [{createdAt, disabledAt, id, name}]}
+platform show {platform: {createdAt, disabledAt, id, name}}
+platform disable {platform: {createdAt, disabledAt, id, name}, receipt: {boundMillis, effectiveAt, seq, unheard: []}}
+platform enable {platform: {createdAt, disabledAt, id, name}, receipt: {boundMillis, effectiveAt, seq, unheard: []}}
+token create {clientId, clientSecret, environment, id, name, permissions: […]}
+token list {more, tokens: [{clientId, createdAt, environment, id, issuerType, name, permissions: […], platform, revocable, revokedAt, status, updatedAt}]}
+token list {more, tokens: []}
+token show {clientId, createdAt, environment, id, issuerType, lastUsedAt, name, permissions: […], platform, revocable, revokedAt, status, updatedAt, uses: {days: [], minutes: [], total24h, total365d}}
+token revoke {clientId, createdAt, environment, id, issuerType, name, permissions: […], platform, receipt: {boundMillis, effectiveAt, seq, unheard: []}, revocable, revokedAt, status, updatedAt}
+operator create {invitation, operator: {createdAt, disabledAt, id, invitedUntil, name, platform, role, status}}
+operator list {operators: [{createdAt, disabledAt, id, invitedUntil, name, platform, role, status}]}
+operator show {operator: {createdAt, disabledAt, id, invitedUntil, name, platform, role, status}}
+operator role {operator: {createdAt, disabledAt, id, invitedUntil, name, platform, role, status}}
+operator disable {operator: {createdAt, disabledAt, id, invitedUntil, name, platform, role, status}}
+operator enable {operator: {createdAt, disabledAt, id, invitedUntil, name, platform, role, status}}
+operator reset {invitation, operator: {createdAt, disabledAt, id, invitedUntil, name, platform, role, status}}
+operator token create {createdAt, expiresAt, id, name, revokedAt, token}
+operator token list {operatorTokens: [{createdAt, expiresAt, id, name, revokedAt}]}
+operator token revoke {createdAt, expiresAt, id, name, revokedAt}
+operations load {added: [{because, method, needs: […], operationId, path}], changed: [], loaded, operations, receipt, removed: []}
+operations load {added: [{because, method, needs: […], operationId, path}], changed: [], loaded, operations, receipt: {boundMillis, effectiveAt, seq, unheard: []}, removed: []}
+operations load {added: [{because, method, needs: […], operationId, path}], changed: [], loaded, operations, receipt: {boundMillis, effectiveAt, seq, unheard: []}, removed: [{because, method, needs: […], operationId, path}]}
+operations list {loadedAt, operations: [{because, method, needs: […], operationId, path}]}
+operations explain {because, needs: […], operation: {because, method, needs: […], operationId, path}}
+operations explain {because, needs, operation}
+audit list {entries: [{action, actor, at, detail: {added, changed, operations, removed}, environment, node, platform, requestId, seq, source, token}], more, nextBeforeSeq}
+audit list {entries: [{action, actor, at, detail: {name, permissions: […]}, environment, node, platform, requestId, seq, source, token}], more, nextBeforeSeq}
+audit list {entries: [], more, nextBeforeSeq}
+";
+
 fn is_reading(line: &str) -> bool {
     ["list", "show", "explain", "--dry-run"].iter().any(|word| line.contains(word))
 }
@@ -194,6 +228,59 @@ fn a_command_does_there_what_it_does_here() {
     assert!(entries(one)["actor"].as_str().unwrap().starts_with("operator:uid-"));
     let entry = entries(other);
     assert_eq!((&entry["actor"], &entry["source"]), (&json!("operator:alice"), &json!("127.0.0.1")));
+}
+
+/// The members of a document.
+fn shape(json: &Value) -> String {
+    match json {
+        Value::Object(members) => {
+            let member = |(name, value): (&String, &Value)| match value {
+                Value::Object(_) | Value::Array(_) => format!("{name}: {}", shape(value)),
+                _ => name.clone(),
+            };
+            format!("{{{}}}", members.iter().map(member).collect::<Vec<_>>().join(", "))
+        }
+        Value::Array(items) => format!("[{}]", items.first().map(shape).unwrap_or_default()),
+        _ => "…".to_owned(),
+    }
+}
+
+/// Scripts of others read these: /v1 may come to answer more, and then a command leaves that out.
+#[test]
+fn documents_have_the_members_that_they_had() {
+    let data = tempfile::tempdir().unwrap();
+    create_platform(data.path(), "First");
+    operator(data.path(), "alice", "owner");
+    let mut told: Vec<String> = Vec::new();
+    for (line, json) in run_all(|arguments| run_json(data.path(), arguments)) {
+        let command: Vec<_> = line.split(' ').take(if line.starts_with("operator token") { 3 } else { 2 }).collect();
+        let line = format!("{} {}", command.join(" "), shape(&json));
+        if !told.contains(&line) {
+            told.push(line);
+        }
+    }
+    assert_eq!(told.join("\n"), DOCUMENTS.trim());
+}
+
+#[test]
+fn why_it_could_not_be_done_is_told_here_and_logged_there() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    create_platform(data, "Acme");
+    let token = operator(data, "alice", "owner");
+    let server = Server::start(data);
+    database::edit(data, "ALTER TABLE audit RENAME TO gone");
+    let line = refused(&run(data, &["audit", "list"]), 2);
+    assert!(line.contains("audit") && !line.contains("look whether"), "{line}");
+    let line = refused(&there(&admin(&server), &token, &["audit", "list"]), 2);
+    let (_, id) = line.split_once("can't answer right now. Try again (request ").unwrap_or_else(|| panic!("{line}"));
+    assert!(!line.contains("audit"), "{line}");
+    let id = id.split_once(',').unwrap().0;
+    let mut log = Vec::new();
+    until("it is logged", || {
+        log.extend(server.logged());
+        log.iter().any(|line| line.contains(id)) && log.iter().any(|line| line.contains("an operation could not be done"))
+    });
 }
 
 #[test]
