@@ -163,37 +163,7 @@ fn run_all(mut run: impl FnMut(&[&str]) -> Value) -> Vec<(String, Value)> {
 }
 
 /// What they print.
-const DOCUMENTS: &str = "
-platform create {platform: {createdAt, id, name}, tokens: [{clientId, clientSecret, environment, id, permissions: […]}]}
-platform list {platforms: [{createdAt, disabledAt, id, name}]}
-platform show {platform: {createdAt, disabledAt, id, name}}
-platform disable {platform: {createdAt, disabledAt, id, name}, receipt: {boundMillis, effectiveAt, seq, unheard: []}}
-platform enable {platform: {createdAt, disabledAt, id, name}, receipt: {boundMillis, effectiveAt, seq, unheard: []}}
-token create {clientId, clientSecret, environment, id, name, permissions: […]}
-token list {more, tokens: [{clientId, createdAt, environment, id, issuerType, name, permissions: […], platform, revocable, revokedAt, status, updatedAt}]}
-token list {more, tokens: []}
-token show {clientId, createdAt, environment, id, issuerType, lastUsedAt, name, permissions: […], platform, revocable, revokedAt, status, updatedAt, uses: {days: [], minutes: [], total24h, total365d}}
-token revoke {clientId, createdAt, environment, id, issuerType, name, permissions: […], platform, receipt: {boundMillis, effectiveAt, seq, unheard: []}, revocable, revokedAt, status, updatedAt}
-operator create {invitation, operator: {createdAt, disabledAt, id, invitedUntil, name, platform, role, status}}
-operator list {operators: [{createdAt, disabledAt, id, invitedUntil, name, platform, role, status}]}
-operator show {operator: {createdAt, disabledAt, id, invitedUntil, name, platform, role, status}}
-operator role {operator: {createdAt, disabledAt, id, invitedUntil, name, platform, role, status}}
-operator disable {operator: {createdAt, disabledAt, id, invitedUntil, name, platform, role, status}}
-operator enable {operator: {createdAt, disabledAt, id, invitedUntil, name, platform, role, status}}
-operator reset {invitation, operator: {createdAt, disabledAt, id, invitedUntil, name, platform, role, status}}
-operator token create {createdAt, expiresAt, id, name, revokedAt, token}
-operator token list {operatorTokens: [{createdAt, expiresAt, id, name, revokedAt}]}
-operator token revoke {createdAt, expiresAt, id, name, revokedAt}
-operations load {added: [{because, method, needs: […], operationId, path}], changed: [], loaded, operations, receipt, removed: []}
-operations load {added: [{because, method, needs: […], operationId, path}], changed: [], loaded, operations, receipt: {boundMillis, effectiveAt, seq, unheard: []}, removed: []}
-operations load {added: [{because, method, needs: […], operationId, path}], changed: [], loaded, operations, receipt: {boundMillis, effectiveAt, seq, unheard: []}, removed: [{because, method, needs: […], operationId, path}]}
-operations list {loadedAt, operations: [{because, method, needs: […], operationId, path}]}
-operations explain {because, needs: […], operation: {because, method, needs: […], operationId, path}}
-operations explain {because, needs, operation}
-audit list {entries: [{action, actor, at, detail: {added, changed, operations, removed}, environment, node, platform, requestId, seq, source, token}], more, nextBeforeSeq}
-audit list {entries: [{action, actor, at, detail: {name, permissions: […]}, environment, node, platform, requestId, seq, source, token}], more, nextBeforeSeq}
-audit list {entries: [], more, nextBeforeSeq}
-";
+const DOCUMENTS: &str = include_str!("remote/documents.txt");
 
 fn is_reading(line: &str) -> bool {
     ["list", "show", "explain", "--dry-run"].iter().any(|word| line.contains(word))
