@@ -5,6 +5,7 @@
 
 mod gateways;
 mod keys;
+mod remote;
 
 use std::{
     collections::BTreeMap,
@@ -15,10 +16,11 @@ use std::{
     time::Duration,
 };
 
+use http::Uri;
 use ipnet::IpNet;
 use zeroize::Zeroizing;
 
-pub use self::gateways::Gateway;
+pub use self::{gateways::Gateway, remote::TokenSource};
 use crate::domain::{HeadSink, KeySource, OnDatabaseLoss, Rule};
 
 const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -135,6 +137,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     pub log: String,
     pub log_format: LogFormat,
+    pub server: Option<Uri>,
+    pub operator_token: Option<TokenSource>,
     shown: Vec<Shown>,
 }
 
@@ -200,8 +204,8 @@ impl Layers {
             return fallback;
         };
         parse(value).unwrap_or_else(|| {
-            // A database's URL can hold a password in more ways than can be blotted out.
-            let given = if ["database", "audit_head"].contains(&name) { String::new() } else { format!(", not {value:?}") };
+            // A URL can hold a password in more ways than can be blotted out.
+            let given = if ["database", "audit_head", "server"].contains(&name) { String::new() } else { format!(", not {value:?}") };
             self.problems.push(format!("{origin}: {name} must be {what}{given}"));
             fallback
         })
@@ -284,15 +288,16 @@ impl Config {
         for setting in SETTINGS.iter() {
             layers.set(setting.name, setting.default.clone(), Origin::Default);
         }
-        let (mut file, mut key) = (file.map(Path::to_owned), None);
+        let (mut file, mut key, mut token) = (file.map(Path::to_owned), None, None);
         let mut from_environment = Vec::new();
         for (variable, value) in environment {
             match variable.strip_prefix(PREFIX).map(str::to_ascii_lowercase).as_deref() {
                 // What Kubernetes sets for a service of our name.
                 Some(name) if name == "port" || name.starts_with("port_") || name.starts_with("service_") => {}
                 Some("config") => drop(file.get_or_insert_with(|| value.into())),
-                // No setting: as a flag everybody could read it, and in a file it would be a key file.
+                // No settings: as flags everybody could read them, and in a file the one would be a key file, the other a token's.
                 Some("key") => key = Some((Zeroizing::new(value), Origin::Environment(variable.clone()))),
+                Some("operator_token") => token = Some((Zeroizing::new(value), Origin::Environment(variable.clone()))),
                 Some(name) => from_environment.push((name.to_owned(), value, variable.clone())),
                 None => {}
             }
@@ -306,12 +311,13 @@ impl Config {
         for (name, value) in flags {
             layers.set(name, value.clone(), Origin::Flag(format!("--{}", name.replace('_', "-"))));
         }
-        Self::typed(layers, key)
+        Self::typed(layers, key, token)
     }
 
-    fn typed(mut layers: Layers, key: Option<(Zeroizing<String>, Origin)>) -> Result<Self, Problems> {
+    fn typed(mut layers: Layers, key: Option<remote::Given>, token: Option<remote::Given>) -> Result<Self, Problems> {
         let some = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
         let data = layers.take("data", "a directory", some, PathBuf::new());
+        let operator_token = layers.operator_token(token);
         let keys = layers.keys(key).unwrap_or_else(|| KeySource::File(data.join("keys.json")));
         let journal =
             layers.take("journal", "a file", |text| Some(some(text).unwrap_or_else(|| data.join("revocations.jsonl"))), PathBuf::new());
@@ -417,6 +423,8 @@ impl Config {
                 },
                 LogFormat::Json,
             ),
+            server: layers.take("server", remote::SERVER, remote::parse_server, None),
+            operator_token,
             shown: SETTINGS
                 .iter()
                 .filter_map(|setting| {

@@ -23,6 +23,8 @@ pub mod authority;
 #[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "server")]
+mod client;
+#[cfg(feature = "server")]
 pub mod config;
 mod defect;
 pub mod domain;

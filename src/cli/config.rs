@@ -26,7 +26,7 @@ pub(super) struct Show {
 impl ConfigCommand {
     pub(super) fn run(self) -> Outcome {
         let Self::Show(show) = self;
-        let config = show.settings.0.config()?;
+        let config = show.settings.config()?;
         let text = || {
             let rows: Vec<_> =
                 config.shown().iter().map(|shown| vec![shown.name.to_owned(), shown.value.clone(), shown.origin.to_string()]).collect();

@@ -155,7 +155,7 @@ impl Retire {
         })?;
         let text = || {
             let ended = copying::number(retired.tokens.len() as u64);
-            let receipt = output::receipt_text(&retired.receipt);
+            let receipt = output::receipt_text(&wire::receipt(&retired.receipt));
             format!("Key {id} is retired; {ended} tokens have ended. {receipt} Copy the key file to every server; the key stays in it")
         };
         let json = || {

@@ -1,4 +1,5 @@
-//! The command line: one file a command, each over the same [`Authority`].
+//! The command line: one file a command, each over the same [`Authority`], or, where it is another machine's, over that one's
+//! operator API (`reach.rs`).
 //!
 //! Exit codes: 0 done, 1 refused, 2 could not run. Errors are one line on standard error that says what to do next.
 
@@ -16,6 +17,7 @@ mod operator;
 mod output;
 mod platform;
 mod quickstart;
+mod reach;
 mod restore;
 mod serve;
 mod settings;
@@ -139,7 +141,11 @@ pub fn run() -> ExitCode {
 fn usage(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let sentences = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ").replace('\n', " ");
-    let shown = if text.contains("iksec_") { "a secret is never an argument: pipe it into countersign check" } else { sentences.trim() };
+    let shown = match () {
+        () if text.contains("iksec_") => "a secret is never an argument: pipe it into countersign check",
+        () if text.contains("csop_") => "an operator's token is never an argument: put it into the environment or a file",
+        () => sentences.trim(),
+    };
     format!("{shown}; see --help")
 }
 
@@ -164,16 +170,7 @@ fn harden() {
 
 /// An authority for a command: it answers from the database, and changes what it is told to change.
 async fn open(settings: &StoreSettings) -> Result<(Arc<Authority>, Owner), Failure> {
-    open_with(settings, false).await
-}
-
-/// The same for a command that makes the database if need be. Others don't: a mistyped directory is not an empty one.
-async fn open_or_create(settings: &StoreSettings) -> Result<(Arc<Authority>, Owner), Failure> {
-    open_with(settings, true).await
-}
-
-async fn open_with(settings: &StoreSettings, create: bool) -> Result<(Arc<Authority>, Owner), Failure> {
-    Ok((open_by(options(settings.config()?, create)).await?, operator()))
+    Ok((open_as(settings.config()?).await?, operator()))
 }
 
 /// The same of a configuration.
@@ -211,15 +208,4 @@ fn operator() -> Owner {
     let account = rustix::process::getuid().as_raw();
     let request = RequestInfo { id: format!("command-{}", rustix::process::getpid().as_raw_nonzero()), source: String::new() };
     Owner::at_command_line(format!("uid-{account}"), request)
-}
-
-fn problems(problems: &crate::config::Problems) -> Failure {
-    Failure::CouldNotRun(format!("the configuration is not valid: {problems}"))
-}
-
-/// The configuration of a command.
-impl StoreSettings {
-    fn config(&self) -> Result<Config, Failure> {
-        Config::of_process(&self.flags, self.file.as_deref()).map_err(|e| problems(&e))
-    }
 }

@@ -3,17 +3,19 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use http::Method;
+use serde_json::{Value, json};
 
 use super::{
-    Failure, Outcome, open, openapi,
-    output::{self, Output, harmless},
-    settings::StoreSettings,
+    Failure, Outcome, openapi,
+    output::{self, Output, list, member},
+    reach::{Declined, Reach},
+    settings::ReachSettings,
 };
 use crate::{
-    authority::{Difference, Error, Receipt},
-    domain::{Need, Operation, Operations},
-    http::v1::{self, wire},
+    authority::Error,
+    domain::{Need, Operations, Permission},
+    http::v1::wire,
 };
 
 #[derive(Debug, Subcommand)]
@@ -42,7 +44,7 @@ pub(super) struct Load {
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
-    settings: StoreSettings,
+    settings: ReachSettings,
 }
 
 #[derive(Debug, Args)]
@@ -50,7 +52,7 @@ pub(super) struct List {
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
-    settings: StoreSettings,
+    settings: ReachSettings,
 }
 
 #[derive(Debug, Args)]
@@ -62,7 +64,7 @@ pub(super) struct Explain {
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
-    settings: StoreSettings,
+    settings: ReachSettings,
 }
 
 impl OperationsCommand {
@@ -75,106 +77,97 @@ impl OperationsCommand {
     }
 }
 
-fn none_loaded(error: Error) -> Failure {
-    match error {
-        Error::NotFound => Failure::Refused("no operations are loaded yet; see countersign operations load --help".to_owned()),
-        Error::Tampered => Failure::Refused("the operations were edited in the database, so nobody may do any; load them again".to_owned()),
-        other => other.into(),
-    }
+fn none_loaded(declined: Declined) -> Declined {
+    declined
+        .or_missing("no operations are loaded yet; see countersign operations load --help")
+        .or_edited("the operations were edited in the database, so nobody may do any; load them again")
+}
+
+/// What an operation of an answer needs.
+fn need(operation: &Value) -> Need {
+    let permission = |name: &Value| Permission::parse(name.as_str()?);
+    // What nobody knows is what nobody has: so are words that are new.
+    let needs = operation["needs"].as_array().and_then(|names| names.iter().map(permission).collect::<Option<_>>());
+    needs.map_or(Need::Unknown, Need::Permissions)
 }
 
 impl Load {
     async fn run(mut self) -> Outcome {
-        self.settings.flags.extend(self.operation_rules.take().map(|rules| ("operation_rules".to_owned(), rules)));
+        self.settings.0.flags.extend(self.operation_rules.take().map(|rules| ("operation_rules".to_owned(), rules)));
         let config = self.settings.config()?;
         let text =
             std::fs::read_to_string(&self.file).map_err(|e| Failure::CouldNotRun(format!("cannot read {}: {e}", self.file.display())))?;
         let described = openapi::read(&text, self.base_path.as_deref()).map_err(Error::from)?;
         let operations = described.into_iter().map(|operation| operation.derive(&config.operation_rules)).collect();
         let operations = Operations::new(operations).map_err(Error::from)?;
-        let (authority, operator) = open(&self.settings).await?;
-        let (difference, receipt) = if self.dry_run {
-            (authority.diff_operations(&operator, &operations).await?, None)
-        } else {
-            let (difference, receipt) = authority.load_operations(&operator, &operations).await?;
-            (difference, Some(receipt))
-        };
-        let json = || wire::difference(&operations, &difference, receipt.as_ref());
-        output::print(self.output, || difference_text(&difference, &operations, receipt.as_ref()), json)
+        let all: Vec<_> = operations.all().iter().map(wire::operation).collect();
+        let nobody = operations.all().iter().filter(|operation| operation.need == Need::Unknown).count();
+        let (method, path) = if self.dry_run { (Method::POST, "/operations/diff") } else { (Method::PUT, "/operations") };
+        let json = Reach::of(&self.settings).await?.ask(method, path, Some(json!({ "operations": all }))).await?;
+        output::print(self.output, || difference_text(&json, nobody), || json.clone())
     }
 }
 
 /// The changes line by line, and what they come to.
-fn difference_text(difference: &Difference, operations: &Operations, receipt: Option<&Receipt>) -> String {
-    let named = |operation: &Operation| format!("{:<7} {}", operation.method, harmless(&operation.path));
+fn difference_text(difference: &Value, nobody: usize) -> String {
+    let named = |operation: &Value| format!("{:<7} {}", member(operation, "method"), member(operation, "path"));
+    let (added, removed, changed) = (list(difference, "added"), list(difference, "removed"), list(difference, "changed"));
     let mut lines = Vec::new();
-    lines.extend(difference.added.iter().map(|new| format!("+ {}  needs {}  ({})", named(new), new.need, harmless(&new.because))));
-    lines.extend(difference.removed.iter().map(|old| format!("- {}  needed {}", named(old), old.need)));
-    for (old, new) in &difference.changed {
-        let less = if old.need.is_met_by(new.need) { "" } else { "  LESS than before" };
-        lines.push(format!("~ {}  needs {} instead of {}{less}  ({})", named(new), new.need, old.need, harmless(&new.because)));
+    lines.extend(added.iter().map(|new| format!("+ {}  needs {}  ({})", named(new), need(new), member(new, "because"))));
+    lines.extend(removed.iter().map(|old| format!("- {}  needed {}", named(old), need(old))));
+    for change in changed {
+        let (before, new) = (need(&change["before"]), &change["after"]);
+        let less = if before.is_met_by(need(new)) { "" } else { "  LESS than before" };
+        lines.push(format!("~ {}  needs {} instead of {before}{less}  ({})", named(new), need(new), member(new, "because")));
     }
-    if difference.is_empty() {
+    if lines.is_empty() {
         lines.push("Nothing changes.".to_owned());
     }
-    let nobody = operations.all().iter().filter(|operation| operation.need == Need::Unknown).count();
     if nobody > 0 {
         lines.push(format!(
             "{nobody} of them nobody may do: the document does not say what they need, and no rule of operation_rules matches."
         ));
     }
-    let count = operations.all().len();
-    lines.push(match receipt {
-        None => format!("{count} operations read; nothing was put in force. Without --dry-run they are."),
-        Some(receipt) => format!("{count} operations loaded. {}", output::receipt_text(receipt)),
+    let count = member(difference, "operations");
+    lines.push(match &difference["receipt"] {
+        Value::Null => format!("{count} operations read; nothing was put in force. Without --dry-run they are."),
+        receipt => format!("{count} operations loaded. {}", output::receipt_text(receipt)),
     });
     lines.join("\n")
 }
 
 impl List {
     async fn run(self) -> Outcome {
-        let (authority, operator) = open(&self.settings).await?;
-        let (operations, loaded_at) = authority.get_operations(&operator).await.map_err(none_loaded)?;
-        let row = |operation: &Operation| {
-            vec![
-                operation.method.clone(),
-                harmless(&operation.path),
-                operation.need.to_string(),
-                harmless(&operation.because),
-                harmless(&operation.id),
-            ]
+        let json = Reach::of(&self.settings).await?.get("/operations").await.map_err(none_loaded)?;
+        let row = |operation: &Value| {
+            let of = |name| member(operation, name);
+            vec![of("method"), of("path"), need(operation).to_string(), of("because"), of("operationId")]
         };
-        let text =
-            || output::table(&["METHOD", "PATH", "NEEDS", "BECAUSE", "OPERATION"], &operations.all().iter().map(row).collect::<Vec<_>>());
-        let json =
-            || json!({ "loadedAt": loaded_at.to_string(), "operations": operations.all().iter().map(wire::operation).collect::<Vec<_>>() });
-        output::print(self.output, text, json)
+        let text = || {
+            let rows: Vec<_> = list(&json, "operations").iter().map(row).collect();
+            output::table(&["METHOD", "PATH", "NEEDS", "BECAUSE", "OPERATION"], &rows)
+        };
+        output::print(self.output, text, || json.clone())
     }
 }
 
 impl Explain {
     async fn run(self) -> Outcome {
-        let (authority, operator) = open(&self.settings).await?;
-        let (operations, _) = authority.get_operations(&operator).await.map_err(none_loaded)?;
-        let found = v1::explained(&operations, &self.method, &self.path);
-        let text = || match found.as_ref() {
-            Ok(operation) => {
-                let id = if operation.id.is_empty() { String::new() } else { format!(" ({})", harmless(&operation.id)) };
-                let rows = [
-                    ("operation", format!("{} {}{id}", operation.method, harmless(&operation.path))),
-                    ("needs", operation.need.to_string()),
-                    ("because", harmless(&operation.because)),
-                ];
-                rows.map(|(name, value)| format!("{name:<10} {value}")).join("\n")
+        let asked = json!({ "method": self.method, "path": self.path });
+        let json = Reach::of(&self.settings).await?.post("/operations/explain", Some(asked)).await.map_err(none_loaded)?;
+        let text = || {
+            let operation = &json["operation"];
+            if operation.is_null() {
+                return format!("needs      nobody\nbecause    {}", member(&json, "because"));
             }
-            Err(reason) => format!("needs      nobody\nbecause    {reason}"),
+            let id = Some(member(operation, "operationId")).filter(|id| !id.is_empty()).map(|id| format!(" ({id})"));
+            let rows = [
+                ("operation", format!("{} {}{}", member(operation, "method"), member(operation, "path"), id.unwrap_or_default())),
+                ("needs", need(operation).to_string()),
+                ("because", member(operation, "because")),
+            ];
+            rows.map(|(name, value)| format!("{name:<10} {value}")).join("\n")
         };
-        let json = || match found.as_ref() {
-            Ok(operation) => {
-                json!({ "operation": wire::operation(operation), "needs": wire::need(operation.need), "because": operation.because })
-            }
-            Err(reason) => json!({ "operation": null, "needs": null, "because": reason }),
-        };
-        output::print(self.output, text, json)
+        output::print(self.output, text, || json.clone())
     }
 }

@@ -1,18 +1,18 @@
 //! `countersign operator …`
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
-    Failure, Outcome, open,
-    output::{self, Output, harmless},
+    Failure, Outcome,
+    output::{self, Output, list, member, member_or_dash},
     platform,
-    settings::StoreSettings,
+    reach::{Declined, Reach},
+    settings::ReachSettings,
 };
 use crate::{
-    authority::{AccountListed, Error, Invitation, Standing},
-    domain::{AccountName, OperatorToken, OperatorTokenId, Role, Timestamp, TokenName},
-    http::v1::wire,
+    authority::Error,
+    domain::{AccountName, OperatorTokenId, Role, Timestamp, TokenName},
 };
 
 #[derive(Debug, Subcommand)]
@@ -59,7 +59,7 @@ pub(super) struct Create {
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
-    settings: StoreSettings,
+    settings: ReachSettings,
 }
 
 #[derive(Debug, Args)]
@@ -67,7 +67,7 @@ pub(super) struct List {
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
-    settings: StoreSettings,
+    settings: ReachSettings,
 }
 
 #[derive(Debug, Args)]
@@ -77,7 +77,7 @@ pub(super) struct One {
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
-    settings: StoreSettings,
+    settings: ReachSettings,
 }
 
 #[derive(Debug, Args)]
@@ -90,7 +90,7 @@ pub(super) struct ChangeRole {
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
-    settings: StoreSettings,
+    settings: ReachSettings,
 }
 
 #[derive(Debug, Args)]
@@ -107,7 +107,7 @@ pub(super) struct CreateToken {
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
-    settings: StoreSettings,
+    settings: ReachSettings,
 }
 
 #[derive(Debug, Args)]
@@ -117,7 +117,7 @@ pub(super) struct RevokeToken {
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
-    settings: StoreSettings,
+    settings: ReachSettings,
 }
 
 fn role(text: &str) -> Result<Role, String> {
@@ -132,15 +132,10 @@ fn name(text: &str) -> Result<AccountName, Failure> {
     Ok(AccountName::parse("the name", text).map_err(Error::from)?)
 }
 
-fn unknown(error: Error) -> Failure {
-    match error {
-        Error::NotFound => Failure::Refused("there is no such operator; see countersign operator list".to_owned()),
-        Error::Tampered => Failure::Refused(
-            "that operator's row was edited in the database, or sealed by a key that is retired; countersign operator reset NAME makes it good"
-                .to_owned(),
-        ),
-        other => other.into(),
-    }
+fn unknown(declined: Declined) -> Declined {
+    declined.or_missing("there is no such operator; see countersign operator list").or_edited(
+        "that operator's row was edited in the database, or sealed by a key that is retired; countersign operator reset NAME makes it good",
+    )
 }
 
 impl OperatorCommand {
@@ -149,20 +144,21 @@ impl OperatorCommand {
             Self::Create(create) => create.run().await,
             Self::List(list) => list.run().await,
             Self::Show(one) => {
-                let (authority, owner) = open(&one.settings).await?;
-                print(one.output, &authority.get_account(&owner, name(&one.name)?).await.map_err(unknown)?)
+                let path = format!("/operators/{}", name(&one.name)?);
+                print(one.output, &Reach::of(&one.settings).await?.get(&path).await.map_err(unknown)?)
             }
             Self::Role(change) => {
-                let (authority, owner) = open(&change.settings).await?;
-                let listed = authority.set_account_role(&owner, name(&change.name)?, change.role).await.map_err(unknown)?;
-                print(change.output, &listed)
+                let path = format!("/operators/{}/role", name(&change.name)?);
+                let role = json!({ "role": change.role.name() });
+                print(change.output, &Reach::of(&change.settings).await?.post(&path, Some(role)).await.map_err(unknown)?)
             }
-            Self::Disable(one) => one.set_disabled(true).await,
-            Self::Enable(one) => one.set_disabled(false).await,
+            Self::Disable(one) => one.set("disable").await,
+            Self::Enable(one) => one.set("enable").await,
             Self::Reset(one) => {
-                let (authority, owner) = open(&one.settings).await?;
-                let (listed, invitation) = authority.reset_account(&owner, name(&one.name)?).await.map_err(unknown)?;
-                invited(one.output, &listed, &invitation)
+                let path = format!("/operators/{}/reset", name(&one.name)?);
+                let reach = Reach::of(&one.settings).await?;
+                let json = reach.post(&path, None).await.map_err(unknown)?;
+                invited(one.output, &json, &reach)
             }
             Self::Token(OperatorTokenCommand::Create(create)) => create.run().await,
             Self::Token(OperatorTokenCommand::List(one)) => one.list_tokens().await,
@@ -174,108 +170,97 @@ impl OperatorCommand {
 impl Create {
     async fn run(self) -> Outcome {
         let name = name(&self.name)?;
-        let platform = self.platform.as_deref().map(platform::parse_id).transpose()?;
-        let (authority, owner) = open(&self.settings).await?;
-        let made = authority.create_account(&owner, name, self.role, platform).await;
-        let (listed, invitation) = made.map_err(|error| match error {
-            Error::NotFound => Failure::Refused("there is no such platform; see countersign platform list".to_owned()),
-            other => other.into(),
-        })?;
-        invited(self.output, &listed, &invitation)
+        let platform = self.platform.as_deref().map(platform::parse_id).transpose()?.map(|id| id.to_string());
+        let reach = Reach::of(&self.settings).await?;
+        let new = json!({ "name": name.as_str(), "role": self.role.name(), "platform": platform });
+        let json = reach.post("/operators", Some(new)).await.map_err(platform::unknown)?;
+        invited(self.output, &json, &reach)
     }
 }
 
 impl List {
     async fn run(self) -> Outcome {
-        let (authority, owner) = open(&self.settings).await?;
-        let all = authority.list_accounts(&owner).await?;
-        let text = || match all.as_slice() {
+        let json = Reach::of(&self.settings).await?.get("/operators").await?;
+        let text = || match list(&json, "operators") {
             [] => "There is no operator yet. Make the first one: countersign operator create NAME --role owner".to_owned(),
             all => table(all),
         };
-        output::print(self.output, text, || json!({ "operators": all.iter().map(wire::operator).collect::<Vec<_>>() }))
+        output::print(self.output, text, || json.clone())
     }
 }
 
 impl One {
-    async fn set_disabled(self, disabled: bool) -> Outcome {
-        let (authority, owner) = open(&self.settings).await?;
-        print(self.output, &authority.set_account_disabled(&owner, name(&self.name)?, disabled).await.map_err(unknown)?)
+    /// Disables or enables them.
+    async fn set(self, change: &str) -> Outcome {
+        let path = format!("/operators/{}/{change}", name(&self.name)?);
+        print(self.output, &Reach::of(&self.settings).await?.post(&path, None).await.map_err(unknown)?)
     }
 
     async fn list_tokens(self) -> Outcome {
-        let (authority, owner) = open(&self.settings).await?;
-        let tokens = authority.list_operator_tokens(&owner, name(&self.name)?).await.map_err(unknown)?;
-        let text = || {
-            if tokens.is_empty() {
-                return "They have no token. Make one: countersign operator token create --help".to_owned();
+        let path = format!("/operators/{}/tokens", name(&self.name)?);
+        let json = Reach::of(&self.settings).await?.get(&path).await.map_err(unknown)?;
+        let text = || match list(&json, "operatorTokens") {
+            [] => "They have no token. Make one: countersign operator token create --help".to_owned(),
+            tokens => {
+                let row = |token: &Value| {
+                    let (of, shown) = (|name| member(token, name), |name| member_or_dash(token, name));
+                    vec![of("id"), of("name"), of("createdAt"), shown("expiresAt"), shown("revokedAt")]
+                };
+                output::table(&["ID", "NAME", "CREATED", "EXPIRES", "REVOKED"], &tokens.iter().map(row).collect::<Vec<_>>())
             }
-            let shown = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| at.to_string());
-            let row = |token: &OperatorToken| {
-                let (created, name) = (token.created_at.to_string(), harmless(token.name.as_str()));
-                vec![token.id.0.to_string(), name, created, shown(token.expires_at), shown(token.revoked_at)]
-            };
-            output::table(&["ID", "NAME", "CREATED", "EXPIRES", "REVOKED"], &tokens.iter().map(row).collect::<Vec<_>>())
         };
-        output::print(self.output, text, || json!({ "operatorTokens": tokens.iter().map(wire::operator_token).collect::<Vec<_>>() }))
+        output::print(self.output, text, || json.clone())
     }
 }
 
 impl CreateToken {
     async fn run(self) -> Outcome {
         let (account, named) = (name(&self.operator)?, TokenName::parse("--name", &self.name).map_err(Error::from)?);
-        let (authority, owner) = open(&self.settings).await?;
-        let issued = authority.create_operator_token(&owner, account, named, self.expires).await.map_err(unknown)?;
-        let text = || format!("The token is shown this once:\n\n{}\n", issued.secret.expose());
-        let json = || {
-            let mut json = wire::operator_token(&issued.token);
-            json["token"] = issued.secret.expose().into();
-            json
-        };
-        output::print_once(self.output, text, json)
+        let new = json!({ "name": named.as_str(), "expiresAt": self.expires.map(|at| at.to_string()) });
+        let reach = Reach::of(&self.settings).await?;
+        let json = reach.post(&format!("/operators/{account}/tokens"), Some(new)).await.map_err(unknown)?;
+        let text = || format!("The token is shown this once:\n\n{}\n", member(&json, "token"));
+        output::print_once(self.output, text, || json.clone())
     }
 }
 
 impl RevokeToken {
     async fn run(self) -> Outcome {
-        let none = || Failure::Refused("there is no such token of an operator; see countersign operator token list".to_owned());
-        let id = uuid::Uuid::try_parse(&self.id).map(OperatorTokenId).map_err(|_| none())?;
-        let (authority, owner) = open(&self.settings).await?;
-        let token = authority.revoke_operator_token(&owner, id).await.map_err(|error| match error {
-            Error::NotFound => none(),
-            other => other.into(),
-        })?;
-        let text = || format!("{} has ended, at {}.", token.id.0, token.revoked_at.map(|at| at.to_string()).unwrap_or_default());
-        output::print(self.output, text, || wire::operator_token(&token))
+        const NONE: &str = "there is no such token of an operator; see countersign operator token list";
+        let id = uuid::Uuid::try_parse(&self.id).map(OperatorTokenId).map_err(|_| Failure::Refused(NONE.to_owned()))?;
+        let reach = Reach::of(&self.settings).await?;
+        let revoked = reach.post(&format!("/operator-tokens/{}/revoke", id.0), None).await;
+        let json = revoked.map_err(|declined| declined.or_missing(NONE))?;
+        output::print(self.output, || format!("{} has ended, at {}.", id.0, member(&json, "revokedAt")), || json.clone())
     }
 }
 
-fn print(output: Output, listed: &AccountListed) -> Outcome {
-    output::print(output, || table(std::slice::from_ref(listed)), || json!({ "operator": wire::operator(listed) }))
+fn print(output: Output, json: &Value) -> Outcome {
+    output::print(output, || table(std::slice::from_ref(&json["operator"])), || json.clone())
 }
 
-fn invited(output: Output, listed: &AccountListed, invitation: &Invitation) -> Outcome {
+fn invited(output: Output, json: &Value, reach: &Reach) -> Outcome {
     let text = || {
         format!(
-            "{}\n\nTheir invitation, shown this once, good until {}:\n\n  {}\n\nThey open the console (http://127.0.0.1:8421/ where a server runs), choose\n\"I have an invitation\", and set up a password and a second factor.\n",
-            table(std::slice::from_ref(listed)),
-            invitation.until(),
-            invitation.expose(),
+            "{}\n\nTheir invitation, shown this once, good until {}:\n\n  {}\n\nThey open the console ({}), choose\n\"I have an invitation\", and set up a password and a second factor.\n",
+            table(std::slice::from_ref(&json["operator"])),
+            member(&json["operator"], "invitedUntil"),
+            member(json, "invitation"),
+            reach.console(),
         )
     };
-    let json = || json!({ "operator": wire::operator(listed), "invitation": invitation.expose() });
-    output::print_once(output, text, json)
+    output::print_once(output, text, || json.clone())
 }
 
-fn table(all: &[AccountListed]) -> String {
-    let row = |listed: &AccountListed| {
-        let AccountListed { account, standing } = listed;
-        let state = match standing {
-            Standing::Invited(until) => format!("invited until {until}"),
-            other => wire::standing(*other).to_owned(),
+fn table(all: &[Value]) -> String {
+    let row = |operator: &Value| {
+        let of = |name| member(operator, name);
+        let state = match of("invitedUntil") {
+            until if until.is_empty() => of("status"),
+            until => format!("invited until {until}"),
         };
-        let of = account.platform.map_or_else(|| "all".to_owned(), |id| id.to_string());
-        vec![account.name.to_string(), account.role.to_string(), of, account.created_at.to_string(), state]
+        let platform = Some(of("platform")).filter(|id| !id.is_empty()).unwrap_or_else(|| "all".to_owned());
+        vec![of("name"), of("role"), platform, of("createdAt"), state]
     };
     output::table(&["NAME", "ROLE", "PLATFORM", "CREATED", "STATE"], &all.iter().map(row).collect::<Vec<_>>())
 }

@@ -6,7 +6,6 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use super::{Failure, Outcome};
-use crate::authority::{Issued, Receipt};
 
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -122,27 +121,49 @@ pub(super) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     lines.iter().map(row).collect::<Vec<_>>().join("\n")
 }
 
+/// A member of an answer, for a terminal: whoever answered, and whoever chose a name, may have put anything into it.
+pub(super) fn member(json: &Value, name: &str) -> String {
+    match &json[name] {
+        Value::String(text) => harmless(text),
+        Value::Null => String::new(),
+        other => harmless(&other.to_string()),
+    }
+}
+
+/// The same, with a dash where there is nothing.
+pub(super) fn member_or_dash(json: &Value, name: &str) -> String {
+    Some(member(json, name)).filter(|text| !text.is_empty()).unwrap_or_else(|| "-".to_owned())
+}
+
+/// A member of an answer that is a list.
+pub(super) fn list<'j>(json: &'j Value, name: &str) -> &'j [Value] {
+    json[name].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// A member of an answer that is a list of words, with commas between them.
+pub(super) fn words(json: &Value, name: &str, between: &str) -> String {
+    list(json, name).iter().map(|word| harmless(word.as_str().unwrap_or_default())).collect::<Vec<_>>().join(between)
+}
+
 /// Where a change is in force: one line. Which nodes were not heard of matters only while one of them may not go by it.
-pub(super) fn receipt_text(receipt: &Receipt) -> String {
-    let change = receipt.seq.map_or_else(|| "It".to_owned(), |seq| format!("Change {seq}"));
-    if receipt.bound.is_zero() {
+pub(super) fn receipt_text(receipt: &Value) -> String {
+    let change = receipt["seq"].as_u64().map_or_else(|| "It".to_owned(), |seq| format!("Change {seq}"));
+    if receipt["boundMillis"] == 0 {
         return format!("{change} is in force on every server.");
     }
-    let unheard: Vec<_> = receipt.unheard.iter().map(|node| harmless(node)).collect();
-    format!("{change} is in force on every server by {}; not heard of yet: {}.", receipt.effective_at, unheard.join(", "))
+    let (by, unheard) = (member(receipt, "effectiveAt"), words(receipt, "unheard", ", "));
+    format!("{change} is in force on every server by {by}; not heard of yet: {unheard}.")
 }
 
-pub(super) fn issued_text(issued: &Issued) -> String {
+/// A token that was issued, with its secret.
+pub(super) fn issued_text(issued: &Value) -> String {
+    let of = |name| member(issued, name);
+    let secret = Some(of("clientSecret")).filter(|secret| !secret.is_empty()).unwrap_or_else(|| "(not shown again)".to_owned());
     format!(
-        "{} {}\n  permissions   {}\n  clientId      {}\n  clientSecret  {}\n",
-        issued.token.scope.environment,
-        issued.token.id,
-        issued.token.permissions,
-        issued.token.client_id(),
-        secret(issued).unwrap_or("(not shown again)"),
+        "{} {}\n  permissions   {}\n  clientId      {}\n  clientSecret  {secret}\n",
+        of("environment"),
+        of("id"),
+        words(issued, "permissions", ","),
+        of("clientId"),
     )
-}
-
-fn secret(issued: &Issued) -> Option<&str> {
-    issued.secret.as_ref().map(|secret| secret.expose())
 }

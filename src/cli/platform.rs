@@ -1,16 +1,17 @@
 //! `countersign platform …`
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
-    Failure, Outcome, open, open_or_create,
-    output::{self, Output, harmless},
-    settings::StoreSettings,
+    Failure, Outcome,
+    output::{self, Output, list, member},
+    reach::{Declined, Reach},
+    settings::ReachSettings,
 };
 use crate::{
-    domain::{Platform, PlatformId, TokenName},
-    http::v1::wire,
+    authority::Error,
+    domain::{PlatformId, TokenName},
 };
 
 #[derive(Debug, Subcommand)]
@@ -35,7 +36,7 @@ pub(super) struct Create {
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
-    settings: StoreSettings,
+    settings: ReachSettings,
 }
 
 #[derive(Debug, Args)]
@@ -43,7 +44,7 @@ pub(super) struct List {
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
-    settings: StoreSettings,
+    settings: ReachSettings,
 }
 
 #[derive(Debug, Args)]
@@ -53,7 +54,7 @@ pub(super) struct One {
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
-    settings: StoreSettings,
+    settings: ReachSettings,
 }
 
 /// Reads a platform's id.
@@ -67,70 +68,62 @@ impl PlatformCommand {
             Self::Create(create) => create.run().await,
             Self::List(list) => list.run().await,
             Self::Show(one) => {
-                let (authority, operator) = open(&one.settings).await?;
-                let platform = authority.get_platform(&operator, parse_id(&one.id)?).await.map_err(unknown)?;
-                print(one.output, &platform)
+                let id = parse_id(&one.id)?;
+                let json = Reach::of(&one.settings).await?.get(&format!("/platforms/{id}")).await.map_err(unknown)?;
+                output::print(one.output, || table(std::slice::from_ref(&json["platform"])), || json.clone())
             }
-            Self::Disable(one) => one.set_disabled(true).await,
-            Self::Enable(one) => one.set_disabled(false).await,
+            Self::Disable(one) => one.set("disable").await,
+            Self::Enable(one) => one.set("enable").await,
         }
     }
 }
 
-fn unknown(error: crate::authority::Error) -> Failure {
-    match error {
-        crate::authority::Error::NotFound => Failure::Refused("there is no such platform; see countersign platform list".to_owned()),
-        other => other.into(),
-    }
+/// What is said where a platform is not there.
+pub(super) fn unknown(declined: Declined) -> Declined {
+    declined.or_missing("there is no such platform; see countersign platform list")
 }
 
-fn print(output: Output, platform: &Platform) -> Outcome {
-    output::print(output, || table(std::slice::from_ref(platform)), || json!({ "platform": wire::platform(platform) }))
-}
-
-fn table(platforms: &[Platform]) -> String {
-    let row = |platform: &Platform| {
-        let state = platform.disabled_at.map_or_else(|| "enabled".to_owned(), |at| format!("disabled {at}"));
-        vec![platform.id.to_string(), harmless(platform.name.as_str()), platform.created_at.to_string(), state]
+fn table(platforms: &[Value]) -> String {
+    let row = |platform: &Value| {
+        let state = match member(platform, "disabledAt") {
+            at if at.is_empty() => "enabled".to_owned(),
+            at => format!("disabled {at}"),
+        };
+        vec![member(platform, "id"), member(platform, "name"), member(platform, "createdAt"), state]
     };
     output::table(&["ID", "NAME", "CREATED", "STATE"], &platforms.iter().map(row).collect::<Vec<_>>())
 }
 
 impl Create {
     async fn run(self) -> Outcome {
-        let name = TokenName::parse("--name", &self.name).map_err(crate::authority::Error::from)?;
-        let (authority, operator) = open_or_create(&self.settings).await?;
-        let (platform, roots) = authority.create_platform(&operator, name).await?;
+        let name = TokenName::parse("--name", &self.name).map_err(Error::from)?;
+        let json = Reach::or_create(&self.settings).await?.post("/platforms", Some(json!({ "name": name.as_str() }))).await?;
         let text = || {
-            let roots: Vec<_> = roots.iter().map(output::issued_text).collect();
-            format!(
-                "{}\n\nIts root tokens; the secrets are shown this once:\n\n{}",
-                table(std::slice::from_ref(&platform)),
-                roots.join("\n")
-            )
+            let roots: Vec<_> = list(&json, "tokens").iter().map(output::issued_text).collect();
+            let platform = table(std::slice::from_ref(&json["platform"]));
+            format!("{platform}\n\nIts root tokens; the secrets are shown this once:\n\n{}", roots.join("\n"))
         };
-        output::print_once(self.output, text, || wire::made(&platform, &roots))
+        output::print_once(self.output, text, || json.clone())
     }
 }
 
 impl List {
     async fn run(self) -> Outcome {
-        let (authority, operator) = open(&self.settings).await?;
-        let platforms = authority.list_platforms(&operator).await?;
-        let text = || match platforms.as_slice() {
+        let json = Reach::of(&self.settings).await?.get("/platforms").await?;
+        let text = || match list(&json, "platforms") {
             [] => "There is no platform yet. Make one: countersign platform create --name NAME".to_owned(),
             platforms => table(platforms),
         };
-        output::print(self.output, text, || json!({ "platforms": platforms.iter().map(wire::platform).collect::<Vec<_>>() }))
+        output::print(self.output, text, || json.clone())
     }
 }
 
 impl One {
-    async fn set_disabled(self, disabled: bool) -> Outcome {
-        let (authority, operator) = open(&self.settings).await?;
-        let (platform, receipt) = authority.set_platform_disabled(&operator, parse_id(&self.id)?, disabled).await.map_err(unknown)?;
-        let text = || format!("{}\n{}", table(std::slice::from_ref(&platform)), output::receipt_text(&receipt));
-        let json = || json!({ "platform": wire::platform(&platform), "receipt": wire::receipt(&receipt) });
-        output::print(self.output, text, json)
+    /// Disables or enables it.
+    async fn set(self, change: &str) -> Outcome {
+        let id = parse_id(&self.id)?;
+        let json = Reach::of(&self.settings).await?.post(&format!("/platforms/{id}/{change}"), None).await.map_err(unknown)?;
+        let text = || format!("{}\n{}", table(std::slice::from_ref(&json["platform"])), output::receipt_text(&json["receipt"]));
+        output::print(self.output, text, || json.clone())
     }
 }

@@ -22,12 +22,12 @@ pub(super) struct Quickstart {
 
 impl Quickstart {
     pub(super) async fn run(self) -> Outcome {
-        let mut settings = self.settings.0;
+        let mut settings = self.settings;
         // Somebody watches: the lines to paste must not scroll away under one log line a request.
         for (name, value) in [("log", "warn"), ("log_format", "text")] {
-            settings.flags.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+            settings.0.flags.entry(name.to_owned()).or_insert_with(|| value.to_owned());
         }
-        let config = settings.config()?;
+        let config = settings.to_serve()?;
         let data = config.data.display().to_string();
         let (made, with) = match config.database {
             None => (format!("in {data}: a database, a server key"), ""),

@@ -25,7 +25,7 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) async fn run(self) -> Outcome {
-        let config = self.settings.0.config()?;
+        let config = self.settings.to_serve()?;
         let server = Server::start(config).await?;
         server.run().await
     }

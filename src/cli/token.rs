@@ -4,15 +4,15 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::{
-    Failure, Outcome, open,
-    output::{self, Output, harmless},
+    Failure, Outcome,
+    output::{self, Output, list, member, member_or_dash},
     platform,
-    settings::StoreSettings,
+    reach::{Declined, Reach, query},
+    settings::ReachSettings,
 };
 use crate::{
-    authority::{Error, ListTokens},
-    domain::{Environment, Liveness, NewToken, Order, PageLimit, Permissions, Token, TokenFilter, TokenId, TokenName},
-    http::{self, v1::wire},
+    authority::{Clock as _, Error, SystemClock},
+    domain::{Environment, Permissions, Timestamp, TokenId, TokenName, TokenUse},
 };
 
 #[derive(Debug, Subcommand)]
@@ -44,7 +44,7 @@ pub(super) struct Create {
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
-    settings: StoreSettings,
+    settings: ReachSettings,
 }
 
 #[derive(Debug, Args)]
@@ -67,7 +67,7 @@ pub(super) struct List {
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
-    settings: StoreSettings,
+    settings: ReachSettings,
 }
 
 #[derive(Debug, Args)]
@@ -77,7 +77,7 @@ pub(super) struct One {
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
-    settings: StoreSettings,
+    settings: ReachSettings,
 }
 
 fn environment(text: &str) -> Result<Environment, String> {
@@ -93,11 +93,8 @@ pub(super) fn parse_id(text: &str) -> Result<TokenId, Failure> {
     TokenId::parse(text).ok_or_else(|| Failure::Refused("that is no token id; see countersign token list".to_owned()))
 }
 
-fn unknown(error: Error) -> Failure {
-    match error {
-        Error::NotFound => Failure::Refused("there is no such token; see countersign token list".to_owned()),
-        other => other.into(),
-    }
+fn unknown(declined: Declined) -> Declined {
+    declined.or_missing("there is no such token; see countersign token list")
 }
 
 impl TokenCommand {
@@ -114,53 +111,51 @@ impl TokenCommand {
 impl Create {
     async fn run(self) -> Outcome {
         let name = TokenName::parse("--name", &self.name).map_err(Error::from)?;
-        let id = platform::parse_id(&self.platform)?;
-        let (authority, operator) = open(&self.settings).await?;
-        let unknown = |error| match error {
-            Error::NotFound => Failure::Refused("there is no such platform; see countersign platform list".to_owned()),
-            other => Failure::from(other),
-        };
-        let caller = authority.locate_platform(&operator, id, self.environment).await.map_err(unknown)?;
-        let by = caller.may_manage().map_err(Error::from)?;
-        let issued = authority.create_token(&by, NewToken { name, permissions: self.permissions }, None).await.map_err(unknown)?;
-        let text = || format!("The secret is shown this once:\n\n{}", output::issued_text(&issued));
-        output::print_once(self.output, text, || wire::issued(&issued))
+        let new = json!({
+            "platform": platform::parse_id(&self.platform)?.to_string(),
+            "environment": self.environment.name(),
+            "name": name.as_str(),
+            "permissions": self.permissions.iter().map(|permission| permission.name()).collect::<Vec<_>>(),
+        });
+        let json = Reach::of(&self.settings).await?.post("/tokens", Some(new)).await.map_err(platform::unknown)?;
+        output::print_once(self.output, || format!("The secret is shown this once:\n\n{}", output::issued_text(&json)), || json.clone())
     }
 }
+
+/// Tokens on a page of the API at the most.
+const PAGE: usize = 100;
 
 impl List {
     async fn run(self) -> Outcome {
         let name = self.name.as_deref().map(|name| TokenName::parse("--name", name)).transpose().map_err(Error::from)?;
         let wanted = self.platform.as_deref().map(platform::parse_id).transpose()?;
-        let (authority, operator) = open(&self.settings).await?;
-        let platforms = authority.list_platforms(&operator).await?;
-        if let Some(id) = wanted
-            && !platforms.iter().any(|platform| platform.id == id)
-        {
-            return Err(Failure::Refused("there is no such platform; see countersign platform list".to_owned()));
-        }
+        let reach = Reach::of(&self.settings).await?;
+        let platforms = match wanted {
+            Some(id) => vec![reach.get(&format!("/platforms/{id}")).await.map_err(platform::unknown)?["platform"].clone()],
+            None => list(&reach.get("/platforms").await?, "platforms").to_vec(),
+        };
         let (mut tokens, mut more) = (Vec::new(), false);
-        for platform in platforms.iter().filter(|platform| wanted.is_none_or(|id| platform.id == id)) {
-            for environment in
-                Environment::ALL.into_iter().filter(|environment| self.environment.is_none_or(|wanted| wanted == *environment))
-            {
-                let caller = authority.locate_platform(&operator, platform.id, environment).await?;
-                let by = caller.may_read().map_err(Error::from)?;
-                let mut left = self.limit;
-                let mut cursor = None;
-                while let Some(limit) = PageLimit::new(u16::try_from(left.min(100)).unwrap_or(100)) {
-                    let list = ListTokens {
-                        liveness: if self.all { Liveness::All } else { Liveness::Live },
-                        filter: TokenFilter { name: name.clone(), ..TokenFilter::default() },
-                        order: Order::NewestFirst,
-                        cursor: cursor.take(),
-                        limit,
-                        count: false,
-                    };
-                    let page = authority.list_tokens(&by, list).await?;
-                    left -= page.tokens.len().min(left);
-                    tokens.extend(page.tokens);
-                    cursor = page.next;
+        for platform in platforms.iter().filter_map(|platform| platform["id"].as_str()) {
+            for environment in Environment::ALL.into_iter().filter(|one| self.environment.is_none_or(|wanted| wanted == *one)) {
+                let (mut left, mut cursor) = (self.limit, None);
+                while left > 0 {
+                    let path = query(
+                        "/tokens",
+                        &[
+                            ("platform", Some(platform.to_owned())),
+                            ("environment", Some(environment.name().to_owned())),
+                            ("name", name.as_ref().map(|name| name.as_str().to_owned())),
+                            ("status", Some(if self.all { "all" } else { "active" }.to_owned())),
+                            ("limit", Some(left.min(PAGE).to_string())),
+                            ("cursor", cursor.take()),
+                        ],
+                    );
+                    let page = reach.get(&path).await.map_err(platform::unknown)?;
+                    let found = list(&page, "tokens");
+                    left = left.saturating_sub(found.len());
+                    tokens.extend_from_slice(found);
+                    // A page without a token would be followed by itself.
+                    cursor = page["nextCursor"].as_str().filter(|_| !found.is_empty()).map(str::to_owned);
                     if cursor.is_none() {
                         break;
                     }
@@ -176,48 +171,34 @@ impl List {
             let rest = if more { "\n\nThere are more: raise --limit." } else { "" };
             format!("{}{rest}", output::table(&["ID", "ENVIRONMENT", "NAME", "PERMISSIONS", "STATUS", "CREATED"], &rows))
         };
-        let json = || json!({ "tokens": tokens.iter().map(wire::token).collect::<Vec<_>>(), "more": more });
-        output::print(self.output, text, json)
+        output::print(self.output, text, || json!({ "tokens": tokens, "more": more }))
     }
 }
 
-fn row(token: &Token) -> Vec<String> {
-    vec![
-        token.id.to_string(),
-        token.scope.environment.to_string(),
-        harmless(token.name.as_str()),
-        token.permissions.to_string(),
-        wire::status(token).to_owned(),
-        token.created_at().to_string(),
-    ]
+fn row(token: &Value) -> Vec<String> {
+    let of = |name| member(token, name);
+    vec![of("id"), of("environment"), of("name"), output::words(token, "permissions", ","), of("status"), of("createdAt")]
 }
 
 impl One {
     async fn show(self) -> Outcome {
         let id = parse_id(&self.id)?;
-        let (authority, operator) = open(&self.settings).await?;
-        let by = authority.locate_token(&operator, id).await.map_err(unknown)?.may_read().map_err(Error::from)?;
-        let token = authority.get_token(&by, id).await.map_err(unknown)?;
-        let uses = authority.token_use(&by, id).await.map_err(unknown)?;
-        let last_used = uses.last_used_at.map(|at| at.to_string());
-        let mut json = wire::token(&token);
-        json["lastUsedAt"] = last_used.clone().map_or(Value::Null, Value::from);
-        json["uses"] = http::uses_json(&uses);
+        let json = Reach::of(&self.settings).await?.get(&format!("/tokens/{id}")).await.map_err(unknown)?;
         let text = || {
-            let shown = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
             let counted = |uses: u64| if uses == 1 { "1 use".to_owned() } else { format!("{uses} uses") };
+            let (of, uses) = (|name| member(&json, name), uses(&json));
             let rows = [
-                ("id", token.id.to_string()),
-                ("name", harmless(token.name.as_str())),
-                ("platform", token.scope.platform.to_string()),
-                ("environment", token.scope.environment.to_string()),
-                ("permissions", token.permissions.to_string()),
-                ("clientId", token.client_id().to_string()),
-                ("issued by", token.issuer.name().to_owned()),
-                ("status", wire::status(&token).to_owned()),
-                ("created", token.created_at().to_string()),
-                ("revoked", shown(token.revoked_at.map(|at| at.to_string()))),
-                ("last used", shown(last_used)),
+                ("id", of("id")),
+                ("name", of("name")),
+                ("platform", of("platform")),
+                ("environment", of("environment")),
+                ("permissions", output::words(&json, "permissions", ",")),
+                ("clientId", of("clientId")),
+                ("issued by", of("issuerType")),
+                ("status", of("status")),
+                ("created", of("createdAt")),
+                ("revoked", member_or_dash(&json, "revokedAt")),
+                ("last used", member_or_dash(&json, "lastUsedAt")),
                 ("last hour", counted(uses.last_hour())),
                 ("last 24 h", counted(uses.last_24_hours())),
                 ("last 30 d", counted(uses.last_30_days())),
@@ -225,21 +206,34 @@ impl One {
             ];
             rows.map(|(name, value)| format!("{name:<12} {value}")).join("\n")
         };
-        output::print(self.output, text, || json)
+        output::print(self.output, text, || json.clone())
     }
 
     async fn revoke(self) -> Outcome {
         let id = parse_id(&self.id)?;
-        let (authority, operator) = open(&self.settings).await?;
-        let by = authority.locate_token(&operator, id).await.map_err(unknown)?.may_manage().map_err(Error::from)?;
-        let ended = authority.revoke_token(&by, id).await.map_err(unknown)?;
+        let mut json = Reach::of(&self.settings).await?.post(&format!("/tokens/{id}/revoke"), None).await.map_err(unknown)?;
+        // For the sentence alone: others rely on the members of the document.
+        let already = json.as_object_mut().and_then(|members| members.remove("already")) == Some(Value::Bool(true));
         let text = || {
-            let at = ended.token.revoked_at.map(|at| at.to_string()).unwrap_or_default();
-            let has = if ended.already { "had ended already" } else { "has ended" };
-            format!("{id} {has}, at {at}. {}", output::receipt_text(&ended.receipt))
+            let has = if already { "had ended already" } else { "has ended" };
+            format!("{id} {has}, at {}. {}", member(&json, "revokedAt"), output::receipt_text(&json["receipt"]))
         };
-        let mut json = wire::token(&ended.token);
-        json["receipt"] = wire::receipt(&ended.receipt);
-        output::print(self.output, text, || json)
+        output::print(self.output, text, || json.clone())
     }
+}
+
+/// How a token was used, as its answer counts it. The answer does not say when it was made: that is now, or, where this machine's
+/// clock is behind the server's, when the token was last used.
+fn uses(json: &Value) -> TokenUse {
+    let moment = |text: &str| Timestamp::parse_rfc3339(text, false);
+    let last = json["lastUsedAt"].as_str().and_then(moment);
+    let mut uses = TokenUse::as_of(SystemClock.wall().max(last.unwrap_or(Timestamp::from_millis(0))));
+    let counts = |name| list(&json["uses"], name).iter().filter_map(|one| Some((one["at"].as_str()?, one["count"].as_u64()?)));
+    for (at, count) in counts("minutes") {
+        moment(at).into_iter().for_each(|at| uses.add_minute(at, count));
+    }
+    for (day, count) in counts("days") {
+        moment(&format!("{day}T00:00:00Z")).into_iter().for_each(|at| uses.add_day(at, count));
+    }
+    uses
 }

@@ -14,20 +14,24 @@ impl Layers {
             setting("key_command").map(|(command, origin)| (KeySource::Command(command), origin)),
             key.map(|(text, origin)| (KeySource::Text(text), origin)),
         ];
+        self.one_way(given.into_iter().flatten().collect(), "the key")
+    }
+
+    /// What the layer on top gives. It must not give the same twice.
+    pub(super) fn one_way<T>(&mut self, mut given: Vec<(T, Origin)>, what: &str) -> Option<T> {
         let layer = |origin: &Origin| match origin {
             Origin::Default => 0,
             Origin::File(_) => 1,
             Origin::Environment(_) => 2,
             Origin::Flag(_) => 3,
         };
-        let mut given: Vec<_> = given.into_iter().flatten().collect();
         let top = given.iter().map(|(_, origin)| layer(origin)).max()?;
         given.retain(|(_, origin)| layer(origin) == top);
         if given.len() > 1 {
             let origins: Vec<_> = given.iter().map(|(_, origin)| origin.to_string()).collect();
-            self.problems.push(format!("{}: say where the key is in one way only", origins.join(", ")));
+            self.problems.push(format!("{}: say where {what} is in one way only", origins.join(", ")));
         }
-        given.pop().map(|(source, _)| source)
+        given.pop().map(|(value, _)| value)
     }
 }
 

@@ -60,6 +60,10 @@ impl ClientCode {
     }
 }
 
+/// Why an operation could not be done, for whoever runs it in this process: an extension of its answer, which is never sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Cause(pub(crate) String);
+
 /// An answer that is no.
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -68,12 +72,13 @@ pub(super) struct Refusal {
     message: &'static str,
     details: Map<String, Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    cause: Option<Cause>,
 }
 
 impl Refusal {
     /// The caller's doing.
     pub(super) fn client(code: ClientCode, message: &'static str) -> Self {
-        Self { status: code.status(), code: code.name(), message, details: Map::new(), headers: Vec::new() }
+        Self { status: code.status(), code: code.name(), message, details: Map::new(), headers: Vec::new(), cause: None }
     }
 
     /// A defect of ours.
@@ -84,13 +89,15 @@ impl Refusal {
             message: "Something went wrong on our side. Tell us the X-Request-Id of this answer.",
             details: Map::new(),
             headers: Vec::new(),
+            cause: None,
         }
     }
 
     fn at_the_gate(refused: Refused) -> Self {
         let headers =
             refused.header().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).into_iter().collect();
-        Self { status: refused.status(), code: refused.code(), message: refused.message(), details: refused.details(), headers }
+        let (status, code, message, details) = (refused.status(), refused.code(), refused.message(), refused.details());
+        Self { status, code, message, details, headers, cause: None }
     }
 
     /// Nobody's doing, and soon over.
@@ -158,7 +165,7 @@ impl Refusal {
     /// For an operation that could not be done: the cause is logged, and stays here.
     pub(super) fn unavailable_because(cause: &str) -> Self {
         tracing::error!(cause, "an operation could not be done");
-        Self::unavailable()
+        Self { cause: Some(Cause(cause.to_owned())), ..Self::unavailable() }
     }
 
     pub(super) fn with_detail(mut self, name: &str, value: Value) -> Self {
@@ -189,6 +196,7 @@ impl IntoResponse for Refusal {
         *response.status_mut() = self.status;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response.headers_mut().extend(self.headers);
+        self.cause.map(|cause| response.extensions_mut().insert(cause));
         response
     }
 }

@@ -60,11 +60,15 @@ use self::{
 use crate::{
     authority::{Assertions, Authority, Clock},
     config::{Config, Gateway},
+    domain::Operator,
 };
 
 pub(crate) use blips::MOUNT as BLIPS;
+pub(crate) use envelope::Cause;
 pub(crate) use grid::MOUNT as GRID;
-pub(crate) use uses::json as uses_json;
+
+/// What a client is told who asks for what is on no listener, or on the other one.
+pub(crate) const NO_SUCH_PATH: &str = "There is no such path.";
 
 /// How long a request may take.
 #[derive(Debug, Clone, Copy)]
@@ -195,7 +199,7 @@ impl App {
             .method_not_allowed_fallback(async || {
                 Refusal::client(ClientCode::MethodNotAllowed, "This path exists, but not with this method; see Allow.")
             })
-            .fallback(async || Refusal::client(ClientCode::ReferenceNotFound, "There is no such path."))
+            .fallback(async || Refusal::client(ClientCode::ReferenceNotFound, NO_SUCH_PATH))
             .with_state(self.clone())
     }
 
@@ -212,6 +216,13 @@ impl App {
     /// Answers one request of the admin listener in the process.
     pub async fn answer_admin(&self, request: Request, peer: SocketAddr) -> Response {
         answer::answer_routed(self.clone(), self.admin(), request, peer).await
+    }
+
+    /// Answers one request of the admin listener in the process, as somebody who was proven already: whoever runs a command. No
+    /// request from outside can say this of itself, as extensions are nothing that is sent.
+    pub(crate) async fn answer_as(&self, operator: Operator, mut request: Request) -> Response {
+        request.extensions_mut().insert(operator);
+        self.answer_admin(request, SocketAddr::from(([127, 0, 0, 1], 0))).await
     }
 }
 

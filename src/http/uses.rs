@@ -42,7 +42,7 @@ async fn reader(app: &App, id: TokenId) -> Result<MayRead, Error> {
 }
 
 /// The counts, as the admin listener and the command line show them: totals, and what they are made of.
-pub(crate) fn json(uses: &TokenUse) -> Value {
+pub(super) fn json(uses: &TokenUse) -> Value {
     let minutes = uses.minutes.iter().map(|(at, count)| json!({ "at": at.to_string(), "count": count }));
     // A day is a date.
     let days = uses.days.iter().map(|(at, count)| json!({ "at": at.to_string().get(..10), "count": count }));

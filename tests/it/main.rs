@@ -36,6 +36,7 @@ mod plain;
 mod processes; // several on one data directory
 mod proven; // the audit log that proves itself
 mod published; // documents, reference page, routes
+mod remote; // commands that ask a server elsewhere
 mod restore;
 mod revocation; // an end is an end
 mod rewound; // what was under way when the database went back

@@ -6,7 +6,6 @@ use std::{
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -14,15 +13,12 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Uri, header};
 use http_body_util::Full;
-use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, UnixDatagram},
-};
-use tokio_rustls::TlsConnector;
+use tokio::net::UnixDatagram;
 
-use crate::domain::{HeadSink, Timestamp};
+use crate::{
+    client::Peer,
+    domain::{HeadSink, Timestamp},
+};
 
 /// How long writing one head may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -38,12 +34,10 @@ pub(super) enum Sink {
 
 /// Who takes heads over HTTP.
 pub(super) struct Collector {
-    host: String,
-    port: u16,
+    peer: Peer,
     /// What the URL says behind its host.
     target: String,
     authorization: Option<HeaderValue>,
-    tls: Option<TlsConnector>,
 }
 
 /// Without credentials.
@@ -52,7 +46,7 @@ impl fmt::Display for Sink {
         match self {
             Self::File(path) => write!(f, "file:{}", path.display()),
             Self::Syslog(path) => write!(f, "syslog:{}", path.display()),
-            Self::Http(collector) => write!(f, "{}:{}", collector.host, collector.port),
+            Self::Http(collector) => f.write_str(&collector.peer.name()),
         }
     }
 }
@@ -117,58 +111,23 @@ impl Collector {
         let uri: Uri = url.parse().map_err(|_| unfit())?;
         let authority = uri.authority().ok_or_else(unfit)?;
         let login = authority.as_str().rsplit_once('@').map(|(login, _)| login);
-        let secure = uri.scheme_str() == Some("https");
         let authorization = login.map(|login| HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(login)))).transpose();
         Ok(Self {
-            host: authority.host().trim_matches(['[', ']']).to_owned(),
-            port: authority.port_u16().unwrap_or(if secure { 443 } else { 80 }),
+            peer: Peer::of(&uri).map_err(|e| format!("audit_head: {e}"))?,
             target: uri.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
             authorization: authorization.map_err(|_| unfit())?,
-            tls: secure.then(tls).transpose()?,
         })
     }
 
     async fn post(&self, line: &str) -> Result<(), String> {
-        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|e| e.to_string())?;
-        match &self.tls {
-            None => self.post_on(tcp, line).await,
-            Some(tls) => {
-                let name = ServerName::try_from(self.host.clone()).map_err(|e| e.to_string())?;
-                self.post_on(tls.connect(name, tcp).await.map_err(|e| e.to_string())?, line).await
-            }
-        }
-    }
-
-    async fn post_on(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, line: &str) -> Result<(), String> {
-        let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
-        let driven = tokio::spawn(connection);
-        let host = if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) };
-        let mut request = Request::post(&self.target).header(header::HOST, host).header(header::CONTENT_TYPE, "application/json");
+        let mut request = Request::post(&self.target).header(header::CONTENT_TYPE, "application/json");
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
         let request = request.body(Full::new(Bytes::copy_from_slice(line.as_bytes()))).map_err(|e| e.to_string())?;
-        let answer = send.send_request(request).await.map_err(|e| e.to_string());
-        driven.abort();
-        // Nor does it go where it is sent on to: a collector is where it was said to be.
-        match answer?.status() {
+        match self.peer.connect(|_| true).await?.send(request).await?.status() {
             status if status.is_success() => Ok(()),
             status => Err(format!("it answered {status}")),
         }
     }
-}
-
-fn tls() -> Result<TlsConnector, String> {
-    let mut trusted = RootCertStore::empty();
-    trusted.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if trusted.is_empty() {
-        return Err("audit_head names a URL of https, and this machine trusts no certificate".to_owned());
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .with_root_certificates(trusted)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
 }

@@ -1,19 +1,19 @@
 //! `countersign audit list`
 
 use clap::Args;
-use serde_json::json;
+use serde_json::Value;
 
 use super::{moment, refused};
 use crate::{
     cli::{
-        Outcome, open,
-        output::{self, Output, harmless},
+        Outcome,
+        output::{self, Output, list, member},
         platform,
-        settings::StoreSettings,
+        reach::{Reach, query},
+        settings::ReachSettings,
         token,
     },
-    domain::{Action, Actor, AuditQuery, PageLimit, RecordedEntry},
-    http::v1::wire,
+    domain::{Action, Actor, PageLimit},
 };
 
 #[derive(Debug, Args)]
@@ -45,58 +45,46 @@ pub(in crate::cli) struct List {
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
-    settings: StoreSettings,
+    settings: ReachSettings,
 }
 
 impl List {
     pub(super) async fn run(self) -> Outcome {
         let actions = Action::ALL.map(Action::name).join(", ");
-        let query = AuditQuery {
-            platform: self.platform.as_deref().map(platform::parse_id).transpose()?,
-            token: self.token.as_deref().map(token::parse_id).transpose()?,
-            action: self
-                .action
-                .as_deref()
-                .map(|text| refused(Action::parse(text), "--action", &format!("one of {actions}")))
-                .transpose()?,
-            actor: self
-                .actor
-                .as_deref()
-                .map(|text| refused(Actor::parse(text), "--actor", "a token's id, operator:NAME or system"))
-                .transpose()?,
-            after: moment(self.after.as_deref(), "--after", true)?,
-            before: moment(self.before.as_deref(), "--before", false)?,
-            before_seq: self.before_seq,
-            limit: refused(PageLimit::new(self.limit), "--limit", "from 1 to 100")?,
-        };
-        let (authority, operator) = open(&self.settings).await?;
-        let (entries, more) = authority.list_audit(&operator, query).await?;
-        let last = entries.last().map(|entry| entry.seq).filter(|_| more);
+        let action =
+            self.action.as_deref().map(|text| refused(Action::parse(text), "--action", &format!("one of {actions}"))).transpose()?;
+        let actor = self.actor.as_deref();
+        let actor = actor.map(|text| refused(Actor::parse(text), "--actor", "a token's id, operator:NAME or system")).transpose()?;
+        let limit = refused(PageLimit::new(self.limit), "--limit", "from 1 to 100")?;
+        let path = query(
+            "/audit",
+            &[
+                ("platform", self.platform.as_deref().map(platform::parse_id).transpose()?.map(|id| id.to_string())),
+                ("token", self.token.as_deref().map(token::parse_id).transpose()?.map(|id| id.to_string())),
+                ("action", action.map(|action| action.name().to_owned())),
+                ("actor", actor.map(|actor| actor.to_string())),
+                ("after", moment(self.after.as_deref(), "--after", true)?.map(|at| at.to_string())),
+                ("before", moment(self.before.as_deref(), "--before", false)?.map(|at| at.to_string())),
+                ("beforeSeq", self.before_seq.map(|seq| seq.to_string())),
+                ("limit", Some(limit.get().to_string())),
+            ],
+        );
+        let json = Reach::of(&self.settings).await?.get(&path).await.map_err(platform::unknown)?;
         let text = || {
+            let entries = list(&json, "entries");
             if entries.is_empty() {
                 return "There is no such entry.".to_owned();
             }
-            let rest = last.map_or_else(String::new, |seq| format!("\n\nThere are more: add --before-seq {seq}"));
-            format!(
-                "{}{rest}",
-                output::table(&["SEQ", "TIME", "ACTION", "ACTOR", "ON", "REQUEST", "DETAIL"], &entries.iter().map(row).collect::<Vec<_>>())
-            )
+            let rest = json["nextBeforeSeq"].as_u64().map_or_else(String::new, |seq| format!("\n\nThere are more: add --before-seq {seq}"));
+            let rows: Vec<_> = entries.iter().map(row).collect();
+            format!("{}{rest}", output::table(&["SEQ", "TIME", "ACTION", "ACTOR", "ON", "REQUEST", "DETAIL"], &rows))
         };
-        let json = || json!({ "entries": entries.iter().map(wire::entry).collect::<Vec<_>>(), "more": more, "nextBeforeSeq": last });
-        output::print(self.output, text, json)
+        output::print(self.output, text, || json.clone())
     }
 }
 
-fn row(recorded: &RecordedEntry) -> Vec<String> {
-    let entry = &recorded.entry;
-    let on = entry.token.map(|id| id.to_string()).or_else(|| entry.platform.map(|id| id.to_string())).unwrap_or_default();
-    vec![
-        recorded.seq.to_string(),
-        entry.at.to_string(),
-        entry.action.name().to_owned(),
-        harmless(&entry.actor.to_string()),
-        on,
-        harmless(&entry.request.id),
-        harmless(&entry.detail),
-    ]
+fn row(entry: &Value) -> Vec<String> {
+    let of = |name| member(entry, name);
+    let on = Some(of("token")).filter(|id| !id.is_empty()).unwrap_or_else(|| of("platform"));
+    vec![of("seq"), of("at"), of("action"), of("actor"), on, of("requestId"), of("detail")]
 }

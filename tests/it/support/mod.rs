@@ -1,6 +1,7 @@
 //! An app on a real database, with a clock that tests turn and entropy that repeats; and the checks that every answer
 //! of every test passes.
 
+pub(crate) mod certificates;
 pub(crate) mod contract;
 pub(crate) mod database;
 mod listening;
