@@ -29,6 +29,8 @@ pub enum Error {
     TooManyTokens,
     /// Another account has the name.
     NameTaken,
+    /// Nobody would be left who may do everything.
+    LastOwner,
     /// Somebody else has changed it meanwhile.
     Changed,
     /// The `Idempotency-Key` was used for another request.
@@ -61,6 +63,7 @@ impl fmt::Display for Error {
             Self::NotRevocable => f.write_str("only an operator may end this token"),
             Self::TooManyTokens => f.write_str("there are as many live tokens as there may be"),
             Self::NameTaken => f.write_str("there is an operator of that name already"),
+            Self::LastOwner => f.write_str("there would be no owner left; make another one first"),
             Self::Changed => f.write_str("somebody else has changed it just now; look at it, and try again"),
             Self::KeyReused => f.write_str("the idempotency key was used for another request"),
             Self::InProgress => f.write_str("the first request with this idempotency key is still running"),

@@ -284,7 +284,7 @@ fn what_is_refused_here_is_refused_there_in_the_same_words() {
             "role must be viewer or manager for an operator of one",
         ),
         (words("operator create alice --role viewer"), "there is an operator of that name already"),
-        (words("operator role alice viewer"), "role is that of the last owner; make another one first"),
+        (words("operator role alice viewer"), "there would be no owner left; make another one first"),
         (words("operator token revoke 019542f5-b3e7-7d02-8000-000000000001"), "there is no such token of an operator"),
         (words("operator token create --operator alice --name a --expires 2020-01-01T00:00:00Z"), "expiresAt must be in the future"),
         (words("operations list"), "no operations are loaded yet; see countersign operations load --help"),
@@ -310,8 +310,8 @@ fn a_server_does_what_the_tokens_operator_may() {
     assert_eq!(json_of(&there(&url, &viewer, &["platform", "list", "--output", "json"])), run_json(data, &["platform", "list"]));
     for (arguments, said) in [
         (vec!["token", "revoke", &root.id], "this takes an operator who is manager; ask an owner for it"),
-        (vec!["platform", "disable", &platform], "this takes an operator with another role; ask an owner for it"),
-        (vec!["operations", "load", DOCUMENT], "this takes an operator with another role; ask an owner for it"),
+        (vec!["platform", "disable", &platform], "this takes an operator who is owner; ask an owner for it"),
+        (vec!["operations", "load", DOCUMENT], "this takes an operator who is owner; ask an owner for it"),
     ] {
         assert_eq!(refused(&there(&url, &viewer, &arguments), 1), format!("countersign: {said}\n"));
     }

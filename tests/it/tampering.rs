@@ -153,6 +153,9 @@ async fn z_11_edited_counts_keep_nobody_from_anything() {
 /// Commands and servers share the log of the database: without it they would not see each other's changes.
 #[test]
 fn r_01_a_database_whose_log_is_removed_under_a_server_is_refused() {
+    if database::postgres().is_some() {
+        return;
+    }
     let data = tempfile::tempdir().unwrap();
     let (platform, [root, _]) = create_platform(data.path(), "Acme");
     let server = Server::start(data.path());
@@ -180,6 +183,9 @@ fn r_01_a_database_whose_log_is_removed_under_a_server_is_refused() {
 /// Two data directories with one database would not know of each other's servers.
 #[test]
 fn r_01_a_database_by_another_name_is_refused() {
+    if database::postgres().is_some() {
+        return;
+    }
     let (data, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     create_platform(data.path(), "Acme");
     let database = data.path().join("countersign.db");
@@ -205,6 +211,9 @@ fn r_01_a_database_by_another_name_is_refused() {
 /// Nothing is written through a link that somebody put into the data directory.
 #[test]
 fn f_04_the_reserve_is_nobody_elses_file() {
+    if database::postgres().is_some() {
+        return;
+    }
     let data = tempfile::tempdir().unwrap();
     create_platform(data.path(), "Acme");
     let (ballast, precious) = (data.path().join("ballast"), data.path().join("precious"));

@@ -148,7 +148,7 @@ impl Authority {
     /// Gives an account another role.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if no owner would be left, [`Error::NotFound`], [`Error::Tampered`], [`Error::Changed`],
+    /// [`Error::Invalid`], [`Error::LastOwner`], [`Error::NotFound`], [`Error::Tampered`], [`Error::Changed`],
     /// [`Error::Unavailable`].
     pub async fn set_account_role(&self, by: &Owner, name: AccountName, role: Role) -> Result<AccountListed, Error> {
         self.change_account(by, name, |account| {
@@ -200,7 +200,7 @@ impl Authority {
         let others = self.store.list_accounts().await?.into_iter().filter(|record| record.account.id != leaving.id);
         match others.map(|record| record.account).any(|account| is_owner(&account)) {
             true => Ok(()),
-            false => Err(Invalid::one("role", "last_owner", "is that of the last owner; make another one first").into()),
+            false => Err(Error::LastOwner),
         }
     }
 

@@ -4,6 +4,7 @@ use http::{HeaderValue, header};
 
 use crate::{
     authority::Error,
+    domain::Role,
     http::envelope::{ClientCode, Refusal},
 };
 
@@ -14,9 +15,10 @@ pub(super) fn refusal(error: Error) -> Refusal {
             .with_detail("role", "manager".into())
             .with_detail("everywhere", false.into()),
         Error::RoleLacking(lacking) => {
-            let message = match lacking.everywhere {
-                true => "This takes an operator of all platforms; ask an owner for it.",
-                false => "This takes an operator with another role; ask an owner for it.",
+            let message = match (lacking.everywhere, lacking.required) {
+                (true, _) => "This takes an operator of all platforms; ask an owner for it.",
+                (false, Role::Owner) => "This takes an operator who is owner; ask an owner for it.",
+                (false, _) => "This takes an operator who is manager; ask an owner for it.",
             };
             Refusal::client(ClientCode::Forbidden, message)
                 .with_detail("role", lacking.required.name().into())
@@ -30,6 +32,7 @@ pub(super) fn refusal(error: Error) -> Refusal {
         ),
         Error::NotRevocable => conflict("not_revocable", "Only an operator of all platforms can end this API token."),
         Error::TooManyTokens => Refusal::too_many_tokens(),
+        Error::LastOwner => conflict("last_owner", "There would be no owner left; make another one first."),
         Error::NameTaken => conflict("name_taken", "There is an operator of that name already."),
         // This one may be repeated, behind a look at what it is now.
         Error::Changed => Refusal::client(ClientCode::Conflict, "Somebody else has changed it just now; look at it, and try again.")

@@ -46,10 +46,6 @@ fn name_in_path(uri: &Uri) -> Result<AccountName, Refusal> {
 fn refusal(refused: Error) -> Refusal {
     match refused {
         Error::Tampered => error::conflict("edited", "Its row was edited in the database, or its key is retired; reset the operator."),
-        // Nothing is wrong with what was sent.
-        Error::Invalid(invalid) if invalid.problems().iter().any(|problem| problem.constraint == "last_owner") => {
-            error::conflict("last_owner", "There would be no owner left; make another one first.")
-        }
         other => error::refusal(other),
     }
 }

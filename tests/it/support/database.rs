@@ -161,19 +161,16 @@ pub(crate) fn rows(directory: &Path, table: &str) -> Option<u64> {
     }
 }
 
-/// From now on nothing can be inserted into a table.
+/// From now on nothing can be inserted into a table. By no trigger: a server runs none, or does not start where there is one.
 pub(crate) fn refuse_inserts(directory: &Path, table: &str) {
     let statements = match postgres() {
-        // No trigger: a server runs none. An index over what can't be worked out.
+        // An index over what can't be worked out.
         None if table == "audit" => {
             let last = number(directory, "SELECT max(seq) FROM audit");
             format!("CREATE INDEX refuse_audit ON audit (json('told to fail' || seq)) WHERE seq > {last}")
         }
         None => format!("CREATE INDEX refuse_{table} ON {table} (json('told to fail' || token_id))"),
-        Some(_) => format!(
-            "CREATE FUNCTION refuse_{table}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'told to fail'; END $$; \
-             CREATE TRIGGER refuse_{table} BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION refuse_{table}()"
-        ),
+        Some(_) => format!("ALTER TABLE {table} ADD CONSTRAINT refuse_{table} CHECK (false) NOT VALID"),
     };
     edit(directory, &statements);
 }
@@ -182,19 +179,15 @@ pub(crate) fn refuse_inserts(directory: &Path, table: &str) {
 pub(crate) fn allow_inserts(directory: &Path, table: &str) {
     match postgres() {
         None => edit(directory, &format!("DROP INDEX refuse_{table}")),
-        Some(_) => edit(directory, &format!("DROP FUNCTION refuse_{table} CASCADE")),
+        Some(_) => edit(directory, &format!("ALTER TABLE {table} DROP CONSTRAINT refuse_{table}")),
     };
 }
 
-/// From now on no token with that name can be changed.
+/// From now on no token with that name can be ended.
 pub(crate) fn refuse_changes(directory: &Path, name: &str) {
-    let of = format!("BEFORE UPDATE ON token FOR EACH ROW WHEN (OLD.name = '{name}')");
     let statements = match postgres() {
         None => format!("CREATE INDEX refuse_changes ON token (json('told to fail')) WHERE name = '{name}' AND revoked_at IS NOT NULL"),
-        Some(_) => format!(
-            "CREATE FUNCTION refuse_changes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'told to fail'; END $$; \
-             CREATE TRIGGER refuse_changes {of} EXECUTE FUNCTION refuse_changes()"
-        ),
+        Some(_) => format!("ALTER TABLE token ADD CONSTRAINT refuse_changes CHECK (name <> '{name}' OR revoked_at IS NULL) NOT VALID"),
     };
     edit(directory, &statements);
 }
@@ -203,7 +196,7 @@ pub(crate) fn refuse_changes(directory: &Path, name: &str) {
 pub(crate) fn allow_changes(directory: &Path) {
     match postgres() {
         None => edit(directory, "DROP INDEX refuse_changes"),
-        Some(_) => edit(directory, "DROP FUNCTION refuse_changes CASCADE"),
+        Some(_) => edit(directory, "ALTER TABLE token DROP CONSTRAINT refuse_changes"),
     };
 }
 
