@@ -302,6 +302,17 @@ async fn a_gateway_asks_by_operation() {
     app.get("/verify").header("x-original-uri", "/v1/reports").send().await.expect(200);
 }
 
+/// A gateway that appends what the client sent appends also what begins with no slash (`OPTIONS *`).
+#[tokio::test]
+async fn a_39_a_target_without_a_slash_is_no_way_around_operations() {
+    let app = TestApp::new().await;
+    app.authority.load_operations(&operator(), &payments()).await.unwrap();
+    app.get("/verify/envoy/v1/me").send().await.expect(200);
+    for appended in ["*", "v1/me", "-"] {
+        app.request(http::Method::OPTIONS, &format!("/verify/envoy{appended}")).send().await.refused(403, "FORBIDDEN");
+    }
+}
+
 #[tokio::test]
 async fn operations_are_replaced_whole_and_survive_a_restart() {
     let app = TestApp::new().await;
