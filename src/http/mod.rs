@@ -198,7 +198,7 @@ impl App {
     fn admin(&self) -> Router {
         let home = Router::new().route("/", get(async || Redirect::to(console::HOME)));
         let machines = ops::routes().merge(reference::admin_routes()).nest(v1::MOUNT, v1::routes());
-        self.finish(machines.merge(home).nest(console::MOUNT, console::routes()))
+        self.finish(machines.merge(home).merge(console::mounted()))
     }
 
     fn finish(&self, routes: Router<Self>) -> Router {

@@ -8,7 +8,7 @@ use axum::{
 use http::{HeaderMap, StatusCode, Uri};
 use maud::{Markup, html};
 
-use super::{form, guarded, oops::Oops, page, visitor::Visitor};
+use super::{form, oops::Oops, page, visitor::Visitor};
 use crate::{
     domain::{OperatorToken, OperatorTokenId, TokenName},
     http::{App, path},
@@ -88,7 +88,7 @@ pub(super) async fn create_token(State(app): State<App>, visitor: Visitor, heade
         Err(invalid) => return own_page(&app, &visitor, StatusCode::BAD_REQUEST, Some(&page::problems(&invalid))).await,
     };
     let lasts = form.text("lasts").and_then(|text| text.parse().ok());
-    let days = LASTS.iter().map(|(_, days)| *days).find(|days| Some(*days) == lasts).ok_or_else(Oops::not_found)?;
+    let days = LASTS.iter().map(|(_, days)| *days).find(|days| Some(*days) == lasts).ok_or_else(|| page::not_in_list("lasts"))?;
     let expires_at = (days > 0).then(|| visitor.now.plus_millis(days * DAY));
     let account = visitor.signed_in.account.name.clone();
     let issued = app.authority.create_operator_token(&visitor.operator, account, name, expires_at).await?;
@@ -109,7 +109,7 @@ pub(super) async fn revoke_token(
     body: Body,
 ) -> Result<Response, Oops> {
     form::read(&app, &visitor, &headers, body, &[]).await?;
-    let id = path::behind(&uri, "/account/tokens/").and_then(|id| uuid::Uuid::try_parse(id).ok()).map(OperatorTokenId);
+    let id = path::behind(&uri, "/account/tokens/").and_then(OperatorTokenId::parse);
     app.authority.revoke_operator_token(&visitor.operator, id.ok_or_else(Oops::not_found)?).await?;
-    Ok(guarded(Redirect::to("/console/account").into_response()))
+    Ok(Redirect::to("/console/account").into_response())
 }

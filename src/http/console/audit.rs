@@ -20,9 +20,7 @@ pub(super) async fn list(State(app): State<App>, visitor: Visitor, uri: Uri) -> 
     let wrong = |field: &str, problem: &str| Invalid::one(field, "format", problem);
     let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let asked = AuditQuery {
-        action: some(&action)
-            .map(|text| Action::parse(&text).ok_or_else(|| wrong("action", "must be one of those in the list")))
-            .transpose()?,
+        action: some(&action).map(|text| Action::parse(&text).ok_or_else(|| page::not_in_list("action"))).transpose()?,
         actor: some(&actor)
             .map(|text| Actor::parse(&text).ok_or_else(|| wrong("actor", "must be a token's id, operator:NAME or system")))
             .transpose()?,

@@ -12,15 +12,19 @@ pub(super) const KEY: &str = "form_key";
 /// Reads a form that a page of theirs has sent.
 pub(super) async fn read(app: &App, visitor: &Visitor, headers: &HeaderMap, body: Body, known: &[&'static str]) -> Result<Query, Oops> {
     let known = [known, &[KEY]].concat();
-    let form = read_of_anybody(app, headers, body, &known).await?;
+    let form = parsed(app, headers, body, &known).await?;
     match form.text(KEY) {
-        Some(key) if visitor.signed_in.has_sent(&key) => Ok(form),
+        Some(key) if visitor.signed_in.has_sent(&key) => Ok(form.understood()?),
         _ => Err(Oops::foreign()),
     }
 }
 
 /// Reads a form of whoever is not signed in yet: there is nothing that they could be made to do but to sign in.
 pub(super) async fn read_of_anybody(app: &App, headers: &HeaderMap, body: Body, known: &[&'static str]) -> Result<Query, Oops> {
+    Ok(parsed(app, headers, body, known).await?.understood()?)
+}
+
+async fn parsed(app: &App, headers: &HeaderMap, body: Body, known: &[&'static str]) -> Result<Query, Oops> {
     if !is_from_here(headers) {
         return Err(Oops::foreign());
     }

@@ -28,12 +28,13 @@ use axum::{
     response::{IntoResponse as _, Redirect, Response},
     routing::{get, post},
 };
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
+use self::oops::Oops;
 use super::App;
 
 /// Where it is mounted.
-pub(super) const MOUNT: &str = "/console";
+const MOUNT: &str = "/console";
 
 /// Where somebody begins.
 pub(super) const HOME: &str = "/console/tokens";
@@ -42,8 +43,19 @@ pub(super) const HOME: &str = "/console/tokens";
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; \
                       base-uri 'none'; frame-ancestors 'none'";
 
+/// All pages, where they are.
+pub(super) fn mounted() -> Router<App> {
+    // A mount ends without a slash; people type one.
+    let slash = Router::new().route("/console/", get(async || Redirect::to(HOME))).method_not_allowed_fallback(async || no_page());
+    Router::new().nest(MOUNT, routes()).merge(slash)
+}
+
+fn no_page() -> Oops {
+    Oops::said(StatusCode::METHOD_NOT_ALLOWED, "That is no page", "It is only where a form is sent to; go back to the page with the form.")
+}
+
 /// All pages.
-pub(super) fn routes() -> Router<App> {
+fn routes() -> Router<App> {
     Router::new()
         .route("/", get(async || Redirect::to(HOME)))
         .route("/console.css", get(|| file("text/css; charset=utf-8", include_bytes!("../../../assets/console/console.css"))))
@@ -66,10 +78,16 @@ pub(super) fn routes() -> Router<App> {
         .route("/keys", get(keys::list))
         .route("/account", get(account::page).post(account::create_token))
         .route("/account/tokens/{id}/revoke", post(account::revoke_token))
+        .method_not_allowed_fallback(async || no_page())
+        .fallback(async || Oops::not_found())
 }
 
-/// What every answer of the console has, beside what every answer has.
-fn guarded(mut response: Response) -> Response {
+/// What every answer of the console has, beside what every answer has: the outermost layer asks, so that none lacks it, whoever
+/// made it.
+pub(super) fn guard(path: &str, headers: &mut HeaderMap) {
+    if path.strip_prefix(MOUNT).is_none_or(|rest| !rest.is_empty() && !rest.starts_with('/')) {
+        return;
+    }
     let fields = [
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -79,10 +97,9 @@ fn guarded(mut response: Response) -> Response {
         (header::HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ];
-    response.headers_mut().extend(fields.map(|(name, value)| (name, HeaderValue::from_static(value))));
-    response
+    headers.extend(fields.map(|(name, value)| (name, HeaderValue::from_static(value))));
 }
 
 async fn file(media_type: &'static str, bytes: &'static [u8]) -> Response {
-    guarded(([(header::CONTENT_TYPE, HeaderValue::from_static(media_type))], bytes).into_response())
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(media_type))], bytes).into_response()
 }

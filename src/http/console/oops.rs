@@ -17,7 +17,7 @@ pub(super) enum Oops {
 }
 
 impl Oops {
-    fn said(status: StatusCode, title: &'static str, text: impl Into<String>) -> Self {
+    pub(super) fn said(status: StatusCode, title: &'static str, text: impl Into<String>) -> Self {
         Self::Said { status, title, text: text.into() }
     }
 
@@ -70,7 +70,7 @@ impl From<Refusal> for Oops {
 impl IntoResponse for Oops {
     fn into_response(self) -> Response {
         let (status, title, text) = match self {
-            Self::SignIn(to) => return super::guarded(Redirect::to(&to).into_response()),
+            Self::SignIn(to) => return Redirect::to(&to).into_response(),
             Self::Said { status, title, text } => (status, title, text),
         };
         let body = html! {

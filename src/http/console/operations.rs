@@ -12,7 +12,7 @@ use crate::{
 };
 
 pub(super) async fn list(State(app): State<App>, visitor: Visitor, uri: Uri) -> Result<Response, Oops> {
-    let query = Query::parse(uri.query(), &["method", "path"]);
+    let query = Query::parse(uri.query(), &["method", "path"]).understood()?;
     let (method, path) = (query.text("method").unwrap_or_else(|| "GET".to_owned()), query.text("path").unwrap_or_default());
     let body = match app.authority.get_operations(&visitor.operator).await {
         Ok((operations, loaded_at)) => html! {

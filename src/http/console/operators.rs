@@ -8,7 +8,7 @@ use axum::{
 use http::{HeaderMap, StatusCode, Uri};
 use maud::{Markup, html};
 
-use super::{form, guarded, oops::Oops, page, visitor::Visitor};
+use super::{form, oops::Oops, page, visitor::Visitor};
 use crate::{
     authority::{AccountListed, Invitation, Standing},
     domain::{AccountName, Invalid, Platform, PlatformId, Role, Timestamp},
@@ -99,11 +99,10 @@ pub(super) async fn create(State(app): State<App>, visitor: Visitor, headers: He
     let form = form::read(&app, &visitor, &headers, body, &["name", "role", "platform"]).await?;
     let owner = visitor.owner()?;
     let (text, mut invalid) = (|name| form.text(name).unwrap_or_default(), Invalid::default());
-    let wrong = |field: &str| Invalid::one(field, "enum", "must be one of those in the list");
     let name = invalid.take(AccountName::parse("name", &text("name")));
-    let role = invalid.take(Role::parse(&text("role")).ok_or_else(|| wrong("role")));
+    let role = invalid.take(Role::parse(&text("role")).ok_or_else(|| page::not_in_list("role")));
     let platform = Some(text("platform")).filter(|text| !text.is_empty());
-    let platform = platform.map(|text| PlatformId::parse(&text).ok_or_else(|| wrong("platform"))).transpose();
+    let platform = platform.map(|text| PlatformId::parse(&text).ok_or_else(|| page::not_in_list("platform"))).transpose();
     let platform = invalid.take(platform);
     let made = match (name, role, platform) {
         (Some(name), Some(role), Some(platform)) => app.authority.create_account(&owner, name, role, platform).await,
@@ -139,7 +138,7 @@ fn name(uri: &Uri) -> Result<AccountName, Oops> {
 pub(super) async fn one(State(app): State<App>, visitor: Visitor, uri: Uri) -> Result<Response, Oops> {
     let listed = app.authority.get_account(&visitor.operator, name(&uri)?).await?;
     let platforms = app.authority.list_platforms(&visitor.operator).await?;
-    let done = Query::parse(uri.query(), &["done"]).text("done").is_some();
+    let done = Query::parse(uri.query(), &["done"]).understood()?.text("done").is_some();
     let account = &listed.account;
     let action = format!("/console/operators/{}", account.name);
     let change = |what: &str, button: Markup| {
@@ -175,7 +174,7 @@ pub(super) async fn change(State(app): State<App>, visitor: Visitor, uri: Uri, h
     let (owner, name) = (visitor.owner()?, name(&uri)?);
     match form.text("do").as_deref() {
         Some("role") => {
-            let role = form.text("role").and_then(|text| Role::parse(&text)).ok_or_else(Oops::not_found)?;
+            let role = form.text("role").and_then(|text| Role::parse(&text)).ok_or_else(|| page::not_in_list("role"))?;
             app.authority.set_account_role(&owner, name.clone(), role).await?;
         }
         Some("disable") => drop(app.authority.set_account_disabled(&owner, name.clone(), true).await?),
@@ -184,8 +183,8 @@ pub(super) async fn change(State(app): State<App>, visitor: Visitor, uri: Uri, h
             let (listed, invitation) = app.authority.reset_account(&owner, name).await?;
             return Ok(page::page(&visitor, StatusCode::OK, "Operators", &invited(&listed, &invitation)));
         }
-        _ => return Err(Oops::not_found()),
+        _ => return Err(page::not_in_list("do").into()),
     }
     // Whoever has changed themselves may have signed themselves out: then they are asked to sign in.
-    Ok(guarded(Redirect::to(&format!("/console/operators/{name}?done=yes")).into_response()))
+    Ok(Redirect::to(&format!("/console/operators/{name}?done=yes")).into_response())
 }

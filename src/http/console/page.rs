@@ -27,7 +27,7 @@ pub(super) fn page(visitor: &Visitor, status: StatusCode, title: &str, body: &Ma
     let frame = html! {
         a .skip href="#main" { "To the content" }
         header {
-            p .brand { a href="/console/tokens" { "Countersign" } }
+            p .brand { a href=(super::HOME) { "Countersign" } }
             nav aria-label="Pages" {
                 ul {
                     @for (path, name, everywhere) in PAGES {
@@ -59,7 +59,7 @@ fn is_in(title: &str, name: &str) -> bool {
 /// A page of nobody in particular.
 pub(super) fn bare(status: StatusCode, title: &str, body: &Markup) -> Response {
     let frame = html! {
-        header { p .brand { a href="/console/" { "Countersign" } } }
+        header { p .brand { a href=(super::HOME) { "Countersign" } } }
         main #main .narrow tabindex="-1" { (body) }
     };
     document(status, title, &frame)
@@ -82,7 +82,7 @@ fn document(status: StatusCode, title: &str, frame: &Markup) -> Response {
         }
     };
     let media_type = HeaderValue::from_static("text/html; charset=utf-8");
-    super::guarded((status, [(header::CONTENT_TYPE, media_type)], Body::from(document.into_string())).into_response())
+    (status, [(header::CONTENT_TYPE, media_type)], Body::from(document.into_string())).into_response()
 }
 
 /// What every form has, so that no other site can send it.
@@ -170,6 +170,11 @@ fn named(field: &str) -> String {
     characters.into_iter().collect()
 }
 
+/// What is wrong with a choice that the list has not.
+pub(super) fn not_in_list(field: &str) -> Invalid {
+    Invalid::one(field, "enum", "must be one of those in the list")
+}
+
 /// A choice of one half of one platform; its value is read by [`scope_of`].
 pub(super) fn scopes(platforms: &[Platform], chosen: Option<Scope>, all: bool) -> Markup {
     html! {
@@ -192,7 +197,7 @@ pub(super) fn scope_of(text: &str) -> Result<Scope, Invalid> {
     let parsed = text.rsplit_once('.').and_then(|(platform, environment)| {
         Some(Scope { platform: crate::domain::PlatformId::parse(platform)?, environment: Environment::parse(environment)? })
     });
-    parsed.ok_or_else(|| Invalid::one("platform", "format", "must be one of those in the list"))
+    parsed.ok_or_else(|| not_in_list("platform"))
 }
 
 /// What each permission lets somebody do.

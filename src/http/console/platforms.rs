@@ -8,7 +8,7 @@ use axum::{
 use http::{HeaderMap, StatusCode, Uri};
 use maud::{Markup, html};
 
-use super::{form, guarded, oops::Oops, page, visitor::Visitor};
+use super::{form, oops::Oops, page, visitor::Visitor};
 use crate::{
     authority::Issued,
     domain::{Environment, Platform, PlatformId, TokenName},
@@ -16,7 +16,7 @@ use crate::{
 };
 
 pub(super) async fn list(State(app): State<App>, visitor: Visitor, uri: Uri) -> Result<Response, Oops> {
-    let done = Query::parse(uri.query(), &["done", "until"]);
+    let done = Query::parse(uri.query(), &["done"]).understood()?;
     list_page(&app, &visitor, StatusCode::OK, "", None, done.text("done").as_deref()).await
 }
 
@@ -169,5 +169,5 @@ async fn set_disabled(app: App, visitor: Visitor, uri: Uri, headers: HeaderMap, 
     form::read(&app, &visitor, &headers, body, &[]).await?;
     app.authority.set_platform_disabled(&visitor.owner()?, id(&uri)?, disabled).await?;
     let done = if disabled { "disabled" } else { "enabled" };
-    Ok(guarded(Redirect::to(&format!("/console/platforms?done={done}")).into_response()))
+    Ok(Redirect::to(&format!("/console/platforms?done={done}")).into_response())
 }

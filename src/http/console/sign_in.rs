@@ -6,12 +6,12 @@ use axum::{
     extract::State,
     response::{IntoResponse as _, Redirect, Response},
 };
-use http::{HeaderMap, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use maud::{Markup, PreEscaped, html};
 use qrcodegen::{QrCode, QrCodeEcc};
 
 use super::{
-    HOME, form, guarded,
+    HOME, form,
     oops::Oops,
     page,
     visitor::{self, Visitor},
@@ -23,32 +23,40 @@ use crate::{
 
 fn entered(signed_in: &SignedIn, to: &str) -> Result<Response, Oops> {
     let cookie = visitor::cookie(&signed_in.cookie()).ok_or_else(Oops::not_found)?;
-    Ok(guarded(([(header::SET_COOKIE, cookie)], Redirect::to(to)).into_response()))
+    Ok(([(header::SET_COOKIE, cookie)], Redirect::to(to)).into_response())
 }
 
-/// The status and words of a refusal.
-fn said(refused: &Refused) -> (StatusCode, String) {
-    match refused {
+/// A refusal on the page that they are on, which is made of a status and words.
+fn refused(refused: &Refused, page: impl FnOnce(StatusCode, &str) -> Result<Response, Oops>) -> Result<Response, Oops> {
+    let mut wait = None;
+    let (status, words) = match refused {
         Refused::Wrong => (
             StatusCode::FORBIDDEN,
             "That does not let anybody in. Look at the name, the password and whether the code is the current one; each code works once."
                 .to_owned(),
         ),
-        Refused::Limited(wait) => {
-            (StatusCode::TOO_MANY_REQUESTS, format!("Too many attempts have failed. Wait for {} seconds and try again.", wait.as_secs()))
+        Refused::Limited(time) => {
+            let seconds = *wait.insert(time.as_secs().max(1));
+            (StatusCode::TOO_MANY_REQUESTS, format!("Too many attempts have failed. Wait for {seconds} seconds and try again."))
         }
         Refused::Invalid(invalid) => (StatusCode::BAD_REQUEST, page::problems(invalid)),
         Refused::Unavailable(cause) => {
             tracing::error!(cause, "nobody could sign in");
+            wait = Some(1);
             (StatusCode::SERVICE_UNAVAILABLE, "That could not be looked at now. Try again in a moment.".to_owned())
         }
+    };
+    let mut response = page(status, &words)?;
+    if let Some(seconds) = wait {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    Ok(response)
 }
 
-pub(super) async fn page(uri: Uri) -> Response {
-    let query = Query::parse(uri.query(), &["to"]);
+pub(super) async fn page(uri: Uri) -> Result<Response, Oops> {
+    let query = Query::parse(uri.query(), &["to"]).understood()?;
     let to = query.text("to").filter(|to| visitor::is_ours(to)).unwrap_or_default();
-    sign_in_page(StatusCode::OK, "", &to, None)
+    Ok(sign_in_page(StatusCode::OK, "", &to, None))
 }
 
 fn sign_in_page(status: StatusCode, name: &str, to: &str, problem: Option<&str>) -> Response {
@@ -84,10 +92,7 @@ pub(super) async fn sign_in(
     let given = SignIn { name: name.clone(), password: text("password"), code: text("code") };
     match app.authority.sign_in(given, context.source, context.info).await {
         Ok(signed_in) => entered(&signed_in, if to.is_empty() { HOME } else { &to }),
-        Err(refused) => {
-            let (status, words) = said(&refused);
-            Ok(sign_in_page(status, &name, &to, Some(&words)))
-        }
+        Err(why) => refused(&why, |status, words| Ok(sign_in_page(status, &name, &to, Some(words)))),
     }
 }
 
@@ -145,9 +150,7 @@ pub(super) async fn accept(
     let form = form::read_of_anybody(&app, &headers, body, &known).await?;
     let text = |name| form.text(name).unwrap_or_default();
     let (name, sealed) = (text("name"), text("enrolment"));
-    let again = |status, words: &str| -> Result<Response, Oops> {
-        Ok(invitation_page(status, &name, &app.authority.enrol(Some(&sealed))?, Some(words)))
-    };
+    let again = |status, words: &str| Ok(invitation_page(status, &name, &app.authority.enrol(Some(&sealed))?, Some(words)));
     if text("password") != text("again") {
         return again(StatusCode::BAD_REQUEST, "The two passwords are not the same.");
     }
@@ -158,10 +161,7 @@ pub(super) async fn accept(
             StatusCode::FORBIDDEN,
             "That invitation is not one of this name, was accepted before, or is older than a day. Ask an owner for a new one.",
         ),
-        Err(refused) => {
-            let (status, words) = said(&refused);
-            again(status, &words)
-        }
+        Err(why) => refused(&why, again),
     }
 }
 
@@ -174,5 +174,5 @@ pub(super) async fn sign_out(
 ) -> Result<Response, Oops> {
     form::read(&app, &visitor, &headers, body, &[]).await?;
     app.authority.sign_out(&visitor.signed_in, context.info).await?;
-    Ok(guarded(([(header::SET_COOKIE, visitor::NO_COOKIE)], Redirect::to("/console/sign-in")).into_response()))
+    Ok(([(header::SET_COOKIE, visitor::NO_COOKIE)], Redirect::to("/console/sign-in")).into_response())
 }

@@ -8,7 +8,7 @@ use axum::{
 use http::{HeaderMap, StatusCode, Uri};
 use maud::{Markup, html};
 
-use super::{chart, form, guarded, oops::Oops, page, visitor::Visitor};
+use super::{chart, form, oops::Oops, page, visitor::Visitor};
 use crate::{
     authority::{Error, FoundPage, IdempotencyKey, Issued},
     domain::{
@@ -37,23 +37,22 @@ struct Asked {
 
 impl Asked {
     fn of(uri: &Uri) -> Result<Self, Invalid> {
-        let known = ["scope", "q", "permission", "status", "used", "order", "after", "done"];
+        let known = ["scope", "q", "permission", "status", "used", "order", "after"];
         let mut query = Query::parse(uri.query(), &known);
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let wrong = |field: &str| Invalid::one(field, "enum", "must be one of those in the list");
         let scope = given(query.text("scope")).map(|text| page::scope_of(&text)).transpose()?;
         let permission = given(query.text("permission"));
-        let permission = permission.map(|name| Permission::parse(&name).ok_or_else(|| wrong("permission"))).transpose()?;
+        let permission = permission.map(|name| Permission::parse(&name).ok_or_else(|| page::not_in_list("permission"))).transpose()?;
         let live = match query.text("status").as_deref() {
             None | Some("live") => Some(true),
             Some("ended") => Some(false),
             Some("all") => None,
-            Some(_) => return Err(wrong("status")),
+            Some(_) => return Err(page::not_in_list("status")),
         };
         let order = match query.text("order").as_deref() {
             None | Some("newest") => Order::NewestFirst,
             Some("oldest") => Order::OldestFirst,
-            Some(_) => return Err(wrong("order")),
+            Some(_) => return Err(page::not_in_list("order")),
         };
         let place = |text: &str| TokenId::parse(text).ok_or_else(|| Invalid::one("after", "format", "must be the id of a token"));
         let after = query.parsed("after", place);
@@ -69,7 +68,7 @@ impl Asked {
             "day" => Some(LastUse::Since(now.plus_millis(-DAY))),
             "not30" => Some(LastUse::Before(now.plus_millis(-30 * DAY))),
             "not90" => Some(LastUse::Before(now.plus_millis(-90 * DAY))),
-            _ => return Err(Invalid::one("used", "enum", "must be one of those in the list")),
+            _ => return Err(page::not_in_list("used")),
         };
         Ok(TokenSearch {
             scope: self.scope,
@@ -128,7 +127,7 @@ pub(super) async fn list(State(app): State<App>, visitor: Visitor, uri: Uri) -> 
     if let Some(id) = named(&asked.q)
         && app.authority.locate_token(&visitor.operator, id).await.is_ok()
     {
-        return Ok(guarded(Redirect::to(&format!("/console/tokens/{id}")).into_response()));
+        return Ok(Redirect::to(&format!("/console/tokens/{id}")).into_response());
     }
     // The staff of one platform look in one half of it.
     if let (None, Some(own)) = (asked.scope, visitor.operator.platform()) {
@@ -258,7 +257,7 @@ pub(super) async fn one(State(app): State<App>, visitor: Visitor, uri: Uri) -> R
     let platform = app.authority.get_platform(&visitor.operator, token.scope.platform).await?;
     let trail = AuditQuery { token: Some(token.id), limit: PageLimit::new(TRAIL).unwrap_or_default(), ..AuditQuery::default() };
     let (entries, more) = app.authority.list_audit(&visitor.operator, trail).await?;
-    let done = Query::parse(uri.query(), &["done", "until"]);
+    let done = Query::parse(uri.query(), &["done", "until"]).understood()?;
     let now = visitor.now;
     let body = html! {
         p .path { a href="/console/tokens" { "Tokens" } }
@@ -266,8 +265,9 @@ pub(super) async fn one(State(app): State<App>, visitor: Visitor, uri: Uri) -> R
             h1 { (token.name) } (page::status(&token))
             @if may_end(&visitor, &token) { a .button.danger href=(format!("/console/tokens/{}/revoke", token.id)) { "End this token" } }
         }
-        @if done.text("done").as_deref() == Some("ended") {
-            @match done.text("until") {
+        // Whatever a link says, only of one that has ended.
+        @if done.text("done").as_deref() == Some("ended") && token.revoked_at.is_some() {
+            @match done.text("until").and_then(|text| Timestamp::parse_rfc3339(&text, false)) {
                 Some(until) => (page::notice(&format!("It has ended. Every server refuses it by {until}; some could not be reached."))),
                 None => (page::notice("It has ended. No server accepts it any more.")),
             }
@@ -300,9 +300,10 @@ fn issuer(token: &Token) -> Markup {
 }
 
 pub(super) async fn ask_revoke(State(app): State<App>, visitor: Visitor, uri: Uri) -> Result<Response, Oops> {
+    visitor.operator.may_issue().map_err(Error::from)?;
     let (token, used) = read(&app, &visitor, &uri).await?;
     if !may_end(&visitor, &token) {
-        return Ok(guarded(Redirect::to(&format!("/console/tokens/{}", token.id)).into_response()));
+        return Ok(Redirect::to(&format!("/console/tokens/{}", token.id)).into_response());
     }
     let body = html! {
         p .path { a href="/console/tokens" { "Tokens" } " / " a href=(format!("/console/tokens/{}", token.id)) { (token.name) } }
@@ -325,14 +326,14 @@ pub(super) async fn revoke(State(app): State<App>, visitor: Visitor, uri: Uri, h
     let ended = app.authority.revoke_token(&by, id).await?;
     let until =
         if ended.receipt.bound.is_zero() { String::new() } else { format!("&until={}", encoded(&ended.receipt.effective_at.to_string())) };
-    Ok(guarded(Redirect::to(&format!("/console/tokens/{id}?done=ended{until}")).into_response()))
+    Ok(Redirect::to(&format!("/console/tokens/{id}?done=ended{until}")).into_response())
 }
 
 pub(super) async fn new(State(app): State<App>, visitor: Visitor, uri: Uri) -> Result<Response, Oops> {
     visitor.operator.may_issue().map_err(Error::from)?;
     let platforms = app.authority.list_platforms(&visitor.operator).await?;
-    let query = Query::parse(uri.query(), &["scope"]);
-    let scope = query.text("scope").and_then(|text| page::scope_of(&text).ok());
+    let query = Query::parse(uri.query(), &["scope"]).understood()?;
+    let scope = query.text("scope").map(|text| page::scope_of(&text)).transpose()?;
     new_page(&app, &visitor, StatusCode::OK, &platforms, (scope, "", Permissions::NONE), None)
 }
 
