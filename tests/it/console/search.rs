@@ -55,6 +55,7 @@ async fn a_page_leads_to_the_next_with_the_same_search() {
     let viewer = Browser::invited(&app, "viewer", Role::Viewer, None).await;
     for n in 0..120 {
         app.token(&format!("paged & {n}"), &["VIEW"]).await;
+        app.token("of another name", &["VIEW"]).await;
     }
     let (mut path, mut found) = ("/tokens?q=%26+&permission=VIEW&order=oldest".to_owned(), Vec::new());
     let mut pages = 0;
