@@ -101,8 +101,8 @@ pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: R
     if context.caller.get().is_some() {
         response.extensions_mut().insert(Known);
     }
+    console::guard(&path, &mut response);
     let headers = response.headers_mut();
-    console::guard(&path, headers);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::DATE, app.date());
     if app.is_ending() {

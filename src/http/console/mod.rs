@@ -28,7 +28,7 @@ use axum::{
     response::{IntoResponse as _, Redirect, Response},
     routing::{get, post},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 
 use self::oops::Oops;
 use super::App;
@@ -83,10 +83,18 @@ fn routes() -> Router<App> {
 }
 
 /// What every answer of the console has, beside what every answer has: the outermost layer asks, so that none lacks it, whoever
-/// made it.
-pub(super) fn guard(path: &str, headers: &mut HeaderMap) {
+/// made it; and what was refused before the console saw it is a page here too.
+pub(super) fn guard(path: &str, response: &mut Response) {
     if path.strip_prefix(MOUNT).is_none_or(|rest| !rest.is_empty() && !rest.starts_with('/')) {
         return;
+    }
+    if response.headers().get(header::CONTENT_TYPE).is_some_and(|media_type| media_type == "application/json") {
+        let page = Oops::of(response.status()).into_response();
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        if let Some(media_type) = page.headers().get(header::CONTENT_TYPE) {
+            response.headers_mut().insert(header::CONTENT_TYPE, media_type.clone());
+        }
+        *response.body_mut() = page.into_body();
     }
     let fields = [
         (header::CONTENT_SECURITY_POLICY, POLICY),
@@ -97,7 +105,9 @@ pub(super) fn guard(path: &str, headers: &mut HeaderMap) {
         (header::HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ];
-    headers.extend(fields.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    for (name, value) in fields {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
 }
 
 async fn file(media_type: &'static str, bytes: &'static [u8]) -> Response {

@@ -25,6 +25,20 @@ impl Oops {
         Self::said(StatusCode::NOT_FOUND, "There is no such thing", "It may never have been, or be of another platform than yours.")
     }
 
+    /// What the layers around the console refuse, or could not do.
+    pub(super) fn of(status: StatusCode) -> Self {
+        let (title, text) = match status {
+            StatusCode::URI_TOO_LONG | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                ("That address is too long", "Look for less at once.")
+            }
+            status if status.is_server_error() => {
+                ("That went wrong here", "The server's log says why. Look whether it was done before you try again.")
+            }
+            _ => ("That could not be read", "Go back and send it again."),
+        };
+        Self::said(status, title, text)
+    }
+
     /// A form that is none of ours, or from before they signed in.
     pub(super) fn foreign() -> Self {
         Self::said(
@@ -62,8 +76,7 @@ impl From<Invalid> for Oops {
 /// What the layers below the console refuse: bodies that are too long, or late.
 impl From<Refusal> for Oops {
     fn from(refusal: Refusal) -> Self {
-        let status = refusal.into_response().status();
-        Self::said(status, "That could not be read", "Go back and send it again.")
+        Self::of(refusal.into_response().status())
     }
 }
 

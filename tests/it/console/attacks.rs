@@ -210,6 +210,14 @@ async fn what_is_no_page_is_guarded_too() {
     owner.get("/tokens/new").expecting_5xx().send_admin().await.expect(503);
     nobody.get("/invitation").expecting_5xx().send_admin().await.expect(503);
     app.entropy.broken.store(false, std::sync::atomic::Ordering::SeqCst);
+    // What is refused or breaks around the console is a page of it too.
+    let long = nobody.get(&format!("/tokens?q={}", "x".repeat(9000))).send_admin().await.expect(414);
+    assert!(text(&long).contains("<h1>That address is too long</h1>"), "{long:?}");
+    nobody.get("/sign-in").header("x-long", &"x".repeat(17 * 1024)).send_admin().await.expect(431);
+    app.clock.panics.store(true, std::sync::atomic::Ordering::SeqCst);
+    let broken = owner.get("/tokens").expecting_5xx().send_admin().await.expect(500);
+    assert!(text(&broken).contains("<h1>That went wrong here</h1>"), "{broken:?}");
+    app.assert_panics(1).await;
 }
 
 /// Beside what is checked with each answer and at the end of each test: that no secret that a page has shown is in another
