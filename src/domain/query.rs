@@ -177,3 +177,47 @@ impl TokenSearch {
         span(&bounds, self.order, after)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{ClientTag, Environment, Issuer, Permissions, PlatformId};
+
+    #[test]
+    fn all_that_is_given_must_hold() {
+        let at = Timestamp::from_millis;
+        let token = |name: &str, revoked_at| Token {
+            id: TokenId(uuid::Uuid::nil()),
+            scope: Scope { platform: PlatformId(uuid::Uuid::nil()), environment: Environment::Sandbox },
+            name: TokenName::parse("name", name).unwrap(),
+            permissions: Permissions::NONE.with(Permission::View).with(Permission::Manage),
+            tag: ClientTag([0; 4]),
+            issuer: Issuer::Platform,
+            revocable: true,
+            revoked_at,
+        };
+        let (live, ended) = (token("Größe 100%", None), token("Größe 100%", Some(at(9))));
+        let any = TokenSearch::default();
+        assert!(any.matches(&live, None) && any.matches(&ended, Some(at(5))));
+        let named = |part: &str| TokenSearch { name: Some(part.to_owned()), ..TokenSearch::default() }.matches(&live, None);
+        assert!(named("") && named("größe") && named("GRö") && named("0%") && named("Größe 100%"));
+        assert!(!named("GRÖSSE") && !named("grÖ") && !named("%1") && !named("Größe  100") && !named("_"));
+        let with = |permission| TokenSearch { permission: Some(permission), ..TokenSearch::default() }.matches(&live, None);
+        assert!(with(Permission::View) && with(Permission::Manage) && !with(Permission::Transact));
+        let alive = |live: bool, token: &Token| TokenSearch { live: Some(live), ..TokenSearch::default() }.matches(token, None);
+        assert!(alive(true, &live) && alive(false, &ended) && !alive(true, &ended) && !alive(false, &live));
+        let used = |wanted, last: Option<i64>| TokenSearch { used: Some(wanted), ..TokenSearch::default() }.matches(&live, last.map(at));
+        assert!(used(LastUse::Never, None) && !used(LastUse::Never, Some(5)));
+        assert!(used(LastUse::Before(at(5)), Some(4)) && !used(LastUse::Before(at(5)), Some(5)) && used(LastUse::Before(at(5)), None));
+        assert!(used(LastUse::Since(at(5)), Some(5)) && !used(LastUse::Since(at(5)), Some(4)) && !used(LastUse::Since(at(5)), None));
+        // One that does not hold is enough.
+        let all = TokenSearch {
+            name: Some("größe".to_owned()),
+            permission: Some(Permission::View),
+            live: Some(true),
+            used: Some(LastUse::Since(at(5))),
+            ..TokenSearch::default()
+        };
+        assert!(all.matches(&live, Some(at(5))) && !all.matches(&live, None) && !all.matches(&ended, Some(at(5))));
+    }
+}

@@ -28,6 +28,7 @@ use super::{
     App,
     auth::RequestContext,
     connection::Known,
+    console,
     envelope::{ClientCode, Refusal},
     source,
 };
@@ -65,7 +66,7 @@ pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: R
     let source = app.source(forwarded, peer);
     let info = RequestInfo { id: request_id(&app, &request), source: source.to_string() };
     let context = RequestContext { info, source, caller: Arc::default(), receipt: Arc::default() };
-    let (method, target) = (request.method().clone(), request.uri().path().len());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     request.extensions_mut().insert(context.clone());
     let route = Arc::new(std::sync::OnceLock::new());
     request.extensions_mut().insert(Route(Arc::clone(&route)));
@@ -100,6 +101,7 @@ pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: R
     if context.caller.get().is_some() {
         response.extensions_mut().insert(Known);
     }
+    console::guard(&path, &mut response);
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::DATE, app.date());
@@ -118,7 +120,7 @@ pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: R
         source = context.info.source,
         method = method.as_str(),
         route = route.get().map_or("-", String::as_str),
-        path_bytes = target,
+        path_bytes = path.len(),
         status = response.status().as_u16(),
         caller = context.caller.get().map_or("-", String::as_str),
         micros,

@@ -4,7 +4,7 @@ use std::{fmt, marker::PhantomData, pin::pin, time::Duration};
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use serde::{
@@ -78,6 +78,18 @@ pub(super) async fn read_json(headers: &HeaderMap, body: Body, timeout: Duration
 /// Reads a request's JSON as what it must be: no member unknown, none twice, none missing.
 pub(super) async fn read_as<T: DeserializeOwned>(headers: &HeaderMap, body: Body, timeout: Duration) -> Result<T, Refusal> {
     read_at_most(headers, body, timeout, LIMIT).await
+}
+
+/// Reads a form, as browsers send it, without decoding it.
+pub(super) async fn read_form(headers: &HeaderMap, body: Body, timeout: Duration) -> Result<String, Refusal> {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter().map(HeaderValue::as_bytes);
+    if types.next() != Some(b"application/x-www-form-urlencoded") || types.next().is_some() {
+        let invalid = Invalid::one("Content-Type", "media_type", "must be application/x-www-form-urlencoded");
+        return Err(Refusal::invalid_as(ClientCode::InvalidAs(StatusCode::UNSUPPORTED_MEDIA_TYPE), &invalid).closing());
+    }
+    let bytes = read(body, timeout, LIMIT).await?;
+    let invalid = |_| Refusal::invalid(&Invalid::one("body", "encoding", "must be percent-encoded UTF-8"));
+    String::from_utf8(bytes.into()).map_err(invalid)
 }
 
 /// The same of a long document.

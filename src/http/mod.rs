@@ -16,6 +16,7 @@ mod auth;
 mod blips;
 mod body;
 mod connection;
+mod console;
 mod create;
 mod date;
 mod envelope;
@@ -45,7 +46,12 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::Request, response::Response};
+use axum::{
+    Router,
+    extract::Request,
+    response::{Redirect, Response},
+    routing::get,
+};
 use http::HeaderValue;
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -190,7 +196,9 @@ impl App {
 
     /// All routes of the admin listener.
     fn admin(&self) -> Router {
-        self.finish(ops::routes().merge(reference::admin_routes()).nest(v1::MOUNT, v1::routes()))
+        let home = Router::new().route("/", get(async || Redirect::to(console::HOME)));
+        let machines = ops::routes().merge(reference::admin_routes()).nest(v1::MOUNT, v1::routes());
+        self.finish(machines.merge(home).merge(console::mounted()))
     }
 
     fn finish(&self, routes: Router<Self>) -> Router {

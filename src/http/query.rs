@@ -74,6 +74,11 @@ impl Query {
         })
     }
 
+    /// The same, if nothing was wrong.
+    pub(super) fn understood(self) -> Result<Self, Invalid> {
+        if self.invalid.problems().is_empty() { Ok(self) } else { Err(self.invalid) }
+    }
+
     /// Everything that was wrong.
     pub(super) fn finish(self) -> Result<(), Invalid> {
         self.invalid.into_result()

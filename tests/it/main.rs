@@ -8,6 +8,7 @@
 mod support;
 
 mod blips; // POST, GET /blips/tokens…
+mod console; // what operators see in a browser, on the admin listener
 mod ext_authz; // what Envoy asks over gRPC
 mod grid; // POST, GET, DELETE /grid/2025-10-13/tokens…
 mod postgres; // what only PostgreSQL does, on clusters of their own
@@ -41,6 +42,7 @@ mod restore;
 mod revocation; // an end is an end
 mod rewound; // what was under way when the database went back
 mod rows; // hostile bytes over a raw socket, row by row
+mod search; // looking for tokens, as operators do
 mod secrets; // nowhere but in the 201
 mod tampering; // with the database, and without the key
 mod uses; // counted in memory, added up in the database

@@ -18,7 +18,7 @@ use crate::{
     support::{TestApp, database, operator},
 };
 
-const PASSWORD: &str = "correct horse battery";
+pub(crate) const PASSWORD: &str = "correct horse battery";
 
 pub(crate) fn source(n: u8) -> IpAddr {
     IpAddr::from([192, 0, 2, n])
@@ -32,7 +32,7 @@ pub(crate) fn name(text: &str) -> AccountName {
     AccountName::parse("name", text).unwrap()
 }
 
-fn token_name(text: &str) -> TokenName {
+pub(crate) fn token_name(text: &str) -> TokenName {
     TokenName::parse("name", text).unwrap()
 }
 

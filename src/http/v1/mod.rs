@@ -23,6 +23,7 @@ use axum::{
 use http::{StatusCode, header, request::Parts};
 use serde_json::json;
 
+pub(in crate::http) use self::operations::explained;
 use super::{App, auth::RequestContext, envelope, envelope::Refusal, query::Query};
 use crate::domain::{Operator, Owner, PresentedOperator, RoleLacking};
 

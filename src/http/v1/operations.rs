@@ -108,7 +108,7 @@ pub(super) async fn explain(State(app): State<App>, By(by): By, headers: HeaderM
 }
 
 /// Which operation a request is; or, for people, why it is none.
-fn explained<'o>(operations: &'o Operations, method: &str, path: &str) -> Result<&'o Operation, String> {
+pub(crate) fn explained<'o>(operations: &'o Operations, method: &str, path: &str) -> Result<&'o Operation, String> {
     let target = Target::parse(path).map_err(|ambiguous| format!("its path could be read in two ways: {}", ambiguous.0))?;
     let none = |none| match none {
         NoOperation::Path => "no operation has this path",

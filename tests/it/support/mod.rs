@@ -5,6 +5,7 @@ pub(crate) mod certificates;
 pub(crate) mod contract;
 pub(crate) mod database;
 mod listening;
+pub(crate) mod page;
 pub(crate) mod passage;
 pub(crate) mod program;
 
@@ -483,14 +484,22 @@ impl Request<'_> {
         let body = body.collect().await.unwrap().to_bytes();
         let answer = Answer { what: format!("{} {}", self.method, self.path), status: parts.status, headers: parts.headers, body };
         answer.check(&self.method, &self.path, self.expects_5xx);
-        let issued = answer.status == 201 || (answer.status == 200 && self.path.ends_with("/reset"));
+        let is_page = page::is_of_console(&self.path);
+        let issued = !is_page && (answer.status == 201 || (answer.status == 200 && self.path.ends_with("/reset")));
         if issued {
             self.app.keep_secrets_of(&answer.json());
         } else {
-            let body = String::from_utf8_lossy(&answer.body);
+            let head = answer.headers.iter().filter(|(name, _)| *name != "set-cookie").map(|(_, value)| value.as_bytes());
+            let whole = [head.collect::<Vec<_>>().join(&b'\n'), answer.body.to_vec()].concat();
+            let whole = String::from_utf8_lossy(&whole);
             for secret in self.app.secrets.lock().unwrap().iter() {
-                assert!(!body.contains(secret.get(11..54).unwrap_or(secret)), "a secret in the answer to {}", answer.what);
+                assert!(!whole.contains(secret.get(11..54).unwrap_or(secret)), "a secret in the answer to {}", answer.what);
             }
+        }
+        if is_page {
+            let cookie = answer.header("set-cookie").and_then(|cookie| cookie.split(['=', ';']).nth(1)).filter(|value| !value.is_empty());
+            let shown = page::shown_once(&answer).into_iter().filter(|(name, _)| name != "clientId").map(|(_, secret)| secret);
+            self.app.secrets.lock().unwrap().extend(shown.chain(cookie.map(str::to_owned)));
         }
         answer
     }
@@ -552,7 +561,9 @@ impl Answer {
         if self.status == 204 {
             assert!(self.body.is_empty() && self.header("content-type").is_none(), "{self:?}");
         }
-        if self.status.as_u16() >= 400 && method != Method::HEAD {
+        if page::is_of_console(path) {
+            page::check(self, method != Method::HEAD);
+        } else if self.status.as_u16() >= 400 && method != Method::HEAD {
             assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
             contract::check_envelope(self, path);
         }

@@ -2,7 +2,7 @@
 
 mod happy;
 mod inputs;
-mod matrix;
+pub(crate) mod matrix;
 mod scope;
 mod secrets;
 

@@ -1,0 +1,48 @@
+// What makes the console handier. Every page works without it.
+"use strict";
+
+// Copying: the button is there only where something can copy.
+for (const button of document.querySelectorAll("button[data-copy]")) {
+  if (!navigator.clipboard) break;
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    button.textContent = "Copied";
+    setTimeout(() => (button.textContent = "Copy"), 1500);
+  });
+}
+
+// A slash goes to the search.
+const focus = document.querySelector("[data-focus]");
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input, textarea, select");
+  if (focus && event.key === focus.dataset.focus && !typing && !event.ctrlKey && !event.metaKey) {
+    event.preventDefault();
+    focus.focus();
+  }
+});
+
+// Searching while somebody types: the same page is asked for, and its results put in place of those that stand here.
+for (const form of document.querySelectorAll("form[data-live]")) {
+  let waiting, asked;
+  const search = async () => {
+    const url = form.action + "?" + new URLSearchParams(new FormData(form));
+    if (asked) asked.abort();
+    asked = new AbortController();
+    try {
+      const answer = await fetch(url, { signal: asked.signal, redirect: "follow" });
+      if (answer.redirected) return location.assign(answer.url);
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const results = page.querySelector(form.dataset.live);
+      if (results) document.querySelector(form.dataset.live).replaceChildren(...results.children);
+      history.replaceState(null, "", url);
+    } catch (error) {
+      if (error.name !== "AbortError") form.submit();
+    }
+  };
+  const soon = () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(search, 200);
+  };
+  form.addEventListener("input", soon);
+}

@@ -1,0 +1,115 @@
+//! One's own account, and the tokens of one's own programs.
+
+use axum::{
+    body::Body,
+    extract::State,
+    response::{IntoResponse as _, Redirect, Response},
+};
+use http::{HeaderMap, StatusCode, Uri};
+use maud::{Markup, html};
+
+use super::{form, oops::Oops, page, visitor::Visitor};
+use crate::{
+    domain::{OperatorToken, OperatorTokenId, TokenName},
+    http::{App, path},
+};
+
+const DAY: i64 = 24 * 60 * 60 * 1000;
+/// For how many days a token may be made; 0 is for good.
+const LASTS: [(&str, i64); 4] = [("30 days", 30), ("90 days", 90), ("a year", 365), ("for good", 0)];
+
+pub(super) async fn page(State(app): State<App>, visitor: Visitor) -> Result<Response, Oops> {
+    own_page(&app, &visitor, StatusCode::OK, None).await
+}
+
+async fn own_page(app: &App, visitor: &Visitor, status: StatusCode, problem: Option<&str>) -> Result<Response, Oops> {
+    let account = &visitor.signed_in.account;
+    let tokens = app.authority.list_operator_tokens(&visitor.operator, account.name.clone()).await?;
+    let body = html! {
+        h1 { (account.name) }
+        dl {
+            dt { "Role" } dd { (account.role) }
+            dt { "Since" } dd { (page::moment(visitor.now, account.created_at)) }
+        }
+        p .hint { "To change your password or second factor, ask an owner to reset your account." }
+        h2 { "Tokens of your programs" }
+        p { "A program that has one may do through the operator API what you may: " code { "Authorization: Bearer csop_…" } "." }
+        @if tokens.is_empty() { p .empty { "You have none." } } @else { (table(visitor, &tokens)) }
+        h2 { "Create one" }
+        @if let Some(problem) = problem { (page::wrong(problem)) }
+        form method="post" action="/console/account" {
+            (page::key(visitor))
+            div .field { label for="name" { "What for" } input #name name="name" required maxlength="255" autocomplete="off"; }
+            div .field {
+                label for="lasts" { "For" }
+                select #lasts name="lasts" { @for (label, days) in LASTS { option value=(days) { (label) } } }
+            }
+            button { "Create" }
+        }
+    };
+    Ok(page::page(visitor, status, "Account", &body))
+}
+
+fn table(visitor: &Visitor, tokens: &[OperatorToken]) -> Markup {
+    html! {
+        div .scroll tabindex="0" role="region" aria-label="Tokens of your programs" {
+            table {
+                thead { tr {
+                    th scope="col" { "Name" } th scope="col" { "Created" } th scope="col" { "Until" } th scope="col" { "State" }
+                } }
+                tbody {
+                    @for token in tokens {
+                        tr {
+                            td { (token.name) }
+                            td { (page::moment(visitor.now, token.created_at)) }
+                            td { (page::optional_moment(visitor.now, token.expires_at, "for good")) }
+                            td {
+                                @if let Some(at) = token.revoked_at { "ended " (page::moment(visitor.now, at)) }
+                                @else if token.expires_at.is_some_and(|at| at <= visitor.now) { "over" }
+                                @else {
+                                    form .inline method="post" action=(format!("/console/account/tokens/{}/revoke", token.id.0)) {
+                                        (page::key(visitor))
+                                        button .danger aria-label=(format!("End {}", token.name)) { "End" }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+pub(super) async fn create_token(State(app): State<App>, visitor: Visitor, headers: HeaderMap, body: Body) -> Result<Response, Oops> {
+    let form = form::read(&app, &visitor, &headers, body, &["name", "lasts"]).await?;
+    let name = match TokenName::parse("name", &form.text("name").unwrap_or_default()) {
+        Ok(name) => name,
+        Err(invalid) => return own_page(&app, &visitor, StatusCode::BAD_REQUEST, Some(&page::problems(&invalid))).await,
+    };
+    let lasts = form.text("lasts").and_then(|text| text.parse().ok());
+    let days = LASTS.iter().map(|(_, days)| *days).find(|days| Some(*days) == lasts).ok_or_else(|| page::not_in_list("lasts"))?;
+    let expires_at = (days > 0).then(|| visitor.now.plus_millis(days * DAY));
+    let account = visitor.signed_in.account.name.clone();
+    let issued = app.authority.create_operator_token(&visitor.operator, account, name, expires_at).await?;
+    let body = html! {
+        p .path { a href="/console/account" { "Your account" } }
+        h1 { (issued.token.name) " is there" }
+        (page::notice("This is the only time that the token is shown. Copy it to where it will be used."))
+        (page::secret("Token", issued.secret.expose()))
+    };
+    Ok(page::page(&visitor, StatusCode::CREATED, "Account", &body))
+}
+
+pub(super) async fn revoke_token(
+    State(app): State<App>,
+    visitor: Visitor,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Oops> {
+    form::read(&app, &visitor, &headers, body, &[]).await?;
+    let id = path::behind(&uri, "/account/tokens/").and_then(OperatorTokenId::parse);
+    app.authority.revoke_operator_token(&visitor.operator, id.ok_or_else(Oops::not_found)?).await?;
+    Ok(Redirect::to("/console/account").into_response())
+}

@@ -1,0 +1,97 @@
+//! The audit log.
+
+use axum::{extract::State, response::Response};
+use http::{StatusCode, Uri};
+use maud::{Markup, html};
+
+use super::{oops::Oops, page, visitor::Visitor};
+use crate::{
+    domain::{Action, Actor, AuditQuery, Invalid, PageLimit, PlatformId, RecordedEntry, Timestamp, TokenId},
+    http::{App, query::Query},
+};
+
+const ROWS: u16 = 50;
+
+pub(super) async fn list(State(app): State<App>, visitor: Visitor, uri: Uri) -> Result<Response, Oops> {
+    let mut query = Query::parse(uri.query(), &["action", "actor", "token", "platform", "beforeSeq"]);
+    let given = |name: &str| query.text(name).filter(|text| !text.is_empty());
+    let (action, actor) = (given("action").unwrap_or_default(), given("actor").unwrap_or_default());
+    let (token, platform) = (given("token").unwrap_or_default(), given("platform").unwrap_or_default());
+    let wrong = |field: &str, problem: &str| Invalid::one(field, "format", problem);
+    let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let asked = AuditQuery {
+        action: some(&action).map(|text| Action::parse(&text).ok_or_else(|| page::not_in_list("action"))).transpose()?,
+        actor: some(&actor)
+            .map(|text| Actor::parse(&text).ok_or_else(|| wrong("actor", "must be a token's id, operator:NAME or system")))
+            .transpose()?,
+        token: some(&token).map(|text| TokenId::parse(&text).ok_or_else(|| wrong("token", "must be a token's id"))).transpose()?,
+        platform: some(&platform)
+            .map(|text| PlatformId::parse(&text).ok_or_else(|| wrong("platform", "must be a platform's id")))
+            .transpose()?,
+        before_seq: query.parsed("beforeSeq", |text| text.parse().map_err(|_| wrong("place", "must be a number"))),
+        limit: PageLimit::new(ROWS).unwrap_or_default(),
+        ..AuditQuery::default()
+    };
+    query.finish()?;
+    let (entries, more) = app.authority.list_audit(&visitor.operator, asked).await?;
+    let last = entries.last().map(|entry| entry.seq).filter(|_| more);
+    let body = html! {
+        h1 { "Audit log" }
+        p { "Every change, in the order of commits, each sealed behind the one before. " code { "countersign audit verify" } " proves it." }
+        form .filters method="get" action="/console/audit" role="search" {
+            div .field {
+                label for="action" { "What" }
+                select #action name="action" {
+                    option value="" { "Anything" }
+                    @for known in Action::ALL { option value=(known.name()) selected[known.name() == action] { (known.name()) } }
+                }
+            }
+            div .field.grow { label for="actor" { "Who" } input #actor name="actor" value=(actor) placeholder="operator:alice" autocomplete="off" spellcheck="false"; }
+            div .field.grow { label for="token" { "To which token" } input #token name="token" value=(token) autocomplete="off" spellcheck="false"; }
+            @if !platform.is_empty() { input type="hidden" name="platform" value=(platform); }
+            button { "Search" }
+        }
+        @if entries.is_empty() { p .empty { "There is no such entry." } } @else { (table(visitor.now, &entries)) }
+        @if let Some(last) = last {
+            form method="get" action="/console/audit" {
+                @for (name, value) in [("action", &action), ("actor", &actor), ("token", &token), ("platform", &platform)] {
+                    @if !value.is_empty() { input type="hidden" name=(name) value=(value); }
+                }
+                input type="hidden" name="beforeSeq" value=(last);
+                button .plain { "Older" }
+            }
+        }
+    };
+    Ok(page::page(&visitor, StatusCode::OK, "Audit log", &body))
+}
+
+/// Entries as rows.
+pub(super) fn table(now: Timestamp, entries: &[RecordedEntry]) -> Markup {
+    html! {
+        div .scroll tabindex="0" role="region" aria-label="Entries of the audit log" {
+            table {
+                thead { tr {
+                    th scope="col" { "Place" } th scope="col" { "When" } th scope="col" { "What" } th scope="col" { "Who" }
+                    th scope="col" { "To" } th scope="col" { "From" } th scope="col" { "Detail" }
+                } }
+                tbody {
+                    @for recorded in entries {
+                        @let entry = &recorded.entry;
+                        tr {
+                            td .number { (recorded.seq) }
+                            td { (page::moment(now, entry.at)) }
+                            td { code { (entry.action.name()) } }
+                            td { (entry.actor) }
+                            td {
+                                @if let Some(id) = entry.token { a href=(format!("/console/tokens/{id}")) { (id) } }
+                                @else if let Some(id) = entry.platform { (id) }
+                            }
+                            td title=(entry.request.id) { (entry.request.source) }
+                            td .detail { (entry.detail) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

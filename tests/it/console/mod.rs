@@ -1,0 +1,160 @@
+//! The console, as a browser without script sees it. What holds for every answer of it is checked with each: `support/page.rs`.
+
+mod attacks;
+mod flows;
+mod inputs;
+mod matrix;
+mod names;
+mod search;
+
+use countersign::{
+    authority::SignedIn,
+    domain::{PlatformId, Role},
+};
+use http::Method;
+
+use crate::{
+    operators::{Person, name},
+    support::{Answer, Request, TestApp, operator, page},
+    v1::matrix::routed,
+};
+
+/// A browser with its cookie, and what its forms have.
+pub(crate) struct Browser<'a> {
+    app: &'a TestApp,
+    cookie: Option<String>,
+    key: String,
+}
+
+impl<'a> Browser<'a> {
+    /// Of nobody.
+    fn new(app: &'a TestApp) -> Self {
+        Self { app, cookie: None, key: String::new() }
+    }
+
+    /// Of somebody who is signed in.
+    fn of(app: &'a TestApp, signed_in: &SignedIn) -> Self {
+        Self { app, cookie: Some(signed_in.cookie()), key: signed_in.form_key() }
+    }
+
+    /// Of somebody new.
+    async fn invited(app: &'a TestApp, name: &'static str, role: Role, platform: Option<PlatformId>) -> Self {
+        Self::of(app, &Person::invited(app, name, role, platform).await.1)
+    }
+
+    fn request(&self, method: Method, path: &str) -> Request<'a> {
+        let request = self.app.request(method, &format!("/console{path}")).anonymous();
+        match &self.cookie {
+            Some(cookie) => request.header("cookie", &format!("__Host-countersign={cookie}")),
+            None => request,
+        }
+    }
+
+    fn get(&self, path: &str) -> Request<'a> {
+        self.request(Method::GET, path)
+    }
+
+    /// What a page that is there says.
+    async fn reads(&self, path: &str) -> String {
+        text(&self.get(path).send_admin().await.expect(200))
+    }
+
+    /// A form without what proves that it is one of theirs.
+    fn foreign_form(&self, path: &str, fields: &[(&str, &str)]) -> Request<'a> {
+        self.request(Method::POST, path).header("content-type", "application/x-www-form-urlencoded").body(encoded(fields))
+    }
+
+    /// A form of theirs.
+    fn form(&self, path: &str, fields: &[(&str, &str)]) -> Request<'a> {
+        let key = [("form_key", self.key.as_str())];
+        let fields = [fields, if self.cookie.is_some() { &key } else { &[] }].concat();
+        self.foreign_form(path, &fields).header("sec-fetch-site", "same-origin")
+    }
+
+    async fn sends(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+        self.form(path, fields).send_admin().await
+    }
+
+    /// Sends it, and reads the page that it leads to.
+    async fn follows(&self, path: &str, fields: &[(&str, &str)]) -> String {
+        let answer = self.sends(path, fields).await.expect(303);
+        self.reads(answer.header("location").unwrap().strip_prefix("/console").unwrap()).await
+    }
+}
+
+/// As a browser encodes a form.
+pub(crate) fn encoded(fields: &[(&str, &str)]) -> String {
+    let one = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    fields.iter().map(|(name, value)| format!("{name}={}", one(value))).collect::<Vec<_>>().join("&")
+}
+
+fn text(answer: &Answer) -> String {
+    String::from_utf8(answer.body.to_vec()).unwrap()
+}
+
+/// The value of a hidden field.
+fn hidden(html: &str, name: &str) -> String {
+    let rest = html.split(&format!("type=\"hidden\" name=\"{name}\" value=\"")).nth(1).unwrap_or_else(|| panic!("no {name}: {html}"));
+    rest.split('"').next().unwrap().to_owned()
+}
+
+/// What a page shows this once, by its name.
+fn shown(answer: &Answer, name: &str) -> Option<String> {
+    page::shown_once(answer).into_iter().find(|(shown, _)| shown == name).map(|(_, value)| value)
+}
+
+/// Paths and methods of all routes.
+fn routes() -> Vec<(String, String)> {
+    let routes = routed("console/mod.rs");
+    assert!(routes.len() > 25);
+    routes
+}
+
+/// The path of something that is there for the sake of one request alone: of their own platform or account, or of others'.
+async fn target(app: &TestApp, path: &str, account: &str, own: bool, n: usize) -> String {
+    let mut path = path.to_owned();
+    if path.contains("{platform}") {
+        let id = app.another_platform("Target").await.0.id;
+        if path.ends_with("/enable") {
+            app.authority.set_platform_disabled(&operator(), id, true).await.unwrap();
+        }
+        path = path.replace("{platform}", &id.to_string());
+    }
+    if path.contains("{token}") {
+        let token = match own {
+            true => app.token("target", &["VIEW"]).await,
+            false => app.token_by(&app.another_platform("Other").await.1[0], "target", &["VIEW"]).await,
+        };
+        path = path.replace("{token}", &token.id);
+    }
+    let another = format!("target-{n}");
+    if path.contains("{name}") || (path.contains("{id}") && !own) {
+        app.authority.create_account(&operator(), name(&another), Role::Viewer, None).await.unwrap();
+    }
+    if path.contains("{id}") {
+        let of = if own { account } else { &another };
+        path = path.replace("{id}", &app.operator_token(of, None).await.0.0.to_string());
+    }
+    path.replace("{name}", &another)
+}
+
+/// A form that each route takes of whoever may; `n` makes it another one. What signs in needs a person.
+fn good_form(app: &TestApp, path: &str, n: usize) -> Vec<(&'static str, String)> {
+    let own = |fields: &[(&'static str, &str)]| fields.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    match path {
+        "/tokens" => {
+            let scope = format!("{}.sandbox", app.platform.id);
+            own(&[("scope", &scope), ("name", "made"), ("view", "yes"), ("once", &format!("{n:032x}"))])
+        }
+        "/platforms" => own(&[("name", "Made")]),
+        "/operators" => own(&[("name", &format!("made-{n}")), ("role", "viewer"), ("platform", "")]),
+        "/operators/{name}" => own(&[("do", "role"), ("role", "manager")]),
+        "/account" => own(&[("name", "made"), ("lasts", "30")]),
+        _ => Vec::new(),
+    }
+}
+
+/// A form's fields as they are sent.
+fn fields<'f>(form: &'f [(&'static str, String)]) -> Vec<(&'f str, &'f str)> {
+    form.iter().map(|(name, value)| (*name, value.as_str())).collect()
+}
