@@ -196,7 +196,9 @@ impl App {
 
     /// All routes of the admin listener.
     fn admin(&self) -> Router {
-        let home = Router::new().route("/", get(async || Redirect::to(console::HOME)));
+        // With and without the slash: what is nested has only the one without.
+        let home = || get(async || Redirect::to(console::HOME));
+        let home = Router::new().route("/", home()).route("/console/", home());
         let machines = ops::routes().merge(reference::admin_routes()).nest(v1::MOUNT, v1::routes());
         self.finish(machines.merge(home).nest(console::MOUNT, console::routes()))
     }

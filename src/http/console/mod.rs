@@ -66,6 +66,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/keys", get(keys::list))
         .route("/account", get(account::page).post(account::create_token))
         .route("/account/tokens/{id}/revoke", post(account::revoke_token))
+        .fallback(async || oops::Oops::not_found())
 }
 
 /// What every answer of the console has, beside what every answer has.
