@@ -196,6 +196,7 @@ impl App {
 
     /// All routes of the admin listener.
     fn admin(&self) -> Router {
+        // With and without the slash: what is nested has only the one without.
         let home = Router::new().route("/", get(async || Redirect::to(console::HOME)));
         let machines = ops::routes().merge(reference::admin_routes()).nest(v1::MOUNT, v1::routes());
         self.finish(machines.merge(home).merge(console::mounted()))

@@ -55,15 +55,15 @@ fn table(visitor: &Visitor, tokens: &[OperatorToken]) -> Markup {
         div .scroll tabindex="0" role="region" aria-label="Tokens of your programs" {
             table {
                 thead { tr {
-                    th scope="col" { "Name" } th scope="col" { "Created" } th scope="col" { "Until" } th scope="col" { "State" }
+                    th scope="col" { "Name" } th scope="col" { "Created" } th scope="col" { "Ends" } th scope="col" { "State" }
                 } }
                 tbody {
                     @for token in tokens {
                         tr {
                             td { (token.name) }
-                            td { (page::moment(visitor.now, token.created_at)) }
-                            td { (page::optional_moment(visitor.now, token.expires_at, "for good")) }
-                            td {
+                            td data-label="Created" { (page::moment(visitor.now, token.created_at)) }
+                            td data-label="Ends" { (page::optional_moment(visitor.now, token.expires_at, "never")) }
+                            td data-label="State" {
                                 @if let Some(at) = token.revoked_at { "ended " (page::moment(visitor.now, at)) }
                                 @else if token.expires_at.is_some_and(|at| at <= visitor.now) { "over" }
                                 @else {

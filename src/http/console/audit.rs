@@ -3,6 +3,7 @@
 use axum::{extract::State, response::Response};
 use http::{StatusCode, Uri};
 use maud::{Markup, html};
+use serde_json::Value;
 
 use super::{oops::Oops, page, visitor::Visitor};
 use crate::{
@@ -79,19 +80,32 @@ pub(super) fn table(now: Timestamp, entries: &[RecordedEntry]) -> Markup {
                         @let entry = &recorded.entry;
                         tr {
                             td .number { (recorded.seq) }
-                            td { (page::moment(now, entry.at)) }
-                            td { code { (entry.action.name()) } }
-                            td { (entry.actor) }
-                            td {
+                            td data-label="When" { (page::moment(now, entry.at)) }
+                            td data-label="What" { code { (entry.action.name()) } }
+                            td data-label="Who" { (entry.actor) }
+                            td .ids data-label="To" {
                                 @if let Some(id) = entry.token { a href=(format!("/console/tokens/{id}")) { (id) } }
                                 @else if let Some(id) = entry.platform { (id) }
                             }
-                            td title=(entry.request.id) { (entry.request.source) }
-                            td .detail { (entry.detail) }
+                            td data-label="From" title=(entry.request.id) { (entry.request.source) }
+                            td .detail data-label="Detail" { (detail(&entry.detail)) }
                         }
                     }
                 }
             }
         }
     }
+}
+
+/// What an entry says besides: a line for each member.
+fn detail(text: &str) -> Markup {
+    let Ok(Value::Object(members)) = serde_json::from_str(text) else { return html! { (text) } };
+    let said = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Array(all) => {
+            all.iter().map(|one| one.as_str().map_or_else(|| one.to_string(), str::to_owned)).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    };
+    html! { div { @for (name, value) in &members { div { span .none { (name) ": " } (said(value)) } } } }
 }

@@ -31,7 +31,7 @@ fn sums(counts: impl Iterator<Item = (Timestamp, u64)>, now: Timestamp, span: i6
     let last = now.millis().div_euclid(span);
     for (at, count) in counts {
         let behind = usize::try_from(last - at.millis().div_euclid(span)).unwrap_or(usize::MAX);
-        if let Some(sum) = many.checked_sub(1 + behind).and_then(|place| sums.get_mut(place)) {
+        if let Some(sum) = many.checked_sub(behind.saturating_add(1)).and_then(|place| sums.get_mut(place)) {
             *sum += count;
         }
     }

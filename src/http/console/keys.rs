@@ -21,10 +21,10 @@ pub(super) async fn list(State(app): State<App>, visitor: Visitor) -> Result<Res
                     @for key in &keys {
                         tr {
                             td { (key.id) }
-                            td { (key.state) }
-                            td .number { (key.sealing.tokens) }
-                            td .number { (key.sealing.platforms) }
-                            td { (page::optional_moment(visitor.now, key.retired_at, "no")) }
+                            td data-label="State" { (key.state) }
+                            td .number data-label="Live tokens" { (key.sealing.tokens) }
+                            td .number data-label="Platforms" { (key.sealing.platforms) }
+                            td data-label="Retired" { (page::optional_moment(visitor.now, key.retired_at, "no")) }
                         }
                     }
                 }

@@ -68,9 +68,9 @@ fn table(all: &[Operation]) -> Markup {
                     @for operation in all {
                         tr {
                             td { code { (operation.method) } }
-                            td { code { (operation.path) } }
-                            td { (operation.need) }
-                            td { (operation.because) }
+                            td data-label="Path" { code { (operation.path) } }
+                            td data-label="Needs" { (operation.need) }
+                            td data-label="Because" { (operation.because) }
                         }
                     }
                 }

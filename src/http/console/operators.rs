@@ -68,7 +68,7 @@ fn standing(now: Timestamp, listed: &AccountListed) -> Markup {
         Standing::Disabled => html! { span .status.ended { "Disabled" } },
         Standing::Broken => html! { span .status.ended { "Edited in the database; reset it" } },
         Standing::Invited(until) if until < now => html! { span .status.ended { "Invitation has run out" } },
-        Standing::Invited(until) => html! { span .status { "Invited, until " (page::moment(now, until)) } },
+        Standing::Invited(until) => html! { span .status { "Invited, ends " (page::moment(now, until)) } },
     }
 }
 
@@ -83,10 +83,10 @@ fn table(now: Timestamp, all: &[AccountListed], platforms: &[Platform]) -> Marku
                     @for listed in all {
                         tr {
                             td { a href=(format!("/console/operators/{}", listed.account.name)) { (listed.account.name) } }
-                            td { (listed.account.role) }
-                            td { (of_platform(listed.account.platform, platforms)) }
-                            td { (page::moment(now, listed.account.created_at)) }
-                            td { (standing(now, listed)) }
+                            td data-label="Role" { (listed.account.role) }
+                            td data-label="Of" { (of_platform(listed.account.platform, platforms)) }
+                            td data-label="Since" { (page::moment(now, listed.account.created_at)) }
+                            td data-label="State" { (standing(now, listed)) }
                         }
                     }
                 }

@@ -27,7 +27,7 @@ pub(super) fn page(visitor: &Visitor, status: StatusCode, title: &str, body: &Ma
     let frame = html! {
         a .skip href="#main" { "To the content" }
         header {
-            p .brand { a href=(super::HOME) { "Countersign" } }
+            p .brand { a href=(super::HOME) { img src="/console/icon.svg" alt="" width="24" height="24"; "Countersign" } }
             nav aria-label="Pages" {
                 ul {
                     @for (path, name, everywhere) in PAGES {
@@ -59,7 +59,7 @@ fn is_in(title: &str, name: &str) -> bool {
 /// A page of nobody in particular.
 pub(super) fn bare(status: StatusCode, title: &str, body: &Markup) -> Response {
     let frame = html! {
-        header { p .brand { a href=(super::HOME) { "Countersign" } } }
+        header { p .brand { a href=(super::HOME) { img src="/console/icon.svg" alt="" width="24" height="24"; "Countersign" } } }
         main #main .narrow tabindex="-1" { (body) }
     };
     document(status, title, &frame)
@@ -102,14 +102,16 @@ pub(super) fn optional_moment(now: Timestamp, at: Option<Timestamp>, none: &str)
 
 fn ago(now: Timestamp, at: Timestamp) -> String {
     let seconds = (now.millis() - at.millis()) / 1000;
-    let (amount, unit) = match seconds.abs() {
+    let (length, unit) = match seconds.abs() {
         ..60 => return if seconds < 0 { "in a moment".to_owned() } else { "just now".to_owned() },
-        s @ 60..3600 => (s / 60, "minute"),
-        s @ 3600..86_400 => (s / 3600, "hour"),
-        s @ 86_400..5_184_000 => (s / 86_400, "day"),
-        s @ 5_184_000..63_072_000 => (s / 2_628_000, "month"),
-        s => (s / 31_536_000, "year"),
+        60..3600 => (60, "minute"),
+        3600..86_400 => (3600, "hour"),
+        86_400..5_184_000 => (86_400, "day"),
+        5_184_000..63_072_000 => (2_628_000, "month"),
+        _ => (31_536_000, "year"),
     };
+    // What was made for a day a moment ago ends in 24 hours, not in 23.
+    let amount = if seconds < 0 { (length / 2 - seconds) / length } else { seconds / length };
     let many = if amount == 1 { "" } else { "s" };
     if seconds < 0 { format!("in {amount} {unit}{many}") } else { format!("{amount} {unit}{many} ago") }
 }
@@ -227,6 +229,8 @@ mod tests {
             (86_400 * 800, "2 years ago"),
             (-30, "in a moment"),
             (-7200, "in 2 hours"),
+            (-86_399, "in 24 hours"),
+            (-86_400 * 90 + 1, "in 3 months"),
         ];
         for (seconds, words) in expected {
             assert_eq!(said(seconds), words);

@@ -72,14 +72,14 @@ fn table(visitor: &Visitor, platforms: &[Platform], owns: bool) -> Markup {
                     @for platform in platforms {
                         tr {
                             td { (platform.name) }
-                            td { (page::copyable(&platform.id.to_string())) }
-                            td {
+                            td data-label="Id" { (page::copyable(&platform.id.to_string())) }
+                            td data-label="Tokens" {
                                 @for environment in Environment::ALL {
                                     a href=(format!("/console/tokens?scope={}.{environment}", platform.id)) { (environment) } " "
                                 }
                             }
-                            td { (page::moment(visitor.now, platform.created_at)) }
-                            td {
+                            td data-label="Made" { (page::moment(visitor.now, platform.created_at)) }
+                            td data-label="State" {
                                 @match platform.disabled_at {
                                     None => { span .status.live { "Enabled" } }
                                     Some(at) => { span .status.ended { "Disabled" } " " (page::moment(visitor.now, at)) }
@@ -87,7 +87,7 @@ fn table(visitor: &Visitor, platforms: &[Platform], owns: bool) -> Markup {
                             }
                             @if owns {
                                 @let (what, path) = if platform.disabled_at.is_some() { ("Enable", "enable") } else { ("Disable", "disable") };
-                                td { a href=(format!("/console/platforms/{}/{path}", platform.id)) aria-label=(format!("{what} {}", platform.name)) { (what) } }
+                                td data-label="Change" { a href=(format!("/console/platforms/{}/{path}", platform.id)) aria-label=(format!("{what} {}", platform.name)) { (what) } }
                             }
                         }
                     }

@@ -205,11 +205,11 @@ fn results(visitor: &Visitor, asked: &Asked, platforms: &[Platform], found: &Fou
                             @let token = &found.token;
                             tr {
                                 td { a href=(format!("/console/tokens/{}", token.id)) { (token.name) } }
-                                td { @if let Some(platform) = platform_of(token) { (platform.name) " – " } (token.scope.environment) }
-                                td { (page::permissions(token.permissions)) }
-                                td { (page::optional_moment(visitor.now, found.last_used_at, "never")) }
-                                td { (page::moment(visitor.now, token.created_at())) }
-                                td { (page::status(token)) }
+                                td data-label="Where" { @if let Some(platform) = platform_of(token) { (platform.name) " – " } (token.scope.environment) }
+                                td data-label="Permissions" { (page::permissions(token.permissions)) }
+                                td data-label="Last used" { (page::optional_moment(visitor.now, found.last_used_at, "never")) }
+                                td data-label="Created" { (page::moment(visitor.now, token.created_at())) }
+                                td data-label="Status" { (page::status(token)) }
                             }
                         }
                     }
@@ -412,7 +412,7 @@ fn created(issued: &Issued) -> Markup {
                 (page::secret("clientId", &client_id))
                 (page::secret("clientSecret", secret.expose()))
                 h2 { "Try it" }
-                pre { code { "export CLIENT_ID=" (client_id) "\nexport CLIENT_SECRET=" (secret.expose()) "\ncurl -u \"$CLIENT_ID:$CLIENT_SECRET\" \"$API" (GRID) "/tokens\"" } }
+                pre tabindex="0" { code { "export CLIENT_ID=" (client_id) "\nexport CLIENT_SECRET=" (secret.expose()) "\ncurl -u \"$CLIENT_ID:$CLIENT_SECRET\" \"$API" (GRID) "/tokens\"" } }
                 p .hint { code { "$API" } " is where your customers reach the API, such as " code { "https://api.example.com" } "." }
             }
             None => {
