@@ -193,7 +193,7 @@ async fn operators_are_invited_changed_and_reset() {
     assert!(wrong.contains("role=\"alert\"") && wrong.contains("value=\"eve\""), "{wrong}");
     owner.sends("/operators", &[("name", "eve"), ("role", "viewer"), ("platform", &platform)]).await.expect(201);
     let list = owner.reads("/operators").await;
-    assert!(list.contains("Invited, until") && list.contains(">Acme<"), "{list}");
+    assert!(list.contains("Invited, ends") && list.contains(">Acme<"), "{list}");
 
     bob.get("/tokens/new").send_admin().await.expect(403);
     let page = owner.follows("/operators/bob", &[("do", "role"), ("role", "manager")]).await;
