@@ -205,8 +205,8 @@ async fn operators_are_invited_changed_and_reset() {
     let reset = owner.sends("/operators/bob", &[("do", "reset")]).await.expect(200);
     assert!(Person::accepts(&app, "bob", &shown(&reset, "Invitation").unwrap()).await.is_ok());
     // The last owner stays one, and is told why.
-    let last = text(&owner.sends("/operators/owner", &[("do", "role"), ("role", "viewer")]).await.expect(400));
-    assert!(last.contains("last owner"), "{last}");
+    let last = text(&owner.sends("/operators/owner", &[("do", "role"), ("role", "viewer")]).await.expect(409));
+    assert!(last.contains("no owner left"), "{last}");
     owner.sends("/operators/nobody", &[("do", "disable")]).await.expect(404);
 }
 
