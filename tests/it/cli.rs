@@ -225,6 +225,7 @@ fn quickstart_prints_lines_that_work_once() {
     assert!(lines[0].contains("clientSecret"), "{stdout}");
     assert!(lines[1].contains("\"totalCount\":2") && lines[2].contains("my first token"), "{stdout}");
     assert!(lines[3].starts_with("verified: ") && lines[4] == "204" && lines[5].contains("\"status\":\"REVOKED\""), "{stdout}");
+    assert!(stdout.contains("Their invitation, shown this once"), "{stdout}");
     drop(server);
 
     // the second time nothing secret is printed, and nothing is made.
