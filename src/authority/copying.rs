@@ -246,6 +246,7 @@ async fn copy(source: &Source, target: &Target, keyring: &Keyring, mut progress:
                 Sealed::OperatorToken(record) if keyring.see_operator_token(record) == Seen::Edited => {
                     format!("the operator token {}", record.token.id.0)
                 }
+                Sealed::Bulk(record) if keyring.see_bulk(record) == Seen::Edited => format!("the bulk revoke {}", record.bulk.id),
                 Sealed::Checkpoint(checkpoint) if !keyring.is_checkpoint_intact(checkpoint) => {
                     format!("the audit checkpoint at {}", checkpoint.mark.seq)
                 }

@@ -29,6 +29,8 @@ pub enum Error {
     TooManyTokens,
     /// Another account has the name.
     NameTaken,
+    /// A bulk revoke would end so many tokens, which is not what its operator said.
+    OtherCount(u64),
     /// Nobody would be left who may do everything.
     LastOwner,
     /// Somebody else has changed it meanwhile.
@@ -63,6 +65,7 @@ impl fmt::Display for Error {
             Self::NotRevocable => f.write_str("only an operator may end this token"),
             Self::TooManyTokens => f.write_str("there are as many live tokens as there may be"),
             Self::NameTaken => f.write_str("there is an operator of that name already"),
+            Self::OtherCount(count) => write!(f, "it would end {count} tokens, which is another number; look at them again"),
             Self::LastOwner => f.write_str("there would be no owner left; make another one first"),
             Self::Changed => f.write_str("somebody else has changed it just now; look at it, and try again"),
             Self::KeyReused => f.write_str("the idempotency key was used for another request"),

@@ -12,6 +12,7 @@
 //! | `assertion.rs` | what was proven, signed for upstreams |
 //! | `uses.rs` | how tokens were used |
 //! | `search.rs` | looking for tokens, as operators do |
+//! | `bulk.rs` | ending many of them by one command |
 //! | `operators/` | who may act as an operator |
 //! | `audit/` | the audit log, proven to whoever must not have to believe us |
 //! | `copying.rs`, `restore.rs` | backups, moving to another database; what is to be done behind a restore |
@@ -23,6 +24,8 @@ mod assertion;
 mod attempts;
 #[cfg(feature = "server")]
 pub mod audit;
+#[cfg(feature = "server")]
+mod bulk;
 mod clock;
 #[cfg(feature = "server")]
 mod copying;
@@ -88,6 +91,10 @@ use crate::{
 
 #[cfg(feature = "server")]
 pub use assertion::Assertions;
+#[cfg(feature = "server")]
+pub use bulk::BulkPlan;
+#[cfg(feature = "server")]
+pub(crate) use bulk::filter;
 pub use attempts::AttemptLimits;
 #[cfg(feature = "server")]
 pub(crate) use clock::coarse_millis;
@@ -177,6 +184,8 @@ pub struct Authority {
     #[cfg(feature = "server")]
     operators: operators::Operators,
     #[cfg(feature = "server")]
+    bulks: bulk::Seals,
+    #[cfg(feature = "server")]
     heads: audit::HeadCounts,
     /// Rows that were found not to be as they were sealed.
     tampered: Mutex<HashSet<String>>,
@@ -254,6 +263,8 @@ impl Authority {
             ends: Ends::default(),
             #[cfg(feature = "server")]
             operators: operators::Operators::new(options.attempts),
+            #[cfg(feature = "server")]
+            bulks: bulk::Seals::default(),
             #[cfg(feature = "server")]
             heads: audit::HeadCounts::default(),
             tampered: Mutex::default(),

@@ -1,6 +1,6 @@
 //! Retiring a key: what lives by it ends.
 //!
-//! Accounts and tokens of operators are sealed anew first. Then one transaction does so with what processes have in memory and
+//! Accounts and tokens of operators, and bulk revokes under way, are sealed anew first. Then one transaction does so with what processes have in memory and
 //! needs no secret for it (platforms, operations), and says that the key is retired. From
 //! then on no process accepts or makes anything under it; so all its tokens are dead at one place of the feed, and none can
 //! join or leave them. Then each is ended as any token is, so that lists, totals, journals and the audit log say so.
@@ -92,6 +92,7 @@ impl Authority {
             intact.then(|| for_operations.seal_operations(before.document.clone(), before.loaded_at))
         };
         self.reseal_operators(key).await?;
+        self.reseal_bulk_revokes(key).await?;
         let entry = self.key_entry(by, Action::KeysRetire, key);
         let Some(seq) = self.store.retire_key(key, plan.since, entry, (platform, operations)).await? else {
             let problem = "was used for a new token just now: some server has it as its active key still; give all of them the key file, send SIGHUP, and run this again";

@@ -40,11 +40,12 @@ impl Authority {
     /// [`Error::NotFound`] if the platform is not there for them, [`Error::RoleLacking`] if they name none,
     /// [`Error::Unavailable`].
     pub async fn search_tokens(&self, by: &Operator, search: &TokenSearch) -> Result<FoundPage, Error> {
-        match search.scope {
-            None => by.may_oversee()?,
-            Some(scope) if !by.sees(scope.platform) => return Err(Error::NotFound),
-            Some(_) => {}
-        }
+        may_look(by, search)?;
+        self.look(search, search.limit.get()).await
+    }
+
+    /// The next tokens of a search behind its place, at most so many, for whoever may look.
+    pub(super) async fn look(&self, search: &TokenSearch, most: usize) -> Result<FoundPage, Error> {
         let (mut found, mut after, mut walked, mut rows) = (Vec::new(), search.after, 0, FIRST);
         loop {
             let walk = Walk { scope: search.scope, span: search.span(after), order: search.order, rows };
@@ -53,7 +54,7 @@ impl Authority {
                 if !search.matches(&record.token, last_used_at) || !self.is_intact(&record)? {
                     continue;
                 }
-                if found.len() == search.limit.get() {
+                if found.len() == most {
                     return Ok(FoundPage { next: found.last().map(|found: &Found| found.token.id), found });
                 }
                 found.push(Found { token: record.token, last_used_at });
@@ -68,5 +69,14 @@ impl Authority {
             }
             rows = (rows * 2).min(MOST - walked);
         }
+    }
+}
+
+/// The staff of one platform look in one half of that.
+pub(super) fn may_look(by: &Operator, search: &TokenSearch) -> Result<(), Error> {
+    match search.scope {
+        None => Ok(by.may_oversee()?),
+        Some(scope) if !by.sees(scope.platform) => Err(Error::NotFound),
+        Some(_) => Ok(()),
     }
 }

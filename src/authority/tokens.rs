@@ -7,7 +7,7 @@ use std::{
 
 use constant_time_eq::constant_time_eq_n;
 
-use super::{Authority, Error, REPLAY, REPLAY_SECRET, Receipt, cursor::List, keyring::Seen};
+use super::{Authority, Error, REPLAY, REPLAY_SECRET, Receipt, cursor::List, keyring::{Keyring, Seen}};
 use crate::{
     domain::{
         Action, Actor, AuditEntry, AuditQuery, Caller, ClientSecret, Environment, Invalid, Issuer, Liveness, MayManage, MayRead, NewToken,
@@ -295,25 +295,7 @@ impl Authority {
     pub(super) async fn end(self: &Arc<Self>, caller: &Caller, id: TokenId) -> Result<(Record, Option<u64>), Error> {
         let caller = caller.clone();
         let (keyring, scope, now) = (Arc::clone(&self.keyring), caller.scope, self.now());
-        // Who issues tokens as the operator: not a platform's own, whatever they are called.
-        let operator = caller.issuer == Issuer::Operator;
-        let decide = move |before: &Record| {
-            // An edited row is not sealed again: what was forged would become genuine.
-            let genuine = matches!(keyring.see_token(before), Seen::Intact | Seen::Retired);
-            let endable = (before.token.revocable || operator) && genuine;
-            if before.token.revoked_at.is_some() || !endable {
-                return Decision::Keep;
-            }
-            let mut token = before.token.clone();
-            // Never before its creation, which another machine's clock may have dated.
-            token.revoked_at = Some(now.max(token.created_at()));
-            let entry = entry_of(&token, &caller, Action::TokenRevoke, now);
-            match keyring.seal_token(token, before.digest.clone(), before.seal.key) {
-                Some(after) => Decision::Write(after, entry),
-                // Its key is not on the ring: nothing could have verified it.
-                None => Decision::Keep,
-            }
-        };
+        let decide = move |before: &Record| ended(&keyring, &caller, before, now);
         let asked = self.clock.boot();
         let Some((record, seq)) = self.store.change_token(scope, id, decide).await? else {
             // It may be a row that can't be read: refused and entered now, so that other processes look at it too.
@@ -352,6 +334,26 @@ impl Authority {
     pub async fn locate_platform(&self, by: &Operator, platform: PlatformId, environment: Environment) -> Result<Caller, Error> {
         self.store.find_platform(platform).await?.ok_or(Error::NotFound)?;
         by.within(Scope { platform, environment }).ok_or(Error::NotFound)
+    }
+}
+
+/// What ends a token: nothing, unless it is live, as it was sealed, and one that the caller may end.
+pub(super) fn ended(keyring: &Keyring, caller: &Caller, before: &Record, now: Timestamp) -> Decision<Record> {
+    // An edited row is not sealed again: what was forged would become genuine.
+    let genuine = matches!(keyring.see_token(before), Seen::Intact | Seen::Retired);
+    // Who issues tokens as the operator: not a platform's own, whatever they are called.
+    let endable = before.token.revocable || caller.issuer == Issuer::Operator;
+    if before.token.revoked_at.is_some() || !endable || !genuine {
+        return Decision::Keep;
+    }
+    let mut token = before.token.clone();
+    // Never before its creation, which another machine's clock may have dated.
+    token.revoked_at = Some(now.max(token.created_at()));
+    let entry = entry_of(&token, caller, Action::TokenRevoke, now);
+    match keyring.seal_token(token, before.digest.clone(), before.seal.key) {
+        Some(after) => Decision::Write(after, entry),
+        // Its key is not on the ring: nothing could have verified it.
+        None => Decision::Keep,
     }
 }
 

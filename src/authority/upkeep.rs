@@ -15,6 +15,9 @@ const DENIALS_EVERY: Duration = Duration::from_secs(60);
 pub struct Upkeep {
     end: oneshot::Sender<()>,
     task: JoinHandle<Result<(), Error>>,
+    /// Ends with this.
+    #[cfg(feature = "server")]
+    _resuming: tokio::task::JoinSet<()>,
 }
 
 impl Upkeep {
@@ -24,7 +27,12 @@ impl Upkeep {
     /// Outside of a tokio runtime.
     pub fn start(authority: &Arc<Authority>, every: Duration) -> Self {
         let (end, ending) = oneshot::channel();
-        Self { end, task: tokio::spawn(keep_up(Arc::clone(authority), every, ending)) }
+        Self {
+            end,
+            task: tokio::spawn(keep_up(Arc::clone(authority), every, ending)),
+            #[cfg(feature = "server")]
+            _resuming: super::bulk::resuming(authority),
+        }
     }
 
     /// Finishes what it is writing, writes a last time, and ends.

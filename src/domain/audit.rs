@@ -17,6 +17,8 @@ pub enum Action {
     TokenCreate,
     /// A token was ended.
     TokenRevoke,
+    /// Many tokens are being ended by one command; each has an entry of its own too.
+    TokenBulkRevoke,
     /// The operations of the platform's API were loaded.
     OperationsLoad,
     /// A server key was added; nothing is sealed with it yet.
@@ -49,12 +51,13 @@ pub enum Action {
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::PlatformCreate,
         Self::PlatformDisable,
         Self::PlatformEnable,
         Self::TokenCreate,
         Self::TokenRevoke,
+        Self::TokenBulkRevoke,
         Self::OperationsLoad,
         Self::KeysAdd,
         Self::KeysActivate,
@@ -79,6 +82,7 @@ impl Action {
             Self::PlatformEnable => "platform.enable",
             Self::TokenCreate => "token.create",
             Self::TokenRevoke => "token.revoke",
+            Self::TokenBulkRevoke => "token.bulk_revoke",
             Self::OperationsLoad => "operations.load",
             Self::KeysAdd => "keys.add",
             Self::KeysActivate => "keys.activate",

@@ -3,6 +3,7 @@
 //! Whatever a parser here lets through is valid everywhere below; nothing below checks again.
 
 mod audit;
+mod bulk;
 mod caller;
 mod credential;
 mod invalid;
@@ -14,12 +15,14 @@ mod operator;
 mod permission;
 mod platform;
 mod query;
+mod search;
 mod target;
 mod time;
 mod token;
 mod usage;
 
 pub use audit::{Action, Actor, AuditEntry, AuditQuery, HeadSink, RecordedEntry, RequestInfo};
+pub use bulk::{BulkId, BulkRevoke, BulkState};
 pub use caller::{Caller, Forbidden, MayManage, MayRead, Operator, Owner, Proven, RoleLacking};
 pub use credential::{ClientId, ClientSecret, ClientTag, Presented, SecretBody, SecretDigest};
 pub use invalid::{Invalid, Problem};
@@ -30,7 +33,8 @@ pub use operations::{NoOperation, Operations};
 pub use operator::{Account, AccountId, AccountName, OperatorSecret, OperatorToken, OperatorTokenId, Password, PresentedOperator, Role};
 pub use permission::{Permission, Permissions};
 pub use platform::{Environment, Platform, PlatformId, Scope};
-pub use query::{LastUse, Liveness, Order, PageLimit, TokenFilter, TokenQuery, TokenSearch};
+pub use query::{Liveness, Order, PageLimit, TokenFilter, TokenQuery};
+pub use search::{LastUse, TokenSearch, name_part};
 pub use target::{Ambiguous, Target};
 pub use time::Timestamp;
 pub use token::{Issuer, NewToken, Token, TokenId, TokenName};

@@ -1,6 +1,6 @@
 //! Which tokens to list, in which order, from where.
 
-use super::{Permission, Scope, Timestamp, Token, TokenId, TokenName};
+use super::{Scope, Timestamp, TokenId, TokenName};
 
 /// How many on a page: 1 to 100.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl TokenQuery {
     }
 }
 
-fn span(filter: &TokenFilter, order: Order, after: Option<TokenId>) -> (TokenId, TokenId) {
+pub(super) fn span(filter: &TokenFilter, order: Order, after: Option<TokenId>) -> (TokenId, TokenId) {
     let (mut low, mut high) = (TokenId::first_of(filter.from), TokenId::last_of(filter.until));
     if let Some(after) = after {
         let place = after.0.as_u128();
@@ -103,121 +103,4 @@ fn span(filter: &TokenFilter, order: Order, after: Option<TokenId>) -> (TokenId,
         }
     }
     (low, high)
-}
-
-/// When a token was last used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LastUse {
-    /// Never.
-    Never,
-    /// Before this, or never.
-    Before(Timestamp),
-    /// At or after this.
-    Since(Timestamp),
-}
-
-/// What operators look for among tokens; all that is given must hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenSearch {
-    /// In this half of a platform; in all of them.
-    pub scope: Option<Scope>,
-    /// In the name, whatever the case of letters `a`–`z`.
-    pub name: Option<String>,
-    /// With this permission.
-    pub permission: Option<Permission>,
-    /// Live ones, or those that have ended.
-    pub live: Option<bool>,
-    /// By their last use, as far as servers have written it.
-    pub used: Option<LastUse>,
-    /// Created no later than this.
-    pub until: Timestamp,
-    /// In which order.
-    pub order: Order,
-    /// Behind this one.
-    pub after: Option<TokenId>,
-    /// How many.
-    pub limit: PageLimit,
-}
-
-impl Default for TokenSearch {
-    fn default() -> Self {
-        Self {
-            scope: None,
-            name: None,
-            permission: None,
-            live: None,
-            used: None,
-            until: Timestamp::MAX,
-            order: Order::NewestFirst,
-            after: None,
-            limit: PageLimit::default(),
-        }
-    }
-}
-
-impl TokenSearch {
-    /// Whether a token of the scope is looked for, by when it was last used.
-    pub fn matches(&self, token: &Token, last_used: Option<Timestamp>) -> bool {
-        let named = |part: &String| token.name.as_str().to_ascii_lowercase().contains(&part.to_ascii_lowercase());
-        let used = |wanted| match (wanted, last_used) {
-            (LastUse::Never | LastUse::Before(_), None) => true,
-            (LastUse::Never, Some(_)) | (LastUse::Since(_), None) => false,
-            (LastUse::Before(moment), Some(at)) => at < moment,
-            (LastUse::Since(moment), Some(at)) => at >= moment,
-        };
-        self.name.as_ref().is_none_or(named)
-            && self.permission.is_none_or(|permission| token.permissions.contains(permission))
-            && self.live.is_none_or(|live| live == token.revoked_at.is_none())
-            && self.used.is_none_or(used)
-    }
-
-    /// The ids that can match behind a place, both ends included.
-    pub fn span(&self, after: Option<TokenId>) -> (TokenId, TokenId) {
-        let bounds = TokenFilter { name: None, from: Timestamp::MIN, until: self.until };
-        span(&bounds, self.order, after)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::{ClientTag, Environment, Issuer, Permissions, PlatformId};
-
-    #[test]
-    fn all_that_is_given_must_hold() {
-        let at = Timestamp::from_millis;
-        let token = |name: &str, revoked_at| Token {
-            id: TokenId(uuid::Uuid::nil()),
-            scope: Scope { platform: PlatformId(uuid::Uuid::nil()), environment: Environment::Sandbox },
-            name: TokenName::parse("name", name).unwrap(),
-            permissions: Permissions::NONE.with(Permission::View).with(Permission::Manage),
-            tag: ClientTag([0; 4]),
-            issuer: Issuer::Platform,
-            revocable: true,
-            revoked_at,
-        };
-        let (live, ended) = (token("Größe 100%", None), token("Größe 100%", Some(at(9))));
-        let any = TokenSearch::default();
-        assert!(any.matches(&live, None) && any.matches(&ended, Some(at(5))));
-        let named = |part: &str| TokenSearch { name: Some(part.to_owned()), ..TokenSearch::default() }.matches(&live, None);
-        assert!(named("") && named("größe") && named("GRö") && named("0%") && named("Größe 100%"));
-        assert!(!named("GRÖSSE") && !named("grÖ") && !named("%1") && !named("Größe  100") && !named("_"));
-        let with = |permission| TokenSearch { permission: Some(permission), ..TokenSearch::default() }.matches(&live, None);
-        assert!(with(Permission::View) && with(Permission::Manage) && !with(Permission::Transact));
-        let alive = |live: bool, token: &Token| TokenSearch { live: Some(live), ..TokenSearch::default() }.matches(token, None);
-        assert!(alive(true, &live) && alive(false, &ended) && !alive(true, &ended) && !alive(false, &live));
-        let used = |wanted, last: Option<i64>| TokenSearch { used: Some(wanted), ..TokenSearch::default() }.matches(&live, last.map(at));
-        assert!(used(LastUse::Never, None) && !used(LastUse::Never, Some(5)));
-        assert!(used(LastUse::Before(at(5)), Some(4)) && !used(LastUse::Before(at(5)), Some(5)) && used(LastUse::Before(at(5)), None));
-        assert!(used(LastUse::Since(at(5)), Some(5)) && !used(LastUse::Since(at(5)), Some(4)) && !used(LastUse::Since(at(5)), None));
-        // One that does not hold is enough.
-        let all = TokenSearch {
-            name: Some("größe".to_owned()),
-            permission: Some(Permission::View),
-            live: Some(true),
-            used: Some(LastUse::Since(at(5))),
-            ..TokenSearch::default()
-        };
-        assert!(all.matches(&live, Some(at(5))) && !all.matches(&live, None) && !all.matches(&ended, Some(at(5))));
-    }
 }

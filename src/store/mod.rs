@@ -5,6 +5,8 @@
 //! entries are numbered in the order in which they become visible.
 
 #[cfg(feature = "server")]
+mod bulk;
+#[cfg(feature = "server")]
 mod checkpoint;
 #[cfg(feature = "server")]
 mod copy;
@@ -32,6 +34,8 @@ use crate::domain::{
     Action, AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, Token, TokenId, TokenQuery, TokenUse, Use,
 };
 
+#[cfg(feature = "server")]
+pub(crate) use bulk::BulkRecord;
 #[cfg(feature = "server")]
 pub(crate) use checkpoint::Checkpoint;
 #[cfg(feature = "server")]

@@ -3,12 +3,12 @@
 use uuid::Uuid;
 
 use super::{
-    AccountRecord, Checkpoint, Mark, OperationsRecord, OperatorTokenRecord, PlatformRecord, Record, Seal, split_proof,
-    tables::{ACCOUNT, AUDIT, CHECKPOINT, OPERATIONS, OPERATOR_TOKEN, PLATFORM, TOKEN, Table, integer, values},
+    AccountRecord, BulkRecord, Checkpoint, Mark, OperationsRecord, OperatorTokenRecord, PlatformRecord, Record, Seal, split_proof,
+    tables::{ACCOUNT, AUDIT, BULK_REVOKE, CHECKPOINT, OPERATIONS, OPERATOR_TOKEN, PLATFORM, TOKEN, Table, integer, values},
 };
 use crate::domain::{
-    Account, AccountId, AccountName, Action, Actor, AuditEntry, Environment, Issuer, OperatorToken, OperatorTokenId, Permissions, Platform,
-    PlatformId, RecordedEntry, RequestInfo, Role, Scope, Timestamp, Token, TokenId, TokenName,
+    Account, AccountId, AccountName, Action, Actor, AuditEntry, BulkId, BulkRevoke, BulkState, Environment, Issuer, OperatorToken, OperatorTokenId, Permissions, Platform,
+    PlatformId, RecordedEntry, RequestInfo, Role, Scope, Timestamp, Token, TokenId, TokenName, TokenSearch,
 };
 
 /// One of them.
@@ -18,6 +18,7 @@ pub(crate) enum Sealed {
     Operations(OperationsRecord),
     Account(AccountRecord),
     OperatorToken(OperatorTokenRecord),
+    Bulk(Box<BulkRecord>),
     /// In the order of their places, as entries are.
     Checkpoint(Checkpoint),
     Entry(Box<RecordedEntry>, Seal),
@@ -33,6 +34,7 @@ pub(super) fn read(table: &Table, row: &[u8]) -> Option<Result<Sealed, String>> 
         name if name == OPERATIONS.name => operations(&values).map(Sealed::Operations),
         name if name == ACCOUNT.name => account(&values).map(Sealed::Account),
         name if name == OPERATOR_TOKEN.name => operator_token(&values).map(Sealed::OperatorToken),
+        name if name == BULK_REVOKE.name => bulk(&values).map(|record| Sealed::Bulk(Box::new(record))),
         name if name == CHECKPOINT.name => checkpoint(&values).map(Sealed::Checkpoint),
         name if name == AUDIT.name => entry(&values).map(|(entry, seal)| Sealed::Entry(Box::new(entry), seal)),
         _ => return None,
@@ -136,6 +138,23 @@ fn operator_token(v: &Values<'_>) -> Option<OperatorTokenRecord> {
         revoked_at: v.optional_time(5)?,
     };
     Some(OperatorTokenRecord { token, digest: v.bytes(6)?.try_into().ok()?, seal: v.seal(7)? })
+}
+
+fn bulk(v: &Values<'_>) -> Option<BulkRecord> {
+    let over_at = v.optional_time(9)?;
+    let number = |at| integer(v.bytes(at)?)?.try_into().ok();
+    let bulk = BulkRevoke {
+        id: BulkId(v.id(0)?),
+        operator: v.text(1)?.to_owned(),
+        source: v.text(2)?.to_owned(),
+        search: TokenSearch::parse_text(v.text(3)?)?,
+        expected: number(4)?,
+        created_at: v.time(5)?,
+        place: v.optional_id(6)?.map(TokenId),
+        ended: number(7)?,
+        state: BulkState::of(v.text(8)?, over_at)?,
+    };
+    Some(BulkRecord { bulk, seal: v.seal(10)? })
 }
 
 fn checkpoint(v: &Values<'_>) -> Option<Checkpoint> {

@@ -124,9 +124,28 @@ pub(super) const OPERATOR_TOKEN: Table = table(
     ],
 );
 
+pub(super) const BULK_REVOKE: Table = table(
+    "bulk_revoke",
+    1,
+    &[
+        ("id", ID),
+        ("operator", TEXT),
+        ("source", TEXT),
+        ("search", TEXT),
+        ("expected", INTEGER),
+        ("created_at", INTEGER),
+        ("place", ID),
+        ("ended", INTEGER),
+        ("state", TEXT),
+        ("over_at", INTEGER),
+        ("key_id", INTEGER),
+        ("seal", BYTES),
+    ],
+);
+
 /// All that is copied: what a row refers to stands before it, and checkpoints before the log that begins behind one. What is
 /// not in here is a database's own: its migrations, its processes, its hold, the last place of its feed, who is signed in.
-pub(super) static TABLES: [Table; 16] = [
+pub(super) static TABLES: [Table; 17] = [
     table("installation", 1, &[("one", INTEGER), ("id", BYTES), ("created_at", INTEGER)]),
     table("canary", 1, &[("key_id", INTEGER), ("mac", BYTES), ("retired_at", INTEGER)]),
     PLATFORM,
@@ -145,6 +164,7 @@ pub(super) static TABLES: [Table; 16] = [
     AUDIT,
     ACCOUNT,
     OPERATOR_TOKEN,
+    BULK_REVOKE,
     table("lost_mark", 1, &[("mac", BYTES), ("seq", INTEGER), ("taken_in_at", INTEGER), ("key_id", INTEGER), ("seal", BYTES)]),
     table("replay", 1, &[("id", BYTES), ("request", BYTES), ("token_id", ID), ("secret", BYTES), ("created_at", INTEGER)]),
 ];

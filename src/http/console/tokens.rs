@@ -76,6 +76,7 @@ impl Asked {
             permission: self.permission,
             live: self.live,
             used,
+            from: Timestamp::MIN,
             until: Timestamp::MAX,
             order: self.order,
             after: self.after,

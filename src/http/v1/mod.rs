@@ -2,11 +2,12 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `platforms.rs`, `tokens.rs`, `operations.rs`, `audit.rs`, `operators.rs` | handlers |
+//! | `platforms.rs`, `tokens.rs`, `bulk.rs`, `operations.rs`, `audit.rs`, `operators.rs` | handlers |
 //! | `wire.rs` | the JSON of all of them, which commands print too |
 //! | `error.rs` | what the authority's refusals are here |
 
 mod audit;
+mod bulk;
 mod error;
 mod operations;
 mod operators;
@@ -41,6 +42,10 @@ pub(super) fn routes() -> Router<App> {
         .route("/tokens", get(tokens::list).post(tokens::create))
         .route("/tokens/{token}", get(tokens::read))
         .route("/tokens/{token}/revoke", post(tokens::revoke))
+        .route("/tokens:bulkRevoke", post(bulk::revoke))
+        .route("/bulk-revokes", get(bulk::list))
+        .route("/bulk-revokes/{bulk}", get(bulk::read))
+        .route("/bulk-revokes/{bulk}/stop", post(bulk::stop))
         .route("/operations", get(operations::read).put(operations::load))
         .route("/operations/diff", post(operations::diff))
         .route("/operations/explain", post(operations::explain))

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    authority::{AccountListed, Difference, Issued, Receipt, Standing},
-    domain::{Need, Operation, Operations, OperatorToken, Platform, RecordedEntry, Timestamp, Token},
+    authority::{AccountListed, Difference, Issued, Receipt, Standing, filter},
+    domain::{BulkRevoke, Need, Operation, Operations, OperatorToken, Platform, RecordedEntry, Timestamp, Token},
 };
 
 fn text(at: Option<Timestamp>) -> Option<String> {
@@ -55,6 +55,19 @@ pub(crate) fn token(token: &Token) -> Value {
         "createdAt": token.created_at().to_string(),
         "updatedAt": token.updated_at().to_string(),
         "revokedAt": text(token.revoked_at),
+    })
+}
+
+pub(crate) fn bulk(bulk: &BulkRevoke) -> Value {
+    json!({
+        "id": bulk.id.to_string(),
+        "operator": bulk.operator,
+        "filter": filter(&bulk.search),
+        "expectedCount": bulk.expected,
+        "endedCount": bulk.ended,
+        "status": bulk.state.name().to_uppercase(),
+        "createdAt": bulk.created_at.to_string(),
+        "overAt": text(bulk.state.over_at()),
     })
 }
 

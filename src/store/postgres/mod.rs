@@ -5,6 +5,8 @@
 //! was made, and nobody is told that it was.
 
 mod batch;
+#[cfg(feature = "server")]
+mod bulk;
 mod checkpoint;
 mod connect;
 #[cfg(feature = "server")]

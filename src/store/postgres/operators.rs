@@ -19,7 +19,7 @@ const ACCOUNT_COLUMNS: usize = 10;
 const TOKEN: &str = "t.id, t.account_id, t.name, t.created_at, t.expires_at, t.revoked_at, t.digest, t.key_id, t.seal";
 const SESSION: &str = "s.id, s.account_id, s.generation, s.created_at, s.seen_at, s.key_id, s.seal";
 
-fn seal(row: &Row, at: usize) -> Result<Seal, Error> {
+pub(super) fn seal(row: &Row, at: usize) -> Result<Seal, Error> {
     Ok(Seal { key: unsigned(row, at)?, mac: bytes(row, at + 1)? })
 }
 
@@ -59,7 +59,7 @@ fn session(row: &Row, at: usize) -> Result<SessionRecord, Error> {
 }
 
 /// Puts a row, in place of the one with that seal if there is to be one; says whether it did.
-async fn put(s: &Session, table: &str, columns: &[&str], values: &[&(dyn ToSql + Sync)], before: Option<Seal>) -> Result<bool, Error> {
+pub(super) async fn put(s: &Session, table: &str, columns: &[&str], values: &[&(dyn ToSql + Sync)], before: Option<Seal>) -> Result<bool, Error> {
     let Some(before) = before else {
         let places: Vec<_> = (1..=columns.len()).map(|n| format!("${n}")).collect();
         let sql = format!("INSERT INTO {table} ({}) VALUES ({})", columns.join(", "), places.join(", "));

@@ -4,6 +4,8 @@
 //! writer; every process of the same data directory sees the others' commits through the file.
 
 mod ballast;
+#[cfg(feature = "server")]
+mod bulk;
 mod checkpoint;
 #[cfg(feature = "server")]
 pub(super) mod copy;
@@ -57,10 +59,11 @@ const FEED_PAGE: usize = 1000;
 const LEAST_SQLITE: i32 = 3_051_003;
 
 /// Forward only, in order: (name, statements). A name never changes once it was released.
-const MIGRATIONS: [(&str, &str); 3] = [
+const MIGRATIONS: [(&str, &str); 4] = [
     ("0001_authority", include_str!("../../../migrations/sqlite/0001_authority.sql")),
     ("0002_lost_marks", include_str!("../../../migrations/sqlite/0002_lost_marks.sql")),
     ("0003_operators", include_str!("../../../migrations/sqlite/0003_operators.sql")),
+    ("0004_bulk_revokes", include_str!("../../../migrations/sqlite/0004_bulk_revokes.sql")),
 ];
 
 /// The store in a data directory.

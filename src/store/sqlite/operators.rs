@@ -18,7 +18,7 @@ const ACCOUNT_COLUMNS: usize = 10;
 const TOKEN: &str = "t.id, t.account_id, t.name, t.created_at, t.expires_at, t.revoked_at, t.digest, t.key_id, t.seal";
 const SESSION: &str = "s.id, s.account_id, s.generation, s.created_at, s.seen_at, s.key_id, s.seal";
 
-fn seal(row: &Row<'_>, at: usize) -> rusqlite::Result<Seal> {
+pub(super) fn seal(row: &Row<'_>, at: usize) -> rusqlite::Result<Seal> {
     Ok(Seal { key: row.get(at)?, mac: row.get(at + 1)? })
 }
 
@@ -58,7 +58,7 @@ fn session(row: &Row<'_>, at: usize) -> rusqlite::Result<SessionRecord> {
 }
 
 /// Puts a row, in place of the one with that seal if there is to be one; says whether it did.
-fn put(c: &Connection, table: &str, columns: &[&str], values: &[&dyn ToSql], before: Option<Seal>) -> Result<bool, Error> {
+pub(super) fn put(c: &Connection, table: &str, columns: &[&str], values: &[&dyn ToSql], before: Option<Seal>) -> Result<bool, Error> {
     let Some(before) = before else {
         let places: Vec<_> = (1..=columns.len()).map(|n| format!("?{n}")).collect();
         let sql = format!("INSERT INTO {table} ({}) VALUES ({})", columns.join(", "), places.join(", "));

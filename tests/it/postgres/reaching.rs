@@ -2,7 +2,10 @@
 //! who it is.
 
 use super::{accepts, ask, cluster::Cluster, command, create, revoke, root, token};
-use crate::support::program::{Server, until};
+use crate::support::{
+    GRID,
+    program::{Server, until},
+};
 
 #[track_caller]
 fn assert_refused(url: &str, sentence: &str) {
@@ -68,47 +71,93 @@ fn r_19_a_standby_is_refused_and_its_primary_found() {
     assert!(nodes.iter().all(|node| !accepts(node, &kept)));
 }
 
+/// A database that answers by certificates of the authority `ours`; `theirs` is another.
+struct Certified(Cluster);
+
+impl Certified {
+    fn start() -> Self {
+        let this = Self(Cluster::start(&[]));
+        for name in ["ours", "theirs"] {
+            let (subject, key, file) = (format!("/CN={name}"), this.0.path(&format!("{name}.key")), this.0.path(&format!("{name}.pem")));
+            let made = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", &subject, "-keyout", &key, "-out", &file];
+            this.0.run("openssl", &made);
+        }
+        this
+    }
+
+    fn url(&self, roots: &str) -> String {
+        let Self(cluster) = self;
+        format!("postgres://countersign@localhost:{}/postgres?sslmode=verify-full&sslrootcert={}", cluster.port, cluster.path(roots))
+    }
+
+    /// From now on new sessions see a certificate of this name that holds for so many days; -1: it ran out yesterday.
+    fn serve_as(&self, name: &str, days: &str) {
+        let Self(cluster) = self;
+        let path = |ending: &str| cluster.path(&format!("{name}{days}.{ending}"));
+        let (key, request, certificate) = (path("key"), path("csr"), path("pem"));
+        let extension = format!("subjectAltName=DNS:{name}");
+        let asked =
+            ["req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=server", "-addext", &extension, "-keyout", &key, "-out", &request];
+        cluster.run("openssl", &asked);
+        let (ca, ca_key) = (cluster.path("ours.pem"), cluster.path("ours.key"));
+        let signed = ["x509", "-req", "-in", &request, "-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial", "-copy_extensions", "copy"];
+        cluster.run("openssl", &[&signed[..], &["-days", days, "-out", &certificate]].concat());
+        for (setting, value) in [("ssl_cert_file", &*certificate), ("ssl_key_file", &key), ("ssl", "on")] {
+            ask(cluster, &format!("ALTER SYSTEM SET {setting} = '{value}'"));
+        }
+        ask(cluster, "SELECT pg_reload_conf()");
+        let expected = format!("on {certificate}");
+        until("it has the certificate", || {
+            ask(cluster, "SELECT concat_ws(' ', current_setting('ssl'), current_setting('ssl_cert_file'))") == expected
+        });
+    }
+}
+
 #[test]
 fn a_server_proves_its_name_by_a_certificate_that_is_trusted() {
-    let cluster = Cluster::start(&[]);
-    let path = |name: &str| cluster.path(name);
-    let openssl = |arguments: &[&str]| cluster.run("openssl", arguments);
-    for ca in ["ours", "theirs"] {
-        let (key, certificate) = (path(&format!("{ca}.key")), path(&format!("{ca}.pem")));
-        let subject = format!("/CN={ca}");
-        openssl(&["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", &subject, "-keyout", &key, "-out", &certificate]);
-    }
-    let serve_as = |name: &str| {
-        let (key, request, certificate) = (path("server.key"), path(&format!("{name}.csr")), path(&format!("{name}.pem")));
-        let extension = format!("subjectAltName=DNS:{name}");
-        openssl(&["req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=server", "-addext", &extension, "-keyout", &key, "-out", &request]);
-        let (ca, ca_key) = (path("ours.pem"), path("ours.key"));
-        let sign =
-            ["x509", "-req", "-in", &request, "-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial", "-days", "2", "-copy_extensions", "copy"];
-        openssl(&[&sign[..], &["-out", &certificate]].concat());
-        for (setting, value) in [("ssl_cert_file", certificate), ("ssl_key_file", key), ("ssl", "on".to_owned())] {
-            ask(&cluster, &format!("ALTER SYSTEM SET {setting} = '{value}'"));
-        }
-        ask(&cluster, "SELECT pg_reload_conf()");
-        let expected = format!("on {}", path(&format!("{name}.pem")));
-        until("it has the certificate", || {
-            ask(&cluster, "SELECT concat_ws(' ', current_setting('ssl'), current_setting('ssl_cert_file'))") == expected
-        });
-    };
-    let url =
-        |roots: &str| format!("postgres://countersign@localhost:{}/postgres?sslmode=verify-full&sslrootcert={}", cluster.port, path(roots));
-    assert_refused(&url("ours.pem"), "TLS");
-    serve_as("db.elsewhere");
-    assert_refused(&url("ours.pem"), "not valid for name");
-    serve_as("localhost");
-    assert_refused(&url("theirs.pem"), "invalid peer certificate");
+    let database = Certified::start();
+    assert_refused(&database.url("ours.pem"), "TLS");
+    database.serve_as("db.elsewhere", "2");
+    assert_refused(&database.url("ours.pem"), "not valid for name");
+    database.serve_as("localhost", "2");
+    assert_refused(&database.url("theirs.pem"), "invalid peer certificate");
 
-    let data = tempfile::tempdir().unwrap();
-    let root = root(&url("ours.pem"), data.path());
-    let node = Server::start_on(&url("ours.pem"), data.path());
+    let (url, data) = (database.url("ours.pem"), tempfile::tempdir().unwrap());
+    let root = root(&url, data.path());
+    let node = Server::start_on(&url, data.path());
     token(&node, &root, "a");
     let plain = "SELECT count(*) FILTER (WHERE ssl), count(*) FILTER (WHERE NOT ssl) \
                  FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'countersign'";
-    let sessions = ask(&cluster, plain);
+    let sessions = ask(&database.0, plain);
     assert!(sessions.ends_with("|0") && sessions != "0|0", "by TLS and not: {sessions}");
+}
+
+/// F-07: sessions that there are go on, as TLS has it; without one, nothing is known and the log says why, until the
+/// certificate is renewed.
+#[test]
+fn f_07_a_certificate_that_runs_out_is_named() {
+    let database = Certified::start();
+    database.serve_as("localhost", "2");
+    let (url, data) = (database.url("ours.pem"), tempfile::tempdir().unwrap());
+    let root = root(&url, data.path());
+    let node = Server::start_on(&url, data.path());
+    let kept = token(&node, &root, "kept");
+    assert!(accepts(&node, &kept));
+    node.logged();
+
+    database.serve_as("localhost", "-1");
+    ask(&database.0, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'countersign'");
+    until("nothing is known", || node.get(GRID, &kept).0 == 503);
+    assert_eq!((create(&node, &root, "other").0, node.admin("/readyz").0, node.admin("/healthz").0), (503, 503, 200));
+    let mut said = Vec::new();
+    until("the log names the cause", || {
+        said.extend(node.logged());
+        said.iter().any(|line| line.contains("invalid peer certificate: Expired"))
+    });
+    assert_refused(&url, "invalid peer certificate: Expired");
+
+    database.serve_as("localhost", "1");
+    until("it is well again", || node.admin("/readyz").0 == 200);
+    assert!(accepts(&node, &kept));
+    token(&node, &root, "other");
 }

@@ -99,6 +99,47 @@ async fn tokens() {
     assert_eq!((&rest["entries"][0]["action"], &rest["entries"][0]["environment"]), (&json!("token.create"), &json!("production")));
 }
 
+#[tokio::test]
+async fn bulk_revokes() {
+    let app = TestApp::new().await;
+    let manager = app.program("bob", Role::Manager, None).await;
+    let (doomed, kept) = (app.token("old", &["VIEW"]).await, app.token("new", &["VIEW"]).await);
+    let ask = async |body: &Value| app.v1_post("/tokens:bulkRevoke", &manager, body).await;
+    app.clock.advance(Duration::from_millis(1));
+    let filter = json!({ "platform": app.platform.id.to_string(), "environment": "sandbox", "namePart": "OLD" });
+    let planned = ask(&json!({ "filter": filter, "dryRun": true })).await.expect(200).json();
+    let mut exact = filter.clone();
+    exact["createdUntil"] = json!("2025-07-21T17:32:28.001Z");
+    assert_eq!((&planned["count"], &planned["filter"], &planned["bulkRevoke"]), (&json!(1), &exact, &Value::Null));
+    let shown = &planned["tokens"][0];
+    assert_eq!((&shown["id"], &shown["lastUsedAt"], &shown["status"]), (&json!(doomed.id), &Value::Null, &json!("ACTIVE")));
+    app.get("/verify").auth(&doomed).send().await.expect(200);
+
+    let refused = ask(&json!({ "filter": exact, "expectedCount": 2 })).await.refused(409, "CONFLICT");
+    assert_eq!(refused.json()["details"], json!({ "reason": "other_count", "count": 1 }));
+    let begun = ask(&json!({ "filter": exact, "expectedCount": 1 })).await.expect(200).json();
+    let mut bulk = begun["bulkRevoke"].clone();
+    let told = json!({
+        "id": bulk["id"], "operator": "bob", "filter": exact, "expectedCount": 1, "endedCount": 0, "status": "RUNNING",
+        "createdAt": "2025-07-21T17:32:28.001Z", "overAt": null,
+    });
+    assert_eq!((&begun["count"], &begun["tokens"], &bulk), (&json!(1), &json!([]), &told));
+    let path = format!("/bulk-revokes/{}", bulk["id"].as_str().unwrap());
+    while bulk["status"] == "RUNNING" {
+        bulk = app.v1_get(&path, &manager).await.expect(200).json();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((&bulk["status"], &bulk["endedCount"], &bulk["overAt"]), (&json!("FINISHED"), &json!(1), &told["createdAt"]));
+    app.get(GRID).auth(&doomed).send().await.refused(401, "UNAUTHORIZED");
+    app.get(GRID).auth(&kept).send().await.expect(200);
+    assert_eq!(app.v1_get("/bulk-revokes", &manager).await.expect(200).json(), json!({ "bulkRevokes": [bulk] }));
+    assert_eq!(app.v1("POST", &format!("{path}/stop"), &manager).send_admin().await.expect(200).json(), bulk);
+    let audit = app.v1_get(&format!("/audit?token={}&limit=1", doomed.id), &manager).await.expect(200).json();
+    let entry = &audit["entries"][0];
+    let id = format!("bulk-{}", bulk["id"].as_str().unwrap());
+    assert_eq!((&entry["action"], &entry["actor"], &entry["requestId"]), (&json!("token.revoke"), &json!("operator:bob"), &json!(id)));
+}
+
 /// S-06, for operators: who say in the body where the token is to be.
 #[tokio::test]
 async fn s_06_creates_that_are_repeated() {

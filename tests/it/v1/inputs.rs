@@ -10,7 +10,8 @@ use crate::support::{Answer, TestApp};
 async fn real_path(app: &TestApp, operation: &Documented) -> String {
     let path = operation.path.replace("{platform}", &app.platform.id.to_string()).replace("{token}", &app.sandbox.id);
     let id = if path.contains("{id}") { app.operator_token("viewer", None).await.0.0.to_string() } else { String::new() };
-    path.replace("{name}", "viewer").replace("{id}", &id)
+    let bulk = if path.contains("{bulk}") { app.bulk_revoke().await } else { String::new() };
+    path.replace("{name}", "viewer").replace("{id}", &id).replace("{bulk}", &bulk)
 }
 
 #[track_caller]
@@ -22,7 +23,12 @@ fn refused_as(answer: &Answer, status: u16, field: &str) {
 /// Values of other types than this one.
 fn wrong(value: &Value) -> Vec<Value> {
     let all = [json!(7), json!(true), json!("?"), json!([7]), json!([null]), json!({}), json!(["?", "?"]), json!(1e300)];
-    all.into_iter().filter(|other| !(value.is_string() && other == "?")).collect()
+    let same = |other: &Value| match other {
+        Value::String(_) => value.is_string(),
+        Value::Object(_) => value.is_object(),
+        other => *other == 7 && value.is_number(),
+    };
+    all.into_iter().filter(|other| !same(other)).collect()
 }
 
 /// The text of an object with one member twice.
@@ -112,6 +118,7 @@ async fn values_are_what_they_can_be_or_refused() {
             "permissions",
             vec![json!([]), json!(["view"]), json!(["VIEW,MANAGE"]), json!(["VIEW", ""]), json!([""])],
         ),
+        ("/tokens:bulkRevoke", "bulkRevokeTokens", "expectedCount", vec![Value::Null]),
         ("/operators", "createOperator", "name", vec![json!(""), json!("A"), json!("uid-0"), json!("a b"), json!("a".repeat(65))]),
         ("/operators", "createOperator", "role", vec![json!(""), json!("Owner"), json!("root"), json!("owner")]),
         ("/operators", "createOperator", "platform", vec![json!(""), json!("x")]),
@@ -129,6 +136,25 @@ async fn values_are_what_they_can_be_or_refused() {
             body[member] = value;
             refused_as(&app.v1_post(path, &owner, &body).await, 400, member);
         }
+    }
+    for (member, value) in [
+        ("platform", json!("x")),
+        ("platform", Value::Null),
+        ("environment", json!("Sandbox")),
+        ("environment", Value::Null),
+        ("namePart", json!("a\nb")),
+        ("permission", json!("view")),
+        ("usedBefore", json!("2025-01-01T00:00:00Z")),
+        ("usedSince", json!("yesterday")),
+        ("createdSince", json!("")),
+        ("createdUntil", json!("2025-13-01T00:00:00Z")),
+    ] {
+        let mut body = good_body("bulkRevokeTokens", platform, 0).unwrap();
+        body["filter"][member] = value;
+        let field = if member == "platform" && body["filter"][member].is_null() { "environment" } else { member };
+        let answer = app.v1_post("/tokens:bulkRevoke", &owner, &body).await;
+        assert_eq!(answer.status.as_u16(), 400, "{answer:?}");
+        assert!(answer.broken_fields().contains(&format!("filter.{field}")), "{member}: {answer:?}");
     }
     let operation = |member: &str, value: Value| {
         let mut body = good_body("loadOperations", platform, 0).unwrap();

@@ -67,6 +67,9 @@ async fn ask(app: &TestApp, operation: &Documented, caller: &Caller, own: bool, 
     if path.contains("{token}") {
         path = path.replace("{token}", &app.token("target", &["VIEW"]).await.id);
     }
+    if path.contains("{bulk}") {
+        path = path.replace("{bulk}", &app.bulk_revoke().await);
+    }
     let another = format!("target-{n}");
     let account = if own && caller.may.is_some() { caller.account } else { &another };
     if account == another && (path.contains("{name}") || path.contains("{id}")) {
@@ -170,7 +173,7 @@ async fn routes_and_document_are_the_same_set() {
 async fn who_may_not_is_told_so_first() {
     let app = TestApp::new().await;
     let viewer = app.program("viewer", Role::Viewer, None).await;
-    for id in ["createToken", "createPlatform", "loadOperations", "createOperator"] {
+    for id in ["createToken", "bulkRevokeTokens", "createPlatform", "loadOperations", "createOperator"] {
         let Documented { method, path, .. } = find(id);
         app.v1(&method, path, &viewer).json(&Value::Null).send_admin().await.refused(403, "FORBIDDEN");
         app.v1(&method, &format!("{path}?x=1"), &viewer).send_admin().await.refused(403, "FORBIDDEN");

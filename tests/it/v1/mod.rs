@@ -6,7 +6,7 @@ pub(crate) mod matrix;
 mod scope;
 mod secrets;
 
-use countersign::domain::{OperatorTokenId, PlatformId, Role, Timestamp};
+use countersign::domain::{Environment, OperatorTokenId, PlatformId, Role, Scope, Timestamp, TokenSearch};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -78,12 +78,28 @@ pub(crate) fn good_body(id: &str, platform: PlatformId, n: usize) -> Option<Valu
         "explainOperation" => json!({ "method": "GET", "path": "/a/1" }),
         "createOperator" => json!({ "name": format!("made-{n}"), "role": "viewer", "platform": platform.to_string() }),
         "setOperatorRole" => json!({ "role": "manager" }),
+        "bulkRevokeTokens" => json!({ "filter": nothing(platform), "dryRun": false, "expectedCount": 0 }),
         "createOperatorToken" => json!({ "name": "made", "expiresAt": "2035-01-01T00:00:00Z" }),
         _ => return None,
     })
 }
 
+/// All that a filter can say, so that it finds nothing.
+fn nothing(platform: PlatformId) -> Value {
+    json!({
+        "platform": platform.to_string(), "environment": "sandbox", "namePart": "none has this name", "permission": "VIEW",
+        "neverUsed": true, "createdSince": "2025-01-01T00:00:00Z", "createdUntil": "2035-01-01T00:00:00Z",
+    })
+}
+
 impl TestApp {
+    /// A bulk revoke that ends nothing.
+    pub(crate) async fn bulk_revoke(&self) -> String {
+        let scope = Scope { platform: self.platform.id, environment: Environment::Sandbox };
+        let search = TokenSearch { scope: Some(scope), name: Some("none has this name".to_owned()), ..TokenSearch::default() };
+        self.authority.begin_bulk_revoke(&operator(), search, 0).await.unwrap().id.to_string()
+    }
+
     /// Another account with a token of it, as the program that has it sends it.
     pub(crate) async fn program(&self, account: &str, role: Role, platform: Option<PlatformId>) -> String {
         self.authority.create_account(&operator(), name(account), role, platform).await.unwrap();
