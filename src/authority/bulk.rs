@@ -22,7 +22,7 @@ use super::{
 use crate::{
     domain::{
         Action, AuditEntry, BulkId, BulkRevoke, BulkState, Caller, Issuer, LastUse, Operator, Order, Permissions, Timestamp, TokenId,
-        TokenSearch,
+        TokenSearch, name_part,
     },
     store::{BulkRecord, Decision, Record},
 };
@@ -63,8 +63,11 @@ impl Authority {
     pub async fn plan_bulk_revoke(&self, by: &Operator, search: TokenSearch) -> Result<BulkPlan, Error> {
         by.may_issue()?;
         may_look(by, &search)?;
+        // It is kept as lines.
+        let name = name_part("namePart", search.name.as_deref().unwrap_or_default())?;
         let until = search.until.min(self.now());
-        let search = TokenSearch { live: Some(true), until, order: Order::OldestFirst, after: None, limit: Default::default(), ..search };
+        let search =
+            TokenSearch { name, live: Some(true), until, order: Order::OldestFirst, after: None, limit: Default::default(), ..search };
         let (mut count, mut first, mut place) = (0, Vec::new(), search.clone());
         for _ in 0..PAGES {
             let page = self.look(&place, usize::MAX).await?;
@@ -105,22 +108,27 @@ impl Authority {
             ended: 0,
             state: BulkState::Running,
         };
-        let entry = AuditEntry {
-            at: now,
-            action: Action::TokenBulkRevoke,
-            actor: by.actor(),
-            platform: bulk.search.scope.map(|scope| scope.platform),
-            scope: bulk.search.scope,
-            token: None,
-            request: by.request().clone(),
-            detail: json!({ "bulkRevoke": bulk.id.to_string(), "expected": expected, "filter": filter(&bulk.search) }).to_string(),
-        };
+        let told = json!({ "bulkRevoke": bulk.id.to_string(), "expected": expected, "filter": filter(&bulk.search) });
+        let entry = self.bulk_entry(by, Action::TokenBulkRevoke, &bulk, &told);
         if !self.store.put_bulk(None, self.keyring.seal_bulk(bulk.clone()), Some(entry)).await? {
             return Err(Error::Changed);
         }
         let (authority, id) = (Arc::clone(self), bulk.id);
         tokio::spawn(async move { authority.run_and_tell(id).await });
         Ok(bulk)
+    }
+
+    fn bulk_entry(&self, by: &Operator, action: Action, bulk: &BulkRevoke, told: &Value) -> AuditEntry {
+        AuditEntry {
+            at: self.now(),
+            action,
+            actor: by.actor(),
+            platform: bulk.search.scope.map(|scope| scope.platform),
+            scope: bulk.search.scope,
+            token: None,
+            request: by.request().clone(),
+            detail: told.to_string(),
+        }
     }
 
     /// The newest bulk revokes that the operator sees.
@@ -158,7 +166,9 @@ impl Authority {
                 return Ok(before.bulk);
             }
             let bulk = BulkRevoke { state: BulkState::Stopped(self.now()), ..before.bulk };
-            if self.store.put_bulk(Some(before.seal), self.keyring.seal_bulk(bulk.clone()), None).await? {
+            let told = json!({ "bulkRevoke": bulk.id.to_string(), "ended": bulk.ended });
+            let entry = self.bulk_entry(by, Action::TokenBulkRevokeStop, &bulk, &told);
+            if self.store.put_bulk(Some(before.seal), self.keyring.seal_bulk(bulk.clone()), Some(entry)).await? {
                 return Ok(bulk);
             }
         }

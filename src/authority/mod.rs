@@ -91,11 +91,11 @@ use crate::{
 
 #[cfg(feature = "server")]
 pub use assertion::Assertions;
+pub use attempts::AttemptLimits;
 #[cfg(feature = "server")]
 pub use bulk::BulkPlan;
 #[cfg(feature = "server")]
 pub(crate) use bulk::filter;
-pub use attempts::AttemptLimits;
 #[cfg(feature = "server")]
 pub(crate) use clock::coarse_millis;
 pub use clock::{Clock, SystemClock};

@@ -7,7 +7,11 @@ use std::{
 
 use constant_time_eq::constant_time_eq_n;
 
-use super::{Authority, Error, REPLAY, REPLAY_SECRET, Receipt, cursor::List, keyring::{Keyring, Seen}};
+use super::{
+    Authority, Error, REPLAY, REPLAY_SECRET, Receipt,
+    cursor::List,
+    keyring::{Keyring, Seen},
+};
 use crate::{
     domain::{
         Action, Actor, AuditEntry, AuditQuery, Caller, ClientSecret, Environment, Invalid, Issuer, Liveness, MayManage, MayRead, NewToken,

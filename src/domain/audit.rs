@@ -19,6 +19,8 @@ pub enum Action {
     TokenRevoke,
     /// Many tokens are being ended by one command; each has an entry of its own too.
     TokenBulkRevoke,
+    /// An operator has stopped that.
+    TokenBulkRevokeStop,
     /// The operations of the platform's API were loaded.
     OperationsLoad,
     /// A server key was added; nothing is sealed with it yet.
@@ -51,13 +53,14 @@ pub enum Action {
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::PlatformCreate,
         Self::PlatformDisable,
         Self::PlatformEnable,
         Self::TokenCreate,
         Self::TokenRevoke,
         Self::TokenBulkRevoke,
+        Self::TokenBulkRevokeStop,
         Self::OperationsLoad,
         Self::KeysAdd,
         Self::KeysActivate,
@@ -83,6 +86,7 @@ impl Action {
             Self::TokenCreate => "token.create",
             Self::TokenRevoke => "token.revoke",
             Self::TokenBulkRevoke => "token.bulk_revoke",
+            Self::TokenBulkRevokeStop => "token.bulk_revoke_stop",
             Self::OperationsLoad => "operations.load",
             Self::KeysAdd => "keys.add",
             Self::KeysActivate => "keys.activate",

@@ -1,6 +1,8 @@
 //! What operators look for among tokens.
 
-use super::{Environment, Invalid, Order, PageLimit, Permission, PlatformId, Scope, Timestamp, Token, TokenFilter, TokenId, TokenName, query::span};
+use super::{
+    Environment, Invalid, Order, PageLimit, Permission, PlatformId, Scope, Timestamp, Token, TokenFilter, TokenId, TokenName, query::span,
+};
 
 /// When a token was last used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,9 @@ use super::{
     tables::{ACCOUNT, AUDIT, BULK_REVOKE, CHECKPOINT, OPERATIONS, OPERATOR_TOKEN, PLATFORM, TOKEN, Table, integer, values},
 };
 use crate::domain::{
-    Account, AccountId, AccountName, Action, Actor, AuditEntry, BulkId, BulkRevoke, BulkState, Environment, Issuer, OperatorToken, OperatorTokenId, Permissions, Platform,
-    PlatformId, RecordedEntry, RequestInfo, Role, Scope, Timestamp, Token, TokenId, TokenName, TokenSearch,
+    Account, AccountId, AccountName, Action, Actor, AuditEntry, BulkId, BulkRevoke, BulkState, Environment, Issuer, OperatorToken,
+    OperatorTokenId, Permissions, Platform, PlatformId, RecordedEntry, RequestInfo, Role, Scope, Timestamp, Token, TokenId, TokenName,
+    TokenSearch,
 };
 
 /// One of them.

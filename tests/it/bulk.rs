@@ -139,7 +139,10 @@ async fn what_was_counted_ends_and_nothing_else() {
     let (tokens, wholes) = entries(&app, &done).await;
     assert_eq!(tokens.iter().map(ToString::to_string).collect::<Vec<_>>(), doomed.map(|token| token.id));
     let until = plan.search.until.to_string();
-    assert_eq!(wholes, [json!({ "bulkRevoke": done.id.to_string(), "expected": 2, "filter": { "namePart": "old", "createdUntil": until } })]);
+    assert_eq!(
+        wholes,
+        [json!({ "bulkRevoke": done.id.to_string(), "expected": 2, "filter": { "namePart": "old", "createdUntil": until } })]
+    );
     assert_eq!(app.authority.plan_bulk_revoke(&by, plan.search).await.unwrap().count, 0);
 }
 
@@ -226,6 +229,10 @@ async fn one_that_is_stopped_goes_no_further() {
     assert_eq!(app.authority.get_bulk_revoke(&operator(), begun.id).await.unwrap(), stopped);
     assert_eq!(app.authority.stop_bulk_revoke(&operator(), begun.id).await.unwrap(), stopped);
     assert_eq!(app.authority.plan_bulk_revoke(&operator(), named("doomed")).await.unwrap().count, 600 - stopped.ended);
+    let stops = AuditQuery { action: Some(Action::TokenBulkRevokeStop), ..AuditQuery::default() };
+    let (entries, _) = app.authority.list_audit(&operator(), stops).await.unwrap();
+    let told: Vec<Value> = entries.iter().map(|recorded| serde_json::from_str(&recorded.entry.detail).unwrap()).collect();
+    assert_eq!(told, [json!({ "bulkRevoke": begun.id.to_string(), "ended": stopped.ended })]);
 }
 
 #[tokio::test]
@@ -283,4 +290,3 @@ async fn z_11_an_edited_one_ends_nothing() {
     app.get("/verify").auth(&kept).send().await.expect(200);
     assert!(app.metrics().await.contains("countersign_integrity_failures 5\n"));
 }
-

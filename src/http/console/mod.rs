@@ -11,6 +11,7 @@
 
 mod account;
 mod audit;
+mod bulk;
 mod chart;
 mod form;
 mod keys;
@@ -68,6 +69,10 @@ fn routes() -> Router<App> {
         .route("/tokens/new", get(tokens::new))
         .route("/tokens/{token}", get(tokens::one))
         .route("/tokens/{token}/revoke", get(tokens::ask_revoke).post(tokens::revoke))
+        .route("/bulk-revokes", get(bulk::list).post(bulk::begin))
+        .route("/bulk-revokes/new", get(bulk::new))
+        .route("/bulk-revokes/{bulk}", get(bulk::one))
+        .route("/bulk-revokes/{bulk}/stop", post(bulk::stop))
         .route("/platforms", get(platforms::list).post(platforms::create))
         .route("/platforms/{platform}/disable", get(platforms::ask_disable).post(platforms::disable))
         .route("/platforms/{platform}/enable", get(platforms::ask_enable).post(platforms::enable))

@@ -10,10 +10,10 @@ use maud::{Markup, html};
 
 use super::{chart, form, oops::Oops, page, visitor::Visitor};
 use crate::{
-    authority::{Error, FoundPage, IdempotencyKey, Issued},
+    authority::{Error, Found, FoundPage, IdempotencyKey, Issued},
     domain::{
-        AuditQuery, ClientId, Invalid, LastUse, NewToken, Order, PageLimit, Permission, Permissions, Platform, Scope, Timestamp, Token,
-        TokenId, TokenName, TokenSearch, TokenUse,
+        AuditQuery, ClientId, Environment, Invalid, LastUse, NewToken, Order, PageLimit, Permission, Permissions, Platform, Scope,
+        Timestamp, Token, TokenId, TokenName, TokenSearch, TokenUse,
     },
     http::{App, GRID, path, query::Query},
 };
@@ -25,7 +25,7 @@ const TRAIL: u16 = 20;
 const DAY: i64 = 24 * 60 * 60 * 1000;
 
 /// What somebody has put into the form of the search.
-struct Asked {
+pub(super) struct Asked {
     scope: Option<Scope>,
     q: String,
     permission: Option<Permission>,
@@ -36,7 +36,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(uri: &Uri) -> Result<Self, Invalid> {
+    pub(super) fn of(uri: &Uri) -> Result<Self, Invalid> {
         let known = ["scope", "q", "permission", "status", "used", "order", "after"];
         let mut query = Query::parse(uri.query(), &known);
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
@@ -61,7 +61,7 @@ impl Asked {
         Ok(Self { scope, q, permission, live, used, order, after })
     }
 
-    fn search(&self, now: Timestamp) -> Result<TokenSearch, Invalid> {
+    pub(super) fn search(&self, now: Timestamp) -> Result<TokenSearch, Invalid> {
         let used = match self.used.as_str() {
             "" => None,
             "never" => Some(LastUse::Never),
@@ -84,9 +84,16 @@ impl Asked {
         })
     }
 
-    /// The same from another place on.
-    fn path(&self, after: Option<TokenId>) -> String {
-        let mut path = "/console/tokens?".to_owned();
+    /// The staff of one platform look in one half of it.
+    pub(super) fn for_visitor(mut self, visitor: &Visitor) -> Self {
+        let own = visitor.operator.platform().map(|platform| Scope { platform, environment: Environment::Production });
+        self.scope = self.scope.or(own);
+        self
+    }
+
+    /// The same on a page, from another place on.
+    pub(super) fn path(&self, page: &str, after: Option<TokenId>) -> String {
+        let mut path = format!("{page}?");
         let mut add = |name: &str, value: &str| {
             if !value.is_empty() {
                 path.push_str(&format!("{name}={}&", encoded(value)));
@@ -123,16 +130,12 @@ fn named(q: &str) -> Option<TokenId> {
 }
 
 pub(super) async fn list(State(app): State<App>, visitor: Visitor, uri: Uri) -> Result<Response, Oops> {
-    let mut asked = Asked::of(&uri)?;
+    let asked = Asked::of(&uri)?.for_visitor(&visitor);
     let platforms = app.authority.list_platforms(&visitor.operator).await?;
     if let Some(id) = named(&asked.q)
         && app.authority.locate_token(&visitor.operator, id).await.is_ok()
     {
         return Ok(Redirect::to(&format!("/console/tokens/{id}")).into_response());
-    }
-    // The staff of one platform look in one half of it.
-    if let (None, Some(own)) = (asked.scope, visitor.operator.platform()) {
-        asked.scope = Some(Scope { platform: own, environment: crate::domain::Environment::Production });
     }
     let found = app.authority.search_tokens(&visitor.operator, &asked.search(visitor.now)?).await?;
     let body = html! {
@@ -192,33 +195,43 @@ fn filters(visitor: &Visitor, asked: &Asked, platforms: &[Platform]) -> Markup {
 }
 
 fn results(visitor: &Visitor, asked: &Asked, platforms: &[Platform], found: &FoundPage) -> Markup {
-    let platform_of = |token: &Token| platforms.iter().find(|platform| platform.id == token.scope.platform);
     html! {
         @if found.found.is_empty() { (nothing(visitor.now, asked, platforms, found)) } @else {
-            div .scroll tabindex="0" role="region" aria-label="Tokens" {
-                table {
-                    thead { tr {
-                        th scope="col" { "Name" } th scope="col" { "Where" } th scope="col" { "Permissions" }
-                        th scope="col" { "Last used" } th scope="col" { "Created" } th scope="col" { "Status" }
-                    } }
-                    tbody {
-                        @for found in &found.found {
-                            @let token = &found.token;
-                            tr {
-                                td { a href=(format!("/console/tokens/{}", token.id)) { (token.name) } }
-                                td data-label="Where" { @if let Some(platform) = platform_of(token) { (platform.name) " – " } (token.scope.environment) }
-                                td data-label="Permissions" { (page::permissions(token.permissions)) }
-                                td data-label="Last used" { (page::optional_moment(visitor.now, found.last_used_at, "never")) }
-                                td data-label="Created" { (page::moment(visitor.now, token.created_at())) }
-                                td data-label="Status" { (page::status(token)) }
-                            }
+            (table(visitor, platforms, &found.found))
+            @if asked.live != Some(false) && visitor.operator.may_issue().is_ok() {
+                p { a href=(super::bulk::new_path(asked)) { "End all of these together…" } }
+            }
+        }
+        @if let Some(next) = found.next {
+            p .more { a .button.plain href=(asked.path("/console/tokens", Some(next))) { @if found.found.is_empty() { "Look further" } @else { "More" } } }
+        }
+    }
+}
+
+/// Tokens as rows.
+pub(super) fn table(visitor: &Visitor, platforms: &[Platform], all: &[Found]) -> Markup {
+    let platform_of = |token: &Token| platforms.iter().find(|platform| platform.id == token.scope.platform);
+    html! {
+        div .scroll tabindex="0" role="region" aria-label="Tokens" {
+            table {
+                thead { tr {
+                    th scope="col" { "Name" } th scope="col" { "Where" } th scope="col" { "Permissions" }
+                    th scope="col" { "Last used" } th scope="col" { "Created" } th scope="col" { "Status" }
+                } }
+                tbody {
+                    @for found in all {
+                        @let token = &found.token;
+                        tr {
+                            td { a href=(format!("/console/tokens/{}", token.id)) { (token.name) } }
+                            td data-label="Where" { @if let Some(platform) = platform_of(token) { (platform.name) " – " } (token.scope.environment) }
+                            td data-label="Permissions" { (page::permissions(token.permissions)) }
+                            td data-label="Last used" { (page::optional_moment(visitor.now, found.last_used_at, "never")) }
+                            td data-label="Created" { (page::moment(visitor.now, token.created_at())) }
+                            td data-label="Status" { (page::status(token)) }
                         }
                     }
                 }
             }
-        }
-        @if let Some(next) = found.next {
-            p .more { a .button.plain href=(asked.path(Some(next))) { @if found.found.is_empty() { "Look further" } @else { "More" } } }
         }
     }
 }

@@ -32,8 +32,10 @@ pub(super) fn refusal(error: Error) -> Refusal {
         ),
         Error::NotRevocable => conflict("not_revocable", "Only an operator of all platforms can end this API token."),
         Error::TooManyTokens => Refusal::too_many_tokens(),
-        Error::OtherCount(count) => conflict("other_count", "It would end another number of API tokens; look at them again, and say how many.")
-            .with_detail("count", count.into()),
+        Error::OtherCount(count) => {
+            conflict("other_count", "It would end another number of API tokens; look at them again, and say how many.")
+                .with_detail("count", count.into())
+        }
         Error::LastOwner => conflict("last_owner", "There would be no owner left; make another one first."),
         Error::NameTaken => conflict("name_taken", "There is an operator of that name already."),
         // This one may be repeated, behind a look at what it is now.

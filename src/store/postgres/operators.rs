@@ -59,7 +59,13 @@ fn session(row: &Row, at: usize) -> Result<SessionRecord, Error> {
 }
 
 /// Puts a row, in place of the one with that seal if there is to be one; says whether it did.
-pub(super) async fn put(s: &Session, table: &str, columns: &[&str], values: &[&(dyn ToSql + Sync)], before: Option<Seal>) -> Result<bool, Error> {
+pub(super) async fn put(
+    s: &Session,
+    table: &str,
+    columns: &[&str],
+    values: &[&(dyn ToSql + Sync)],
+    before: Option<Seal>,
+) -> Result<bool, Error> {
     let Some(before) = before else {
         let places: Vec<_> = (1..=columns.len()).map(|n| format!("${n}")).collect();
         let sql = format!("INSERT INTO {table} ({}) VALUES ({})", columns.join(", "), places.join(", "));

@@ -282,3 +282,50 @@ async fn who_is_disabled_is_out_at_once() {
     bob.sends("/operators/bob", &[("do", "disable")]).await.expect(303);
     bob.get("/tokens").send_admin().await.expect(303);
 }
+
+#[tokio::test]
+async fn many_end_together_when_somebody_has_typed_how_many() {
+    let app = TestApp::new().await;
+    let manager = Browser::invited(&app, "manager", Role::Manager, None).await;
+    let (doomed, kept) =
+        ([app.token("old one", &["VIEW"]).await, app.token("old two", &["VIEW"]).await], app.token("new", &["VIEW"]).await);
+    app.clock.advance(std::time::Duration::from_millis(1));
+    assert!(manager.reads("/bulk-revokes").await.contains("Nobody has done that yet"));
+    let found = manager.reads("/tokens?q=old").await;
+    let plan = found.split("href=\"/console").find(|rest| rest.starts_with("/bulk-revokes/new?")).unwrap().split('"').next().unwrap();
+    let plan = plan.replace("&amp;", "&");
+    let page = manager.reads(&plan).await;
+    assert!(
+        page.contains("End these 2 tokens?") && page.contains("called …old…") && page.contains("old one") && !page.contains(">Root token<")
+    );
+    let search = hidden(&page, "search");
+    let send = async |count: &str| manager.sends("/bulk-revokes", &[("search", &search), ("count", count)]).await;
+    assert!(text(&send("").await.expect(400)).contains("Type how many they are"));
+    let wrong = text(&send("3").await.expect(409));
+    assert!(wrong.contains("They are 2, and you typed 3.") && hidden(&wrong, "search") == search, "{wrong}");
+    app.get("/verify").auth(&doomed[0]).send().await.expect(200);
+
+    // As browsers send the lines of a field.
+    let lines = search.replace('\n', "\r\n");
+    let begun = manager.sends("/bulk-revokes", &[("search", &lines), ("count", " 2 ")]).await.expect(303);
+    let path = begun.header("location").unwrap().strip_prefix("/console").unwrap().to_owned();
+    let mut page = manager.reads(&path).await;
+    assert!(page.contains("2 tokens ended together"));
+    while page.contains("data-renew") {
+        tokio::task::yield_now().await;
+        page = manager.reads(&path).await;
+    }
+    assert!(page.contains("<strong>2 of 2</strong> have ended.") && page.contains("no server accepts any of them"), "{page}");
+    for token in &doomed {
+        app.get(GRID).auth(token).send().await.refused(401, "UNAUTHORIZED");
+    }
+    app.get(GRID).auth(&kept).send().await.expect(200);
+    assert!(manager.reads("/bulk-revokes").await.contains(&format!("href=\"/console{path}\"")));
+    assert!(manager.reads(&plan).await.contains("There is none"));
+    assert!(manager.follows(&format!("{path}/stop"), &[]).await.contains("no server accepts any of them"));
+
+    // Whoever only looks is offered none of it.
+    let viewer = Browser::invited(&app, "viewer", Role::Viewer, None).await;
+    assert!(!viewer.reads("/tokens").await.contains("together"));
+    assert!(viewer.reads(&path).await.contains("2 of 2"));
+}

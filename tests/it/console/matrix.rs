@@ -29,7 +29,7 @@ enum Who {
 use Who::{Ends, Everybody, Has, Issues, Oversees, Owns, Sees, SignedIn};
 
 /// Each route: its path and method, who may, and how it is answered to them.
-const ROWS: [(&str, &str, Who, u16); 31] = [
+const ROWS: [(&str, &str, Who, u16); 36] = [
     ("/", "GET", Everybody, 303),
     ("/console.css", "GET", Everybody, 200),
     ("/console.js", "GET", Everybody, 200),
@@ -45,6 +45,11 @@ const ROWS: [(&str, &str, Who, u16); 31] = [
     ("/tokens/{token}", "GET", Sees, 200),
     ("/tokens/{token}/revoke", "GET", Ends, 200),
     ("/tokens/{token}/revoke", "POST", Ends, 303),
+    ("/bulk-revokes", "GET", SignedIn, 200),
+    ("/bulk-revokes", "POST", Issues, 303),
+    ("/bulk-revokes/new", "GET", Issues, 200),
+    ("/bulk-revokes/{bulk}", "GET", Sees, 200),
+    ("/bulk-revokes/{bulk}/stop", "POST", Ends, 303),
     ("/platforms", "GET", SignedIn, 200),
     ("/platforms", "POST", Owns, 201),
     ("/platforms/{platform}/disable", "GET", Owns, 200),
@@ -136,7 +141,7 @@ async fn every_page_by_everybody() {
     let mut n = 0;
     for (path, method, who, ok) in ROWS {
         for caller in &callers {
-            for own in [true, false].into_iter().skip(usize::from(!path.contains("{token}") && !path.contains("{id}"))) {
+            for own in [true, false].into_iter().skip(usize::from(!["{token}", "{bulk}", "{id}"].iter().any(|part| path.contains(part)))) {
                 let own = own || !path.contains('{');
                 n += 1;
                 let (answer, changed) = ask(&app, caller, (path, method), own, n).await;

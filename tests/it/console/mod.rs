@@ -9,14 +9,14 @@ mod search;
 
 use countersign::{
     authority::SignedIn,
-    domain::{PlatformId, Role},
+    domain::{Environment, PlatformId, Role, Scope, TokenSearch},
 };
 use http::Method;
 
 use crate::{
     operators::{Person, name},
     support::{Answer, Request, TestApp, operator, page},
-    v1::matrix::routed,
+    v1::{matrix::routed, nothing},
 };
 
 /// A browser with its cookie, and what its forms have.
@@ -127,6 +127,10 @@ async fn target(app: &TestApp, path: &str, account: &str, own: bool, n: usize) -
         };
         path = path.replace("{token}", &token.id);
     }
+    if path.contains("{bulk}") {
+        let of = if own { app.platform.id } else { app.another_platform("Other").await.0.id };
+        path = path.replace("{bulk}", &app.bulk_revoke_of(of).await);
+    }
     let another = format!("target-{n}");
     if path.contains("{name}") || (path.contains("{id}") && !own) {
         app.authority.create_account(&operator(), name(&another), Role::Viewer, None).await.unwrap();
@@ -145,6 +149,10 @@ fn good_form(app: &TestApp, path: &str, n: usize) -> Vec<(&'static str, String)>
         "/tokens" => {
             let scope = format!("{}.sandbox", app.platform.id);
             own(&[("scope", &scope), ("name", "made"), ("view", "yes"), ("once", &format!("{n:032x}"))])
+        }
+        "/bulk-revokes" => {
+            let search = TokenSearch { scope: Some(Scope { platform: app.platform.id, environment: Environment::Sandbox }), ..nothing() };
+            own(&[("search", &search.text()), ("count", "0")])
         }
         "/platforms" => own(&[("name", "Made")]),
         "/operators" => own(&[("name", &format!("made-{n}")), ("role", "viewer"), ("platform", "")]),

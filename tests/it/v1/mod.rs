@@ -78,14 +78,19 @@ pub(crate) fn good_body(id: &str, platform: PlatformId, n: usize) -> Option<Valu
         "explainOperation" => json!({ "method": "GET", "path": "/a/1" }),
         "createOperator" => json!({ "name": format!("made-{n}"), "role": "viewer", "platform": platform.to_string() }),
         "setOperatorRole" => json!({ "role": "manager" }),
-        "bulkRevokeTokens" => json!({ "filter": nothing(platform), "dryRun": false, "expectedCount": 0 }),
+        "bulkRevokeTokens" => json!({ "filter": no_filter(platform), "dryRun": false, "expectedCount": 0 }),
         "createOperatorToken" => json!({ "name": "made", "expiresAt": "2035-01-01T00:00:00Z" }),
         _ => return None,
     })
 }
 
+/// A search that finds nothing.
+pub(crate) fn nothing() -> TokenSearch {
+    TokenSearch { name: Some("none has this name".to_owned()), ..TokenSearch::default() }
+}
+
 /// All that a filter can say, so that it finds nothing.
-fn nothing(platform: PlatformId) -> Value {
+fn no_filter(platform: PlatformId) -> Value {
     json!({
         "platform": platform.to_string(), "environment": "sandbox", "namePart": "none has this name", "permission": "VIEW",
         "neverUsed": true, "createdSince": "2025-01-01T00:00:00Z", "createdUntil": "2035-01-01T00:00:00Z",
@@ -93,11 +98,21 @@ fn nothing(platform: PlatformId) -> Value {
 }
 
 impl TestApp {
-    /// A bulk revoke that ends nothing.
+    /// A bulk revoke that would end nothing, and that nobody is at.
     pub(crate) async fn bulk_revoke(&self) -> String {
-        let scope = Scope { platform: self.platform.id, environment: Environment::Sandbox };
-        let search = TokenSearch { scope: Some(scope), name: Some("none has this name".to_owned()), ..TokenSearch::default() };
-        self.authority.begin_bulk_revoke(&operator(), search, 0).await.unwrap().id.to_string()
+        self.bulk_revoke_of(self.platform.id).await
+    }
+
+    /// The same on another platform.
+    pub(crate) async fn bulk_revoke_of(&self, platform: PlatformId) -> String {
+        let search = TokenSearch { scope: Some(Scope { platform, environment: Environment::Sandbox }), ..nothing() };
+        let authority = self.authority.clone();
+        // On a runtime of its own, which ends before it is at it.
+        let begin = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(authority.begin_bulk_revoke(&operator(), search, 0)).unwrap().id.to_string()
+        };
+        tokio::task::spawn_blocking(begin).await.unwrap()
     }
 
     /// Another account with a token of it, as the program that has it sends it.
