@@ -320,6 +320,34 @@ async function flows(browser, server, script, wrongs, looked) {
   assert.equal(await server.asked(payouts), 401);
   await look(page, "token-ended", looked, false);
 
+  // Many together: those that were looked for, once somebody has typed how many they are.
+  const old = [];
+  for (const name of ["Old import", "Old export"]) old.push(await make_token(page, "Acme Payroll – sandbox", name, ["VIEW"]));
+  await nav(page, "Tokens");
+  await look_for("old ");
+  await until("both of them", async () => (await rows(page).count()) === 2);
+  await link(page, "End all of these together…").click();
+  await arrived(page, "End these 2 tokens?");
+  await look(page, "bulk-new", looked);
+  await field(page, "How many are they?").fill("9");
+  context.expected.add("409");
+  await button(page, "End them").click();
+  await said(page, "They are 2, and you typed 9.");
+  context.expected.clear();
+  for (const token of old) assert.equal(await server.asked(token), 200);
+  await field(page, "How many are they?").fill("2");
+  await button(page, "End them").click();
+  await arrived(page, "2 tokens ended together");
+  await until("it is over", async () => {
+    if (!script) await page.reload();
+    return (await page.locator("#progress").innerText()).includes("2 of 2 have ended. It is over");
+  });
+  for (const token of old) assert.equal(await server.asked(token), 401);
+  await look(page, "bulk", looked);
+  await link(page, "Ended together").click();
+  await arrived(page, "Tokens ended together");
+  await look(page, "bulk-list", looked, false);
+
   // A platform off and on.
   for (const [what, words, status] of [["Disable", "It is disabled.", 401], ["Enable", "It is enabled.", 200]]) {
     await nav(page, "Platforms");

@@ -198,8 +198,11 @@ fn results(visitor: &Visitor, asked: &Asked, platforms: &[Platform], found: &Fou
     html! {
         @if found.found.is_empty() { (nothing(visitor.now, asked, platforms, found)) } @else {
             (table(visitor, platforms, &found.found))
-            @if asked.live != Some(false) && visitor.operator.may_issue().is_ok() {
-                p { a href=(super::bulk::new_path(asked)) { "End all of these together…" } }
+            p {
+                @if asked.live != Some(false) && visitor.operator.may_issue().is_ok() {
+                    a href=(super::bulk::new_path(asked)) { "End all of these together…" } " · "
+                }
+                a href="/console/bulk-revokes" { "What was ended together" }
             }
         }
         @if let Some(next) = found.next {

@@ -36,9 +36,10 @@ const SILENCE: Duration = Duration::from_secs(5);
 
 /// What a session is told. The deadlines are the database's own, for statements of processes that are gone: nobody may hold
 /// the feed's row for longer. Every statement has its index; a plan that was made while a table was small must not go on
-/// reading all of it when it is not; and none of them is worth compiling.
+/// reading all of it when it is not; and none of them is worth compiling. The last two are said where there is such a setting.
 const SESSION: &str = "SET statement_timeout = '5s'; SET lock_timeout = '1500ms'; SET idle_in_transaction_session_timeout = '1500ms'; \
-                       SET idle_session_timeout = 0; SET enable_seqscan = off; SET jit = off";
+                       SET enable_seqscan = off; SELECT set_config(name, CASE name WHEN 'jit' THEN 'off' ELSE '0' END, false) \
+                       FROM pg_catalog.pg_settings WHERE name IN ('idle_session_timeout', 'jit')";
 
 /// How to reach the database.
 pub(super) struct Connector {

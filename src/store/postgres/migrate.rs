@@ -1,5 +1,7 @@
 //! What the database must be before it is used, and bringing its tables up to date.
 
+use std::borrow::Cow;
+
 use super::{Error, hold, session::Session};
 use crate::store::Hold;
 
@@ -17,7 +19,9 @@ const LEAST_VERSION: i64 = 140_000;
 /// Refuses what it cannot work with. (What could be changed while it runs is looked at in every session.)
 pub(super) async fn check(s: &Session) -> Result<(), Error> {
     let unfit = |what: String| Err(Error::Unfit(format!("refusing to start: {what}")));
-    let sql = "SELECT name, setting FROM pg_settings WHERE name IN ('server_version_num', 'server_encoding')";
+    // What speaks PostgreSQL's language and is another database has a number of its own choice.
+    let sql = "SELECT name, setting FROM pg_catalog.pg_settings WHERE name = 'server_encoding' OR name = 'server_version_num' \
+               AND version() LIKE 'PostgreSQL %' AND version() NOT LIKE '%-YB-%'";
     for row in s.rows(sql, &[]).await? {
         let (name, setting): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
         match name {
@@ -65,10 +69,15 @@ pub(super) async fn migrate(s: &Session, create: bool, new: Option<Hold>) -> Res
     }
     // Number 0 is the row that whoever migrates locks: a lock that every database has.
     s.run("INSERT INTO migration (number, name, checksum) VALUES (0, '', 0) ON CONFLICT DO NOTHING").await?;
+    // CockroachDB would end the transaction before each table that it makes; and it orders texts by their bytes in any case, but
+    // takes no column that says so.
+    s.run("SELECT set_config(name, 'off', false) FROM pg_catalog.pg_settings WHERE name = 'autocommit_before_ddl'").await?;
+    let orders_by_bytes = s.row("SELECT 1 WHERE version() LIKE 'CockroachDB %'", &[]).await?.is_some();
     s.run("SET lock_timeout = '60s'; SET statement_timeout = '60s'; BEGIN; SELECT 1 FROM migration WHERE number = 0 FOR UPDATE").await?;
     let done = done(s).await?;
     for (number, (name, statements)) in (1_i64..).zip(MIGRATIONS).skip(done) {
-        s.run(statements).await?;
+        let spoken = if orders_by_bytes { statements.replace(" COLLATE \"C\"", "").into() } else { Cow::Borrowed(statements) };
+        s.run(&spoken).await?;
         let insert = "INSERT INTO migration (number, name, checksum) VALUES ($1, $2, $3)";
         s.execute(insert, &[&number, &name, &checksum(statements)]).await?;
     }

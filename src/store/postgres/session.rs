@@ -14,6 +14,7 @@ use futures_util::SinkExt as _;
 use tokio_postgres::CopyOutStream;
 use tokio_postgres::{
     Client, Row, RowStream, Statement,
+    error::SqlState,
     types::{BorrowToSql, ToSql},
 };
 
@@ -69,6 +70,22 @@ impl Session {
     /// Statements without values and rows.
     pub(super) async fn run(&self, sql: &str) -> Result<(), Error> {
         Ok(self.client.batch_execute(sql).await?)
+    }
+
+    /// Rolls back what was begun, if anything was: PostgreSQL only warns where it was not, CockroachDB says an error.
+    pub(super) async fn rollback(&self) -> Result<(), Error> {
+        match self.client.batch_execute("ROLLBACK").await {
+            Err(error) if error.code() == Some(&SqlState::NO_ACTIVE_SQL_TRANSACTION) => Ok(()),
+            done => Ok(done?),
+        }
+    }
+
+    /// Runs statements that notify others. Says whether the database has notifications: one that has none may not even
+    /// understand the statement.
+    pub(super) async fn notify(&self, sql: &str) -> Result<bool, Error> {
+        let Err(error) = self.client.batch_execute(sql).await else { return Ok(true) };
+        let has_none = error.code().is_some_and(|code| [SqlState::SYNTAX_ERROR, SqlState::FEATURE_NOT_SUPPORTED].contains(code));
+        if has_none { self.rollback().await.map(|()| false) } else { Err(error.into()) }
     }
 
     /// Has a statement prepared, so that those sent one behind the other need not wait for that.

@@ -92,7 +92,7 @@ impl Writer {
         // Made where it runs: what its jobs do need not travel between threads.
         let write = move |mut waiting: Waiting<Job>| {
             runtime.block_on(async {
-                let mut writing = Writing { connector, log, session: None, noted: false };
+                let mut writing = Writing { connector, log, session: None, noted: false, is_mute: false };
                 loop {
                     let jobs = waiting.next(BATCH).await;
                     if jobs.is_empty() {
@@ -145,6 +145,8 @@ struct Writing {
     session: Option<Session>,
     /// Whether there is something that others have not been told of.
     noted: bool,
+    /// Whether the database has said that it has no notifications.
+    is_mute: bool,
 }
 
 impl Writing {
@@ -179,20 +181,21 @@ impl Writing {
     /// Tells other processes that there is something new, if there is. Nobody waits for it: they find it in any case. Nor is
     /// it worth a flush of its own, which is why it is not simply said.
     async fn hurry_others(&mut self) {
-        if !std::mem::take(&mut self.noted) {
+        if !std::mem::take(&mut self.noted) || self.is_mute {
             return;
         }
         if let Some(session) = &self.session {
             let notify = format!("BEGIN; SET LOCAL synchronous_commit = off; NOTIFY countersign, '{}'; COMMIT", self.log.node);
             let told = async {
-                match session.run(&notify).await {
-                    // A database that has no notifications says so, and that is all.
-                    Err(_) => session.run("ROLLBACK").await,
+                match session.notify(&notify).await {
+                    Err(_) => session.rollback().await.map(|()| true),
+                    // A database that has no notifications says so once, and that is all.
                     told => told,
                 }
             };
-            if !matches!(tokio::time::timeout(DEADLINE, told).await, Ok(Ok(()))) {
-                self.session = None;
+            match tokio::time::timeout(DEADLINE, told).await {
+                Ok(Ok(told)) => self.is_mute = !told,
+                _ => self.session = None,
             }
         }
     }
@@ -231,7 +234,7 @@ impl Writing {
             Err(Failed::Unknown(error)) => Err(Failed::Unknown(error)),
             Err(failed) => {
                 // What can't be rolled back ends with its session.
-                if tokio::time::timeout(DEADLINE, session.run("ROLLBACK")).await.is_ok_and(|done| done.is_ok()) {
+                if tokio::time::timeout(DEADLINE, session.rollback()).await.is_ok_and(|done| done.is_ok()) {
                     self.session = Some(session);
                 }
                 Err(failed)

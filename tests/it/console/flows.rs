@@ -326,6 +326,6 @@ async fn many_end_together_when_somebody_has_typed_how_many() {
 
     // Whoever only looks is offered none of it.
     let viewer = Browser::invited(&app, "viewer", Role::Viewer, None).await;
-    assert!(!viewer.reads("/tokens").await.contains("together"));
+    assert!(!viewer.reads("/tokens").await.contains("End all"));
     assert!(viewer.reads(&path).await.contains("2 of 2"));
 }
