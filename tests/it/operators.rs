@@ -207,6 +207,123 @@ async fn who_fails_too_often_waits() {
 }
 
 #[tokio::test]
+async fn a_password_is_changed_by_who_has_both_factors() {
+    let app = TestApp::new().await;
+    let (alice, first) = Person::invited(&app, "alice", Role::Owner, None).await;
+    let (_, bob) = Person::invited(&app, "bob", Role::Owner, None).await;
+    let second = alice.signs_in(&app).await.unwrap();
+    let new = "several other words in a row";
+    let given = |password: &str, code: Option<&str>| {
+        let mut given = alice.types(password, &app);
+        given.code = code.map_or(given.code.clone(), str::to_owned);
+        given
+    };
+    let change = async |given: SignIn, new: &str| app.authority.change_password(&first, given, new.to_owned(), source(1), request()).await;
+    assert!(matches!(change(given("another password", None), new).await, Err(Refused::Wrong)));
+    assert!(matches!(change(given(PASSWORD, Some("000000")), new).await, Err(Refused::Wrong)));
+    for weak in ["short", "alice in wonderland", "aaaaaaaaaaaaaaaa"] {
+        let Err(Refused::Invalid(invalid)) = change(given(PASSWORD, None), weak).await else { panic!("{weak}") };
+        assert_eq!(invalid.problems()[0].field, "password");
+    }
+    assert!(is_in(&app, &first.cookie()).await && is_in(&app, &second.cookie()).await);
+    // None of these has used the code up; this does.
+    let again = given(new, None);
+    let third = change(given(PASSWORD, None), new).await.unwrap();
+    assert!(matches!(change(again, "yet another password").await, Err(Refused::Wrong)), "a code counts once");
+    assert!(![first.cookie(), second.cookie()].contains(&third.cookie()));
+    assert!(!is_in(&app, &first.cookie()).await && !is_in(&app, &second.cookie()).await);
+    assert!(is_in(&app, &third.cookie()).await && is_in(&app, &bob.cookie()).await);
+    assert!(!third.has_sent(&first.form_key()));
+    app.clock.advance(Duration::from_secs(30));
+    assert!(matches!(alice.signs_in(&app).await, Err(Refused::Wrong)), "the old one");
+    let signed_in = app.authority.sign_in(given(new, None), source(1), request()).await.unwrap();
+    assert!(is_in(&app, &third.cookie()).await && is_in(&app, &signed_in.cookie()).await);
+    let entries = app.authority.list_audit(&operator(), AuditQuery::default()).await.unwrap().0;
+    let entry = entries.iter().find(|entry| entry.entry.action.name() == "operator.change").unwrap();
+    assert_eq!(entry.entry.actor, Actor::Operator("alice".to_owned()));
+    assert_eq!(entry.entry.detail, r#"{"operator":"alice","password":"changed"}"#);
+}
+
+#[tokio::test]
+async fn a_second_factor_is_replaced_by_who_has_both() {
+    let app = TestApp::new().await;
+    let (mut alice, first) = Person::invited(&app, "alice", Role::Owner, None).await;
+    let (bob, bobs) = Person::invited(&app, "bob", Role::Owner, None).await;
+    let second = alice.signs_in(&app).await.unwrap();
+    let ask = async |who: &SignedIn, given: SignIn| app.authority.enrol_anew(who, given, source(1), request()).await;
+    assert!(matches!(ask(&first, alice.types("another password", &app)).await, Err(Refused::Wrong)));
+    assert!(matches!(ask(&first, bob.types(PASSWORD, &app)).await, Err(Refused::Wrong)), "another's app");
+    let shown = ask(&first, alice.types(PASSWORD, &app)).await.unwrap();
+    assert!(matches!(ask(&first, alice.types(PASSWORD, &app)).await, Err(Refused::Wrong)), "a code counts once");
+    let of_bob = ask(&bobs, bob.types(PASSWORD, &app)).await.unwrap();
+    app.clock.advance(Duration::from_secs(30));
+    assert!(alice.signs_in(&app).await.is_ok(), "the old one is good until the new one has shown a code");
+
+    let now = || countersign::authority::Clock::wall(&*app.clock).millis();
+    let replace = async |who: &SignedIn, sealed: &str, totp: &str| {
+        app.authority.replace_second_factor(who, sealed, &code(totp, now()), request()).await
+    };
+    // By nothing but what was shown in the same session.
+    let anybodys = app.authority.enrol(None).unwrap();
+    for (who, enrolment) in [(&first, &anybodys), (&first, &of_bob), (&second, &shown), (&bobs, &shown)] {
+        let refused = replace(who, enrolment.sealed(), &enrolment.text()).await;
+        assert!(matches!(refused, Err(Refused::Invalid(_))), "{refused:?}");
+        assert!(app.authority.enrolment_anew(who, enrolment.sealed()).is_none());
+    }
+    assert!(matches!(replace(&first, shown.sealed(), &alice.totp).await, Err(Refused::Invalid(_))), "a code of the old one");
+    assert_eq!(app.authority.enrolment_anew(&first, shown.sealed()).unwrap().text(), shown.text());
+    let third = replace(&first, shown.sealed(), &shown.text()).await.unwrap();
+    assert!(!is_in(&app, &first.cookie()).await && !is_in(&app, &second.cookie()).await && is_in(&app, &third.cookie()).await);
+    app.clock.advance(Duration::from_secs(30));
+    assert!(matches!(replace(&first, shown.sealed(), &shown.text()).await, Err(Refused::Wrong)), "out");
+    assert!(matches!(replace(&third, shown.sealed(), &shown.text()).await, Err(Refused::Invalid(_))), "twice");
+    assert!(matches!(alice.signs_in(&app).await, Err(Refused::Wrong)), "the old one");
+    alice.totp = shown.text();
+    assert!(alice.signs_in(&app).await.is_ok());
+    assert!(is_in(&app, &bobs.cookie()).await);
+    let entries = app.authority.list_audit(&operator(), AuditQuery::default()).await.unwrap().0;
+    let told: Vec<_> = entries.iter().filter(|entry| entry.entry.action.name() == "operator.change").collect();
+    let told: Vec<_> = told.iter().filter(|entry| entry.entry.actor == Actor::Operator("alice".to_owned())).collect();
+    let told: Vec<_> = told.iter().map(|entry| entry.entry.detail.as_str()).collect();
+    assert_eq!(told, [r#"{"operator":"alice","secondFactor":"replaced"}"#, r#"{"operator":"alice","secondFactor":"shown"}"#]);
+
+    // Who has left the page for more than an hour begins again.
+    let late = ask(&third, alice.types(PASSWORD, &app)).await.unwrap();
+    for _ in 0..7 {
+        app.clock.advance(Duration::from_secs(520));
+        assert!(is_in(&app, &third.cookie()).await);
+    }
+    assert!(matches!(replace(&third, late.sealed(), &late.text()).await, Err(Refused::Invalid(_))));
+}
+
+/// Whoever finds a browser signed in guesses no faster there than where they would sign in.
+#[tokio::test]
+async fn what_fails_at_changing_counts_as_it_does_at_signing_in() {
+    let app = TestApp::new().await;
+    let (alice, signed_in) = Person::invited(&app, "alice", Role::Owner, None).await;
+    for n in 0..10 {
+        let given = alice.types("another password", &app);
+        let refused = match n % 2 {
+            0 => app.authority.change_password(&signed_in, given, PASSWORD.to_owned(), source(7), request()).await.map(drop),
+            _ => app.authority.enrol_anew(&signed_in, given, source(7), request()).await.map(drop),
+        };
+        assert!(matches!(refused, Err(Refused::Wrong)), "{n}");
+    }
+    let sign_in = async |password: &str, from: u8| app.authority.sign_in(alice.types(password, &app), source(from), request()).await;
+    assert!(matches!(sign_in("another password", 7).await, Err(Refused::Limited(_))));
+    let limited = app.authority.enrol_anew(&signed_in, alice.types(PASSWORD, &app), source(7), request()).await;
+    assert!(matches!(limited, Err(Refused::Limited(_))));
+    for from in 20..30 {
+        assert!(matches!(sign_in("another password", from).await, Err(Refused::Wrong | Refused::Limited(_))));
+    }
+    // With this account from everywhere.
+    let given = alice.types(PASSWORD, &app);
+    let limited = app.authority.change_password(&signed_in, given, "several other words".to_owned(), source(8), request()).await;
+    assert!(matches!(limited, Err(Refused::Limited(_))));
+    assert!(is_in(&app, &signed_in.cookie()).await);
+}
+
+#[tokio::test]
 async fn nobody_is_signed_in_for_ever() {
     let app = TestApp::new().await;
     let (alice, first) = Person::invited(&app, "alice", Role::Owner, None).await;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `accounts.rs` | inviting, changing, resetting |
 //! | `sign_in.rs` | accepting an invitation, signing in, who is signed in |
+//! | `own.rs` | changing one's own password and second factor |
 //! | `tokens.rs` | tokens that programs use in an operator's place |
 //! | `access.rs` | how somebody gets in, as it is kept |
 //! | `password.rs`, `totp.rs` | the two factors |
@@ -13,6 +14,7 @@
 
 mod access;
 mod accounts;
+mod own;
 mod password;
 mod seal;
 mod sign_in;

@@ -11,27 +11,36 @@ use maud::{Markup, html};
 use super::{form, oops::Oops, page, visitor::Visitor};
 use crate::{
     domain::{OperatorToken, OperatorTokenId, TokenName},
-    http::{App, path},
+    http::{App, path, query::Query},
 };
 
 const DAY: i64 = 24 * 60 * 60 * 1000;
 /// For how many days a token may be made; 0 is for good.
 const LASTS: [(&str, i64); 4] = [("30 days", 30), ("90 days", 90), ("a year", 365), ("for good", 0)];
 
-pub(super) async fn page(State(app): State<App>, visitor: Visitor) -> Result<Response, Oops> {
-    own_page(&app, &visitor, StatusCode::OK, None).await
+pub(super) async fn page(State(app): State<App>, visitor: Visitor, uri: Uri) -> Result<Response, Oops> {
+    let done = Query::parse(uri.query(), &["done"]).understood()?;
+    own_page(&app, &visitor, StatusCode::OK, None, done.text("done").as_deref()).await
 }
 
-async fn own_page(app: &App, visitor: &Visitor, status: StatusCode, problem: Option<&str>) -> Result<Response, Oops> {
+async fn own_page(app: &App, visitor: &Visitor, status: StatusCode, problem: Option<&str>, done: Option<&str>) -> Result<Response, Oops> {
     let account = &visitor.signed_in.account;
     let tokens = app.authority.list_operator_tokens(&visitor.operator, account.name.clone()).await?;
     let body = html! {
         h1 { (account.name) }
+        @match done {
+            Some("password") => (page::notice("Your password is changed. Every other browser of yours is signed out.")),
+            Some("second-factor") => (page::notice("Your second factor is replaced. Every other browser of yours is signed out.")),
+            _ => {}
+        }
         dl {
             dt { "Role" } dd { (account.role) }
             dt { "Since" } dd { (page::moment(visitor.now, account.created_at)) }
         }
-        p .hint { "To change your password or second factor, ask an owner to reset your account." }
+        p {
+            a href="/console/account/password" { "Change your password" } " "
+            a href="/console/account/second-factor" { "Replace your second factor" }
+        }
         h2 { "Tokens of your programs" }
         p { "A program that has one may do through the operator API what you may: " code { "Authorization: Bearer csop_…" } "." }
         @if tokens.is_empty() { p .empty { "You have none." } } @else { (table(visitor, &tokens)) }
@@ -85,7 +94,7 @@ pub(super) async fn create_token(State(app): State<App>, visitor: Visitor, heade
     let form = form::read(&app, &visitor, &headers, body, &["name", "lasts"]).await?;
     let name = match TokenName::parse("name", &form.text("name").unwrap_or_default()) {
         Ok(name) => name,
-        Err(invalid) => return own_page(&app, &visitor, StatusCode::BAD_REQUEST, Some(&page::problems(&invalid))).await,
+        Err(invalid) => return own_page(&app, &visitor, StatusCode::BAD_REQUEST, Some(&page::problems(&invalid)), None).await,
     };
     let lasts = form.text("lasts").and_then(|text| text.parse().ok());
     let days = LASTS.iter().map(|(_, days)| *days).find(|days| Some(*days) == lasts).ok_or_else(|| page::not_in_list("lasts"))?;

@@ -4,7 +4,7 @@ use countersign::domain::{Environment, Role};
 use http::header::AUTHORIZATION;
 use serde_json::json;
 
-use super::{Browser, hidden, shown, text};
+use super::{Browser, CHOSEN, hidden, shown, text};
 use crate::{
     operators::{PASSWORD, Person, code, name},
     support::{Answer, GRID, Pair, START, TestApp, operator},
@@ -208,6 +208,80 @@ async fn operators_are_invited_changed_and_reset() {
     let last = text(&owner.sends("/operators/owner", &[("do", "role"), ("role", "viewer")]).await.expect(409));
     assert!(last.contains("no owner left"), "{last}");
     owner.sends("/operators/nobody", &[("do", "disable")]).await.expect(404);
+}
+
+#[tokio::test]
+async fn ones_own_password_is_changed() {
+    let app = TestApp::new().await;
+    let (person, signed_in) = Person::invited(&app, "alice", Role::Viewer, None).await;
+    let alice = Browser::of(&app, &signed_in);
+    let page = alice.reads("/account").await;
+    assert!(page.contains("href=\"/console/account/password\"") && !page.contains("ask an owner"), "{page}");
+    let page = alice.reads("/account/password").await;
+    for autocomplete in ["username", "current-password", "one-time-code", "new-password"] {
+        assert!(page.contains(&format!("autocomplete=\"{autocomplete}\"")), "{page}");
+    }
+    let right = person.types(PASSWORD, &app).code.clone();
+    let change = async |old: &str, code: &str, password: &str, again: &str| {
+        alice.sends("/account/password", &[("old", old), ("code", code), ("password", password), ("again", again)]).await
+    };
+    for (answer, status, said) in [
+        (change("another password", &right, CHOSEN, CHOSEN).await, 403, "Nothing was changed."),
+        (change(PASSWORD, "000000", CHOSEN, CHOSEN).await, 403, "Nothing was changed."),
+        (change(PASSWORD, &right, CHOSEN, "another one than that").await, 400, "not the same"),
+        (change(PASSWORD, &right, "short", "short").await, 400, "12 to 128 characters"),
+    ] {
+        // On the same page, without what they typed; and nobody is signed out by it.
+        assert_eq!(answer.header("set-cookie"), None);
+        let page = text(&answer.expect(status));
+        assert!(page.contains(said) && page.contains("role=\"alert\"") && page.contains("name=\"again\""), "{page}");
+        assert!(!page.contains(CHOSEN) && !page.contains(PASSWORD), "{page}");
+        alice.reads("/account").await;
+    }
+    let changed = change(PASSWORD, &right, CHOSEN, CHOSEN).await.expect(303);
+    assert_eq!(changed.header("location"), Some("/console/account?done=password"));
+    alice.get("/account").send_admin().await.expect(303);
+    // The forms of before are nobody's, whoever brings the new cookie.
+    let key = alice.key.clone();
+    let mut alice = in_with(&app, &changed);
+    alice.key = key;
+    alice.sends("/account", &[("name", "x"), ("lasts", "30")]).await.expect(403);
+    let alice = alice.looks_around().await;
+    assert!(alice.reads("/account?done=password").await.contains("Every other browser of yours is signed out."));
+    alice.sends("/account", &[("name", "x"), ("lasts", "30")]).await.expect(201);
+}
+
+#[tokio::test]
+async fn ones_own_second_factor_is_replaced() {
+    let app = TestApp::new().await;
+    let (person, signed_in) = Person::invited(&app, "alice", Role::Viewer, None).await;
+    let alice = Browser::of(&app, &signed_in);
+    let page = alice.reads("/account/second-factor").await;
+    assert!(page.contains("autocomplete=\"current-password\"") && !page.contains("<svg"), "{page}");
+    let given = person.types(PASSWORD, &app);
+    let (path, confirm) = ("/account/second-factor", "/account/second-factor/confirm");
+    let wrong = alice.sends(path, &[("password", "another password"), ("code", &given.code)]).await.expect(403);
+    assert!(text(&wrong).contains("Nothing was changed.") && !text(&wrong).contains("<svg"), "{wrong:?}");
+    let shown = text(&alice.sends(path, &[("password", PASSWORD), ("code", &given.code)]).await.expect(200));
+    let totp = shown.split("data-copy=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let sealed = hidden(&shown, "enrolment");
+    assert!(shown.contains("<svg") && totp != person.totp, "{shown}");
+    // The same code shows no other one.
+    alice.sends(path, &[("password", PASSWORD), ("code", &given.code)]).await.expect(403);
+    let right = code(&totp, START + 30_000);
+    let again = text(&alice.sends(confirm, &[("enrolment", &sealed), ("code", "000000")]).await.expect(400));
+    assert!(again.contains(&totp) && hidden(&again, "enrolment") == sealed && again.contains("role=\"alert\""), "{again}");
+    // What the page of an invitation shows to everybody is no way around it.
+    let strange = hidden(&Browser::new(&app).reads("/invitation").await, "enrolment");
+    let refused = text(&alice.sends(confirm, &[("enrolment", &strange), ("code", &right)]).await.expect(400));
+    assert!(refused.contains("Begin again.") && !refused.contains("<svg"), "{refused}");
+    let replaced = alice.sends(confirm, &[("enrolment", &sealed), ("code", &right)]).await.expect(303);
+    assert_eq!(replaced.header("location"), Some("/console/account?done=second-factor"));
+    alice.sends(confirm, &[("enrolment", &sealed), ("code", &right)]).await.expect(303);
+    alice.get("/account").send_admin().await.expect(303);
+    let alice = in_with(&app, &replaced).looks_around().await;
+    assert!(alice.reads("/account?done=second-factor").await.contains("Your second factor is replaced."));
+    alice.sends(confirm, &[("enrolment", &sealed), ("code", &right)]).await.expect(400);
 }
 
 #[tokio::test]

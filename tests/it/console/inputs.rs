@@ -96,7 +96,7 @@ async fn every_form_with_what_it_should_not_have() {
 async fn every_address_with_what_it_should_not_have() {
     let app = TestApp::new().await;
     let owner = Browser::invited(&app, "owner", Role::Owner, None).await;
-    let known: [(&str, &[&str]); 8] = [
+    let known: [(&str, &[&str]); 9] = [
         ("/tokens", &["scope", "q", "permission", "status", "used", "order", "after"]),
         ("/tokens/new", &["scope"]),
         ("/tokens/{token}", &["done", "until"]),
@@ -104,6 +104,7 @@ async fn every_address_with_what_it_should_not_have() {
         ("/operations", &["method", "path"]),
         ("/audit", &["action", "actor", "token", "platform", "beforeSeq"]),
         ("/operators/{name}", &["done"]),
+        ("/account", &["done"]),
         ("/sign-in", &["to"]),
     ];
     let before = app.place().await;

@@ -138,7 +138,11 @@ async fn target(app: &TestApp, path: &str, account: &str, own: bool, n: usize) -
     path.replace("{name}", &another)
 }
 
-/// A form that each route takes of whoever may; `n` makes it another one. What signs in needs a person.
+/// A password that is nobody's yet.
+const CHOSEN: &str = "several other words in a row";
+
+/// A form that each route takes of whoever may; `n` makes it another one. What signs in needs a person, and so does what changes
+/// how one does.
 fn good_form(app: &TestApp, path: &str, n: usize) -> Vec<(&'static str, String)> {
     let own = |fields: &[(&'static str, &str)]| fields.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
     match path {
@@ -150,6 +154,9 @@ fn good_form(app: &TestApp, path: &str, n: usize) -> Vec<(&'static str, String)>
         "/operators" => own(&[("name", &format!("made-{n}")), ("role", "viewer"), ("platform", "")]),
         "/operators/{name}" => own(&[("do", "role"), ("role", "manager")]),
         "/account" => own(&[("name", "made"), ("lasts", "30")]),
+        "/account/password" => own(&[("old", "not the old one"), ("code", "000000"), ("password", CHOSEN), ("again", CHOSEN)]),
+        "/account/second-factor" => own(&[("password", "not the old one"), ("code", "000000")]),
+        "/account/second-factor/confirm" => own(&[("enrolment", "AAAA"), ("code", "000000")]),
         _ => Vec::new(),
     }
 }
