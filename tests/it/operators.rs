@@ -55,7 +55,7 @@ pub(crate) struct Person {
 impl Person {
     /// Invited, and in for the first time.
     pub(crate) async fn invited(app: &TestApp, name: &'static str, role: Role, platform: Option<PlatformId>) -> (Self, SignedIn) {
-        let (listed, invitation) = app.authority.create_account(&operator(), self::name(name), role, platform).await.unwrap();
+        let (listed, invitation) = app.authority.create_account(&operator(), self::name(name), role, platform, None).await.unwrap();
         assert!(matches!(listed.standing, Standing::Invited(_)));
         Self::accepts(app, name, invitation.expose()).await.unwrap()
     }
@@ -93,7 +93,7 @@ async fn is_in(app: &TestApp, cookie: &str) -> bool {
 #[tokio::test]
 async fn an_invitation_lets_somebody_in_once() {
     let app = TestApp::new().await;
-    let (_, invitation) = app.authority.create_account(&operator(), name("alice"), Role::Manager, None).await.unwrap();
+    let (_, invitation) = app.authority.create_account(&operator(), name("alice"), Role::Manager, None, None).await.unwrap();
     let code = invitation.expose().to_owned();
     assert!(matches!(Person::accepts(&app, "alice", &code.replace(&code[..1], "7")).await, Err(Refused::Wrong)));
     assert!(matches!(Person::accepts(&app, "bob", &code).await, Err(Refused::Wrong)));
@@ -122,7 +122,7 @@ async fn an_invitation_lets_somebody_in_once() {
 #[tokio::test]
 async fn what_is_wrong_with_what_somebody_chooses_is_said_to_who_has_the_invitation() {
     let app = TestApp::new().await;
-    let (_, invitation) = app.authority.create_account(&operator(), name("alice"), Role::Owner, None).await.unwrap();
+    let (_, invitation) = app.authority.create_account(&operator(), name("alice"), Role::Owner, None, None).await.unwrap();
     let enrolment = app.authority.enrol(None).unwrap();
     let again = app.authority.enrol(Some(enrolment.sealed())).unwrap();
     assert_eq!((again.text(), again.sealed()), (enrolment.text(), enrolment.sealed()), "nobody scans twice");
@@ -154,7 +154,7 @@ async fn nobody_is_told_what_was_wrong() {
     let app = TestApp::new().await;
     let (alice, _) = Person::invited(&app, "alice", Role::Owner, None).await;
     let (bob, _) = Person::invited(&app, "bob", Role::Viewer, None).await;
-    app.authority.create_account(&operator(), name("invited"), Role::Viewer, None).await.unwrap();
+    app.authority.create_account(&operator(), name("invited"), Role::Viewer, None, None).await.unwrap();
     app.authority.set_account_disabled(&operator(), name("bob"), true).await.unwrap();
     let mut n = 10;
     let mut wrong = async |given: SignIn| {
@@ -344,7 +344,7 @@ async fn nobody_is_signed_in_for_ever() {
     assert!(one.has_sent(&one.form_key()) && !one.has_sent(&two.form_key()) && !one.has_sent(""));
     assert_ne!(one.form_key(), one.cookie());
     // Disabled is out, and stays so behind that.
-    app.authority.create_account(&operator(), name("other"), Role::Owner, None).await.unwrap();
+    app.authority.create_account(&operator(), name("other"), Role::Owner, None, None).await.unwrap();
     app.authority.set_account_disabled(&operator(), name("alice"), true).await.unwrap();
     assert!(!is_in(&app, &one.cookie()).await);
     app.authority.set_account_disabled(&operator(), name("alice"), false).await.unwrap();
@@ -360,19 +360,19 @@ async fn nobody_is_signed_in_for_ever() {
 async fn there_is_always_an_owner() {
     let app = TestApp::new().await;
     let last = |result: Result<_, Error>| matches!(result.map(drop), Err(Error::LastOwner));
-    app.authority.create_account(&operator(), name("alice"), Role::Owner, None).await.unwrap();
-    let taken = app.authority.create_account(&operator(), name("alice"), Role::Viewer, None).await;
+    app.authority.create_account(&operator(), name("alice"), Role::Owner, None, None).await.unwrap();
+    let taken = app.authority.create_account(&operator(), name("alice"), Role::Viewer, None, None).await;
     assert!(matches!(taken, Err(Error::NameTaken)));
     assert!(last(app.authority.set_account_role(&operator(), name("alice"), Role::Manager).await));
     assert!(last(app.authority.set_account_disabled(&operator(), name("alice"), true).await));
-    app.authority.create_account(&operator(), name("bob"), Role::Owner, None).await.unwrap();
+    app.authority.create_account(&operator(), name("bob"), Role::Owner, None, None).await.unwrap();
     app.authority.set_account_role(&operator(), name("alice"), Role::Manager).await.unwrap();
     assert_eq!(account(&app.authority, "alice").await.role, Role::Manager);
     assert!(last(app.authority.set_account_disabled(&operator(), name("bob"), true).await));
-    let of_one = app.authority.create_account(&operator(), name("carol"), Role::Owner, Some(app.platform.id)).await;
+    let of_one = app.authority.create_account(&operator(), name("carol"), Role::Owner, Some(app.platform.id), None).await;
     assert!(matches!(of_one, Err(Error::Invalid(_))));
     let nowhere = PlatformId::parse("019542f5-b3e7-7d02-8000-000000000001").unwrap();
-    let nowhere = app.authority.create_account(&operator(), name("carol"), Role::Viewer, Some(nowhere)).await;
+    let nowhere = app.authority.create_account(&operator(), name("carol"), Role::Viewer, Some(nowhere), None).await;
     assert!(matches!(nowhere, Err(Error::NotFound)));
 }
 
@@ -383,9 +383,9 @@ async fn programs_act_for_operators() {
     let (_, bob) = Person::invited(&app, "bob", Role::Owner, None).await;
     let (alice, bob) = (alice.operator(request()), bob.operator(request()));
     let expires = countersign::authority::Clock::wall(&*app.clock).plus_millis(60_000);
-    let issued = app.authority.create_operator_token(&alice, name("alice"), token_name("ci"), Some(expires)).await.unwrap();
-    let second = app.authority.create_operator_token(&bob, name("alice"), token_name("more"), None).await.unwrap();
-    let refused = app.authority.create_operator_token(&alice, name("bob"), token_name("x"), None).await;
+    let issued = app.authority.create_operator_token(&alice, name("alice"), token_name("ci"), Some(expires), None).await.unwrap();
+    let second = app.authority.create_operator_token(&bob, name("alice"), token_name("more"), None, None).await.unwrap();
+    let refused = app.authority.create_operator_token(&alice, name("bob"), token_name("x"), None, None).await;
     assert!(matches!(refused, Err(Error::RoleLacking(_))));
     let other = app.authority.clone();
     let _ = app.try_replace(|_| {}).await.unwrap();
@@ -412,10 +412,10 @@ async fn programs_act_for_operators() {
     assert_eq!(acts(second.secret.expose()).await, None);
     app.clock.advance(Duration::from_secs(60));
     assert_eq!(acts(issued.secret.expose()).await, None, "expired");
-    let third = app.authority.create_operator_token(&operator(), name("alice"), token_name("third"), None).await.unwrap();
+    let third = app.authority.create_operator_token(&operator(), name("alice"), token_name("third"), None, None).await.unwrap();
     other.set_account_disabled(&operator(), name("alice"), true).await.unwrap();
     assert_eq!(acts(third.secret.expose()).await, None);
-    let bobs = app.authority.create_operator_token(&bob, name("bob"), token_name("own"), None).await.unwrap();
+    let bobs = app.authority.create_operator_token(&bob, name("bob"), token_name("own"), None, None).await.unwrap();
     let hidden = app.authority.revoke_operator_token(&alice, bobs.token.id).await;
     assert!(matches!(hidden, Err(Error::NotFound)), "whoever may not see it learns nothing of it");
     let listed = app.authority.list_operator_tokens(&bob, name("alice")).await.unwrap();
@@ -433,7 +433,7 @@ async fn edited_rows_let_nobody_in() {
     let (alice, signed_in) = Person::invited(&app, "alice", Role::Viewer, None).await;
     let (_, bob) = Person::invited(&app, "bob", Role::Owner, None).await;
     let operators = signed_in.operator(request());
-    let issued = app.authority.create_operator_token(&operators, name("alice"), token_name("ci"), None).await.unwrap();
+    let issued = app.authority.create_operator_token(&operators, name("alice"), token_name("ci"), None, None).await.unwrap();
     let presented = PresentedOperator::parse(issued.secret.expose()).unwrap();
     let acts = async || app.authority.prove_operator(&presented, request()).await.unwrap().is_some();
     assert!(acts().await && is_in(&app, &signed_in.cookie()).await);
@@ -466,7 +466,7 @@ async fn edited_rows_let_nobody_in() {
 async fn s_08_accounts_outlive_the_key_that_sealed_them() {
     let app = TestApp::new().await;
     let (alice, signed_in) = Person::invited(&app, "alice", Role::Owner, None).await;
-    let issued = app.authority.create_operator_token(&operator(), name("alice"), token_name("ci"), None).await.unwrap();
+    let issued = app.authority.create_operator_token(&operator(), name("alice"), token_name("ci"), None, None).await.unwrap();
     let presented = PresentedOperator::parse(issued.secret.expose()).unwrap();
     write_keys(&app.directory.path().join("keys.json"), &[(1, "verify-only")], 2);
     app.authority.reload_keys().await.unwrap();
@@ -525,7 +525,7 @@ async fn staff_of_one_platform_see_nothing_else() {
 async fn accounts_are_moved_with_everything_else() {
     let app = TestApp::new().await;
     let (alice, signed_in) = Person::invited(&app, "alice", Role::Owner, None).await;
-    let issued = app.authority.create_operator_token(&operator(), name("alice"), token_name("ci"), None).await.unwrap();
+    let issued = app.authority.create_operator_token(&operator(), name("alice"), token_name("ci"), None, None).await.unwrap();
     let presented = PresentedOperator::parse(issued.secret.expose()).unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
     let (from, to) = (database::of(app.directory.path()), countersign::authority::Database::Sqlite(elsewhere.path().join("new")));

@@ -59,14 +59,6 @@ impl Operators {
 }
 
 impl Authority {
-    /// What a form is known by, so that it makes one thing however often it is sent.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`].
-    pub fn one_time_key(&self) -> Result<String, Error> {
-        Ok(self.random::<16>()?.iter().map(|byte| format!("{byte:02x}")).collect())
-    }
-
     /// The record, if it is as it was sealed and its key is here.
     fn intact_account(&self, record: AccountRecord) -> Result<AccountRecord, Error> {
         match self.keyring.see_account(&record) {

@@ -10,7 +10,8 @@ use maud::{Markup, html};
 
 use super::{form, oops::Oops, page, visitor::Visitor};
 use crate::{
-    domain::{OperatorToken, OperatorTokenId, TokenName},
+    authority::{Error, OneTimeKey},
+    domain::{Invalid, OperatorToken, OperatorTokenId, TokenName},
     http::{App, path, query::Query},
 };
 
@@ -48,6 +49,7 @@ async fn own_page(app: &App, visitor: &Visitor, status: StatusCode, problem: Opt
         @if let Some(problem) = problem { (page::wrong(problem)) }
         form method="post" action="/console/account" {
             (page::key(visitor))
+            (page::once(app)?)
             div .field { label for="name" { "What for" } input #name name="name" required maxlength="255" autocomplete="off"; }
             div .field {
                 label for="lasts" { "For" }
@@ -91,16 +93,33 @@ fn table(visitor: &Visitor, tokens: &[OperatorToken]) -> Markup {
 }
 
 pub(super) async fn create_token(State(app): State<App>, visitor: Visitor, headers: HeaderMap, body: Body) -> Result<Response, Oops> {
-    let form = form::read(&app, &visitor, &headers, body, &["name", "lasts"]).await?;
-    let name = match TokenName::parse("name", &form.text("name").unwrap_or_default()) {
-        Ok(name) => name,
-        Err(invalid) => return own_page(&app, &visitor, StatusCode::BAD_REQUEST, Some(&page::problems(&invalid)), None).await,
+    let form = form::read(&app, &visitor, &headers, body, &["name", "lasts", "once"]).await?;
+    let (text, mut invalid) = (|name| form.text(name).unwrap_or_default(), Invalid::default());
+    let name = invalid.take(TokenName::parse("name", &text("name")));
+    let once = invalid.take(OneTimeKey::parse(&text("once")));
+    let lasts = text("lasts").parse().ok();
+    let days = LASTS.iter().map(|(_, days)| *days).find(|days| Some(*days) == lasts);
+    let days = invalid.take(days.ok_or_else(|| page::not_in_list("lasts")));
+    let made = match (name, days, once) {
+        (Some(name), Some(days), Some(once)) => {
+            let expires_at = (days > 0).then(|| visitor.now.plus_millis(days * DAY));
+            let account = visitor.signed_in.account.name.clone();
+            app.authority.create_operator_token(&visitor.operator, account, name, expires_at, Some(once)).await
+        }
+        _ => Err(invalid.into()),
     };
-    let lasts = form.text("lasts").and_then(|text| text.parse().ok());
-    let days = LASTS.iter().map(|(_, days)| *days).find(|days| Some(*days) == lasts).ok_or_else(|| page::not_in_list("lasts"))?;
-    let expires_at = (days > 0).then(|| visitor.now.plus_millis(days * DAY));
-    let account = visitor.signed_in.account.name.clone();
-    let issued = app.authority.create_operator_token(&visitor.operator, account, name, expires_at).await?;
+    let issued = match made {
+        Ok(issued) => issued,
+        Err(Error::MadeBefore) => {
+            let lost = "The token was shown then. If it is lost, end it and create another.";
+            let body = page::made_before(("/console/account", "Your account"), &format!("{} is there", text("name").trim()), lost);
+            return Ok(page::page(&visitor, StatusCode::OK, "Account", &body));
+        }
+        Err(Error::Invalid(invalid)) => {
+            return own_page(&app, &visitor, StatusCode::BAD_REQUEST, Some(&page::problems(&invalid)), None).await;
+        }
+        Err(other) => return Err(other.into()),
+    };
     let body = html! {
         p .path { a href="/console/account" { "Your account" } }
         h1 { (issued.token.name) " is there" }

@@ -71,7 +71,7 @@ async fn a_form_of_another_site_changes_nothing() {
             let given = alice.types(PASSWORD, &app);
             form = vec![("name", "alice".to_owned()), ("password", PASSWORD.to_owned()), ("code", given.code.clone())];
         } else if route == "/invitation" {
-            let (_, invitation) = app.authority.create_account(&operator(), name("invited"), Role::Owner, None).await.unwrap();
+            let (_, invitation) = app.authority.create_account(&operator(), name("invited"), Role::Owner, None, None).await.unwrap();
             let enrolment = app.authority.enrol(None).unwrap();
             let now = countersign::authority::Clock::wall(&*app.clock).millis();
             form = vec![
