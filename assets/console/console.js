@@ -12,6 +12,15 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
   });
 }
 
+// A second click sends a form no second time: what it makes is shown in the answer to the first.
+for (const form of document.querySelectorAll("form[method=post]")) {
+  let sent = 0;
+  form.addEventListener("submit", (event) => {
+    if (Date.now() - sent < 2000) event.preventDefault();
+    else sent = Date.now();
+  });
+}
+
 // A slash goes to the search.
 const focus = document.querySelector("[data-focus]");
 document.addEventListener("keydown", (event) => {

@@ -98,7 +98,7 @@ pub(crate) async fn open_in(
 /// Makes a platform; returns the credential of its sandbox.
 pub(crate) async fn make_platform(authority: &Arc<Authority>) -> Outcome<String> {
     let operator = Owner::at_command_line("bench".to_owned(), RequestInfo::default());
-    let (_, roots) = authority.create_platform(&operator, named("Bench")?).await?;
+    let (_, roots) = authority.create_platform(&operator, named("Bench")?, None).await?;
     let root = roots.iter().find(|root| root.token.scope.environment == Environment::Sandbox);
     Ok(authorization(root.ok_or("a platform without a sandbox")?))
 }

@@ -35,6 +35,8 @@ pub enum Error {
     LastOwner,
     /// Somebody else has changed it meanwhile.
     Changed,
+    /// The form was sent before, and made it then.
+    MadeBefore,
     /// The `Idempotency-Key` was used for another request.
     KeyReused,
     /// The first request with this `Idempotency-Key` is not answered yet.
@@ -68,6 +70,7 @@ impl fmt::Display for Error {
             Self::OtherCount(count) => write!(f, "it would end {count} tokens, which is another number; look at them again"),
             Self::LastOwner => f.write_str("there would be no owner left; make another one first"),
             Self::Changed => f.write_str("somebody else has changed it just now; look at it, and try again"),
+            Self::MadeBefore => f.write_str("the form was sent before, and made it then"),
             Self::KeyReused => f.write_str("the idempotency key was used for another request"),
             Self::InProgress => f.write_str("the first request with this idempotency key is still running"),
             Self::Unavailable(cause) => f.write_str(cause),

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `tokens.rs` | create, list, get, revoke |
 //! | `platforms.rs` | platforms, their root tokens, the audit log |
+//! | `once.rs` | forms that make one thing however often they are sent |
 //! | `operations.rs` | what each operation of the platform's API needs |
 //! | `verify.rs` | proving a credential: the hot path |
 //! | `index.rs`, `lease.rs`, `feed.rs` | the resident index, and for how long it may be believed |
@@ -49,6 +50,7 @@ mod key_source;
 mod keyring;
 mod keys;
 mod lease;
+mod once;
 mod operations;
 #[cfg(feature = "server")]
 mod operators;
@@ -111,6 +113,7 @@ pub use journal::{Journal, Reach};
 pub use key_edit::KeyFileEdit;
 #[cfg(feature = "server")]
 pub use keys::KeyListed;
+pub use once::OneTimeKey;
 pub use operations::Difference;
 #[cfg(feature = "server")]
 pub use operators::{AccountListed, Enrolment, Invitation, OperatorIssued, Refused, SignIn, SignedIn, Standing};

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Authority, Error, Issued, Receipt, keyring::Seen, tokens::entry_of};
+use super::{Authority, Error, Issued, OneTimeKey, Receipt, keyring::Seen, tokens::entry_of};
 use crate::{
     domain::{
         Action, AuditEntry, AuditQuery, Environment, Issuer, NewToken, Operator, Owner, Permissions, Platform, PlatformId, RecordedEntry,
-        Scope, Timestamp, TokenId, TokenName,
+        Scope, Timestamp, TokenName,
     },
     store::{Decision, PlatformRecord},
 };
@@ -15,17 +15,21 @@ impl Authority {
     /// Makes a platform and, for each of its environments, the root token that only an operator can end.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
-    pub async fn create_platform(self: &Arc<Self>, by: &Owner, name: TokenName) -> Result<(Platform, Vec<Issued>), Error> {
+    /// [`Error::MadeBefore`], [`Error::Invalid`] (the form is too old), [`Error::Unavailable`].
+    pub async fn create_platform(
+        self: &Arc<Self>,
+        by: &Owner,
+        name: TokenName,
+        form: Option<OneTimeKey>,
+    ) -> Result<(Platform, Vec<Issued>), Error> {
         let (authority, by) = (Arc::clone(self), by.clone());
         // Apart from the caller, as a token's create is.
-        tokio::spawn(async move { authority.make_platform(&by, name).await }).await.map_err(|e| Error::Unavailable(e.to_string()))?
+        tokio::spawn(async move { authority.make_platform(&by, name, form).await }).await.map_err(|e| Error::Unavailable(e.to_string()))?
     }
 
-    async fn make_platform(&self, by: &Owner, name: TokenName) -> Result<(Platform, Vec<Issued>), Error> {
+    async fn make_platform(&self, by: &Owner, name: TokenName, form: Option<OneTimeKey>) -> Result<(Platform, Vec<Issued>), Error> {
         let now = self.now();
-        // A platform's id is made as a token's is: in the order of creation.
-        let id = PlatformId(TokenId::new(now, self.random()?).0);
+        let id = PlatformId(self.new_id(now, by, form.as_ref(), &[b"platform", name.as_str().as_bytes()])?.0);
         let platform = Platform { id, name, created_at: now, disabled_at: None };
         let (mut roots, mut issued) = (Vec::new(), Vec::new());
         for environment in Environment::ALL {
@@ -39,7 +43,7 @@ impl Authority {
         let (record, entry) = (self.keyring.seal_platform(platform.clone()), platform_entry(&platform, by, Action::PlatformCreate, now));
         let records: Vec<_> = roots.iter().map(|(record, _)| record.clone()).collect();
         let known = self.followed();
-        let seq = self.store.insert_platform(record.clone(), entry, roots).await?;
+        let Some(seq) = self.store.insert_platform(record.clone(), entry, roots).await? else { return Err(Error::MadeBefore) };
         if self.lease.is_some() {
             self.remember(&known, |read| {
                 self.index.put_platform(&record, seq);
@@ -55,7 +59,9 @@ impl Authority {
     /// [`Error::Unavailable`].
     pub async fn list_platforms(&self, by: &Operator) -> Result<Vec<Platform>, Error> {
         let all = self.store.list_platforms().await?.into_iter();
-        Ok(all.map(|record| record.platform).filter(|platform| by.sees(platform.id)).collect())
+        let mut all: Vec<_> = all.map(|record| record.platform).filter(|platform| by.sees(platform.id)).collect();
+        all.sort_by_key(|platform| platform.created_at);
+        Ok(all)
     }
 
     /// One platform.

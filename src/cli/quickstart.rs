@@ -39,7 +39,7 @@ impl Quickstart {
         let platforms = server.authority.list_platforms(&operator).await?;
         let secret = if platforms.is_empty() {
             let name = TokenName::parse("name", "demo").map_err(Error::from)?;
-            let (_, roots) = server.authority.create_platform(&operator, name).await?;
+            let (_, roots) = server.authority.create_platform(&operator, name, None).await?;
             roots.into_iter().find(|root| root.token.scope.environment == Environment::Sandbox)
         } else {
             None

@@ -39,7 +39,7 @@ pub enum Action {
     AuditPrune,
     /// An operator's account was made.
     OperatorCreate,
-    /// An operator's role was changed, or their account disabled, enabled or reset.
+    /// An operator's role was changed, or their account disabled, enabled or reset; or they have changed how they get in.
     OperatorChange,
     /// An operator signed in, or chose a password.
     OperatorSignIn,

@@ -378,13 +378,14 @@ impl Store {
         on!(self, s => s.change_token(scope, id, decide).await)
     }
 
-    /// Commits a platform with its root tokens, each with its audit entry.
+    /// Commits a platform with its root tokens, each with its audit entry, and returns its place; `None`, and nothing, if there is
+    /// one of that id.
     pub(crate) async fn insert_platform(
         &self,
         platform: PlatformRecord,
         entry: AuditEntry,
         roots: Vec<(Record, AuditEntry)>,
-    ) -> Result<u64, Error> {
+    ) -> Result<Option<u64>, Error> {
         on!(self, s => s.insert_platform(platform, entry, roots).await)
     }
 

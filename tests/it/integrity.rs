@@ -234,7 +234,7 @@ async fn r_15_what_was_followed_and_is_gone_ends_everything() {
         database::go_back(app.directory.path());
         if overtaken {
             // As many changes as were lost, and more: the place that was followed is there again, with another entry.
-            elsewhere.create_platform(&operator(), TokenName::parse("name", "Other").unwrap()).await.unwrap();
+            elsewhere.create_platform(&operator(), TokenName::parse("name", "Other").unwrap(), None).await.unwrap();
         }
         app.get("/verify").auth(&token).send().await.expect(200);
         let refused = app.authority.follow().await.unwrap_err();

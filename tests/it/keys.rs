@@ -240,7 +240,7 @@ async fn s_08_nothing_is_made_under_a_retired_key() {
     let plan = two.other.plan_retirement(&operator(), 1).await.unwrap();
     assert_eq!(plan.tokens.len(), 0);
     // The app still has only the old key. What it makes now was not in the plan.
-    let late = two.app.authority.create_platform(&operator(), countersign::domain::TokenName::parse("name", "Late").unwrap()).await;
+    let late = two.app.authority.create_platform(&operator(), countersign::domain::TokenName::parse("name", "Late").unwrap(), None).await;
     late.unwrap();
     let refused = two.other.retire_key(&operator(), &plan, true).await.unwrap_err();
     assert!(refused.to_string().contains("just now"), "{refused}");
@@ -275,7 +275,7 @@ async fn s_08_a_missing_key_is_no_wrong_secret() {
     write_keys(&two.files[0], &[(1, "verify-only")], 2);
     two.other.reload_keys().await.unwrap();
     let name = |name: &str| countersign::domain::TokenName::parse("name", name).unwrap();
-    let (platform, roots) = two.other.create_platform(&operator(), name("Elsewhere")).await.unwrap();
+    let (platform, roots) = two.other.create_platform(&operator(), name("Elsewhere"), None).await.unwrap();
     let (token, secret) = (&roots[0].token, roots[0].secret.as_ref().unwrap());
     let pair = Pair { id: token.id.to_string(), client_id: token.client_id().to_string(), secret: secret.expose().to_owned() };
     // A platform that the app knows, changed under the new key.

@@ -55,7 +55,7 @@ pub(crate) struct Person {
 impl Person {
     /// Invited, and in for the first time.
     pub(crate) async fn invited(app: &TestApp, name: &'static str, role: Role, platform: Option<PlatformId>) -> (Self, SignedIn) {
-        let (listed, invitation) = app.authority.create_account(&operator(), self::name(name), role, platform).await.unwrap();
+        let (listed, invitation) = app.authority.create_account(&operator(), self::name(name), role, platform, None).await.unwrap();
         assert!(matches!(listed.standing, Standing::Invited(_)));
         Self::accepts(app, name, invitation.expose()).await.unwrap()
     }
@@ -93,7 +93,7 @@ async fn is_in(app: &TestApp, cookie: &str) -> bool {
 #[tokio::test]
 async fn an_invitation_lets_somebody_in_once() {
     let app = TestApp::new().await;
-    let (_, invitation) = app.authority.create_account(&operator(), name("alice"), Role::Manager, None).await.unwrap();
+    let (_, invitation) = app.authority.create_account(&operator(), name("alice"), Role::Manager, None, None).await.unwrap();
     let code = invitation.expose().to_owned();
     assert!(matches!(Person::accepts(&app, "alice", &code.replace(&code[..1], "7")).await, Err(Refused::Wrong)));
     assert!(matches!(Person::accepts(&app, "bob", &code).await, Err(Refused::Wrong)));
@@ -122,7 +122,7 @@ async fn an_invitation_lets_somebody_in_once() {
 #[tokio::test]
 async fn what_is_wrong_with_what_somebody_chooses_is_said_to_who_has_the_invitation() {
     let app = TestApp::new().await;
-    let (_, invitation) = app.authority.create_account(&operator(), name("alice"), Role::Owner, None).await.unwrap();
+    let (_, invitation) = app.authority.create_account(&operator(), name("alice"), Role::Owner, None, None).await.unwrap();
     let enrolment = app.authority.enrol(None).unwrap();
     let again = app.authority.enrol(Some(enrolment.sealed())).unwrap();
     assert_eq!((again.text(), again.sealed()), (enrolment.text(), enrolment.sealed()), "nobody scans twice");
@@ -154,7 +154,7 @@ async fn nobody_is_told_what_was_wrong() {
     let app = TestApp::new().await;
     let (alice, _) = Person::invited(&app, "alice", Role::Owner, None).await;
     let (bob, _) = Person::invited(&app, "bob", Role::Viewer, None).await;
-    app.authority.create_account(&operator(), name("invited"), Role::Viewer, None).await.unwrap();
+    app.authority.create_account(&operator(), name("invited"), Role::Viewer, None, None).await.unwrap();
     app.authority.set_account_disabled(&operator(), name("bob"), true).await.unwrap();
     let mut n = 10;
     let mut wrong = async |given: SignIn| {
@@ -207,6 +207,123 @@ async fn who_fails_too_often_waits() {
 }
 
 #[tokio::test]
+async fn a_password_is_changed_by_who_has_both_factors() {
+    let app = TestApp::new().await;
+    let (alice, first) = Person::invited(&app, "alice", Role::Owner, None).await;
+    let (_, bob) = Person::invited(&app, "bob", Role::Owner, None).await;
+    let second = alice.signs_in(&app).await.unwrap();
+    let new = "several other words in a row";
+    let given = |password: &str, code: Option<&str>| {
+        let mut given = alice.types(password, &app);
+        given.code = code.map_or(given.code.clone(), str::to_owned);
+        given
+    };
+    let change = async |given: SignIn, new: &str| app.authority.change_password(&first, given, new.to_owned(), source(1), request()).await;
+    assert!(matches!(change(given("another password", None), new).await, Err(Refused::Wrong)));
+    assert!(matches!(change(given(PASSWORD, Some("000000")), new).await, Err(Refused::Wrong)));
+    for weak in ["short", "alice in wonderland", "aaaaaaaaaaaaaaaa"] {
+        let Err(Refused::Invalid(invalid)) = change(given(PASSWORD, None), weak).await else { panic!("{weak}") };
+        assert_eq!(invalid.problems()[0].field, "password");
+    }
+    assert!(is_in(&app, &first.cookie()).await && is_in(&app, &second.cookie()).await);
+    // None of these has used the code up; this does.
+    let again = given(new, None);
+    let third = change(given(PASSWORD, None), new).await.unwrap();
+    assert!(matches!(change(again, "yet another password").await, Err(Refused::Wrong)), "a code counts once");
+    assert!(![first.cookie(), second.cookie()].contains(&third.cookie()));
+    assert!(!is_in(&app, &first.cookie()).await && !is_in(&app, &second.cookie()).await);
+    assert!(is_in(&app, &third.cookie()).await && is_in(&app, &bob.cookie()).await);
+    assert!(!third.has_sent(&first.form_key()));
+    app.clock.advance(Duration::from_secs(30));
+    assert!(matches!(alice.signs_in(&app).await, Err(Refused::Wrong)), "the old one");
+    let signed_in = app.authority.sign_in(given(new, None), source(1), request()).await.unwrap();
+    assert!(is_in(&app, &third.cookie()).await && is_in(&app, &signed_in.cookie()).await);
+    let entries = app.authority.list_audit(&operator(), AuditQuery::default()).await.unwrap().0;
+    let entry = entries.iter().find(|entry| entry.entry.action.name() == "operator.change").unwrap();
+    assert_eq!(entry.entry.actor, Actor::Operator("alice".to_owned()));
+    assert_eq!(entry.entry.detail, r#"{"operator":"alice","password":"changed"}"#);
+}
+
+#[tokio::test]
+async fn a_second_factor_is_replaced_by_who_has_both() {
+    let app = TestApp::new().await;
+    let (mut alice, first) = Person::invited(&app, "alice", Role::Owner, None).await;
+    let (bob, bobs) = Person::invited(&app, "bob", Role::Owner, None).await;
+    let second = alice.signs_in(&app).await.unwrap();
+    let ask = async |who: &SignedIn, given: SignIn| app.authority.enrol_anew(who, given, source(1), request()).await;
+    assert!(matches!(ask(&first, alice.types("another password", &app)).await, Err(Refused::Wrong)));
+    assert!(matches!(ask(&first, bob.types(PASSWORD, &app)).await, Err(Refused::Wrong)), "another's app");
+    let shown = ask(&first, alice.types(PASSWORD, &app)).await.unwrap();
+    assert!(matches!(ask(&first, alice.types(PASSWORD, &app)).await, Err(Refused::Wrong)), "a code counts once");
+    let of_bob = ask(&bobs, bob.types(PASSWORD, &app)).await.unwrap();
+    app.clock.advance(Duration::from_secs(30));
+    assert!(alice.signs_in(&app).await.is_ok(), "the old one is good until the new one has shown a code");
+
+    let now = || countersign::authority::Clock::wall(&*app.clock).millis();
+    let replace = async |who: &SignedIn, sealed: &str, totp: &str| {
+        app.authority.replace_second_factor(who, sealed, &code(totp, now()), request()).await
+    };
+    // By nothing but what was shown in the same session.
+    let anybodys = app.authority.enrol(None).unwrap();
+    for (who, enrolment) in [(&first, &anybodys), (&first, &of_bob), (&second, &shown), (&bobs, &shown)] {
+        let refused = replace(who, enrolment.sealed(), &enrolment.text()).await;
+        assert!(matches!(refused, Err(Refused::Invalid(_))), "{refused:?}");
+        assert!(app.authority.enrolment_anew(who, enrolment.sealed()).is_none());
+    }
+    assert!(matches!(replace(&first, shown.sealed(), &alice.totp).await, Err(Refused::Invalid(_))), "a code of the old one");
+    assert_eq!(app.authority.enrolment_anew(&first, shown.sealed()).unwrap().text(), shown.text());
+    let third = replace(&first, shown.sealed(), &shown.text()).await.unwrap();
+    assert!(!is_in(&app, &first.cookie()).await && !is_in(&app, &second.cookie()).await && is_in(&app, &third.cookie()).await);
+    app.clock.advance(Duration::from_secs(30));
+    assert!(matches!(replace(&first, shown.sealed(), &shown.text()).await, Err(Refused::Wrong)), "out");
+    assert!(matches!(replace(&third, shown.sealed(), &shown.text()).await, Err(Refused::Invalid(_))), "twice");
+    assert!(matches!(alice.signs_in(&app).await, Err(Refused::Wrong)), "the old one");
+    alice.totp = shown.text();
+    assert!(alice.signs_in(&app).await.is_ok());
+    assert!(is_in(&app, &bobs.cookie()).await);
+    let entries = app.authority.list_audit(&operator(), AuditQuery::default()).await.unwrap().0;
+    let told: Vec<_> = entries.iter().filter(|entry| entry.entry.action.name() == "operator.change").collect();
+    let told: Vec<_> = told.iter().filter(|entry| entry.entry.actor == Actor::Operator("alice".to_owned())).collect();
+    let told: Vec<_> = told.iter().map(|entry| entry.entry.detail.as_str()).collect();
+    assert_eq!(told, [r#"{"operator":"alice","secondFactor":"replaced"}"#, r#"{"operator":"alice","secondFactor":"shown"}"#]);
+
+    // Who has left the page for more than an hour begins again.
+    let late = ask(&third, alice.types(PASSWORD, &app)).await.unwrap();
+    for _ in 0..7 {
+        app.clock.advance(Duration::from_secs(520));
+        assert!(is_in(&app, &third.cookie()).await);
+    }
+    assert!(matches!(replace(&third, late.sealed(), &late.text()).await, Err(Refused::Invalid(_))));
+}
+
+/// Whoever finds a browser signed in guesses no faster there than where they would sign in.
+#[tokio::test]
+async fn what_fails_at_changing_counts_as_it_does_at_signing_in() {
+    let app = TestApp::new().await;
+    let (alice, signed_in) = Person::invited(&app, "alice", Role::Owner, None).await;
+    for n in 0..10 {
+        let given = alice.types("another password", &app);
+        let refused = match n % 2 {
+            0 => app.authority.change_password(&signed_in, given, PASSWORD.to_owned(), source(7), request()).await.map(drop),
+            _ => app.authority.enrol_anew(&signed_in, given, source(7), request()).await.map(drop),
+        };
+        assert!(matches!(refused, Err(Refused::Wrong)), "{n}");
+    }
+    let sign_in = async |password: &str, from: u8| app.authority.sign_in(alice.types(password, &app), source(from), request()).await;
+    assert!(matches!(sign_in("another password", 7).await, Err(Refused::Limited(_))));
+    let limited = app.authority.enrol_anew(&signed_in, alice.types(PASSWORD, &app), source(7), request()).await;
+    assert!(matches!(limited, Err(Refused::Limited(_))));
+    for from in 20..30 {
+        assert!(matches!(sign_in("another password", from).await, Err(Refused::Wrong | Refused::Limited(_))));
+    }
+    // With this account from everywhere.
+    let given = alice.types(PASSWORD, &app);
+    let limited = app.authority.change_password(&signed_in, given, "several other words".to_owned(), source(8), request()).await;
+    assert!(matches!(limited, Err(Refused::Limited(_))));
+    assert!(is_in(&app, &signed_in.cookie()).await);
+}
+
+#[tokio::test]
 async fn nobody_is_signed_in_for_ever() {
     let app = TestApp::new().await;
     let (alice, first) = Person::invited(&app, "alice", Role::Owner, None).await;
@@ -227,7 +344,7 @@ async fn nobody_is_signed_in_for_ever() {
     assert!(one.has_sent(&one.form_key()) && !one.has_sent(&two.form_key()) && !one.has_sent(""));
     assert_ne!(one.form_key(), one.cookie());
     // Disabled is out, and stays so behind that.
-    app.authority.create_account(&operator(), name("other"), Role::Owner, None).await.unwrap();
+    app.authority.create_account(&operator(), name("other"), Role::Owner, None, None).await.unwrap();
     app.authority.set_account_disabled(&operator(), name("alice"), true).await.unwrap();
     assert!(!is_in(&app, &one.cookie()).await);
     app.authority.set_account_disabled(&operator(), name("alice"), false).await.unwrap();
@@ -243,19 +360,19 @@ async fn nobody_is_signed_in_for_ever() {
 async fn there_is_always_an_owner() {
     let app = TestApp::new().await;
     let last = |result: Result<_, Error>| matches!(result.map(drop), Err(Error::LastOwner));
-    app.authority.create_account(&operator(), name("alice"), Role::Owner, None).await.unwrap();
-    let taken = app.authority.create_account(&operator(), name("alice"), Role::Viewer, None).await;
+    app.authority.create_account(&operator(), name("alice"), Role::Owner, None, None).await.unwrap();
+    let taken = app.authority.create_account(&operator(), name("alice"), Role::Viewer, None, None).await;
     assert!(matches!(taken, Err(Error::NameTaken)));
     assert!(last(app.authority.set_account_role(&operator(), name("alice"), Role::Manager).await));
     assert!(last(app.authority.set_account_disabled(&operator(), name("alice"), true).await));
-    app.authority.create_account(&operator(), name("bob"), Role::Owner, None).await.unwrap();
+    app.authority.create_account(&operator(), name("bob"), Role::Owner, None, None).await.unwrap();
     app.authority.set_account_role(&operator(), name("alice"), Role::Manager).await.unwrap();
     assert_eq!(account(&app.authority, "alice").await.role, Role::Manager);
     assert!(last(app.authority.set_account_disabled(&operator(), name("bob"), true).await));
-    let of_one = app.authority.create_account(&operator(), name("carol"), Role::Owner, Some(app.platform.id)).await;
+    let of_one = app.authority.create_account(&operator(), name("carol"), Role::Owner, Some(app.platform.id), None).await;
     assert!(matches!(of_one, Err(Error::Invalid(_))));
     let nowhere = PlatformId::parse("019542f5-b3e7-7d02-8000-000000000001").unwrap();
-    let nowhere = app.authority.create_account(&operator(), name("carol"), Role::Viewer, Some(nowhere)).await;
+    let nowhere = app.authority.create_account(&operator(), name("carol"), Role::Viewer, Some(nowhere), None).await;
     assert!(matches!(nowhere, Err(Error::NotFound)));
 }
 
@@ -266,9 +383,9 @@ async fn programs_act_for_operators() {
     let (_, bob) = Person::invited(&app, "bob", Role::Owner, None).await;
     let (alice, bob) = (alice.operator(request()), bob.operator(request()));
     let expires = countersign::authority::Clock::wall(&*app.clock).plus_millis(60_000);
-    let issued = app.authority.create_operator_token(&alice, name("alice"), token_name("ci"), Some(expires)).await.unwrap();
-    let second = app.authority.create_operator_token(&bob, name("alice"), token_name("more"), None).await.unwrap();
-    let refused = app.authority.create_operator_token(&alice, name("bob"), token_name("x"), None).await;
+    let issued = app.authority.create_operator_token(&alice, name("alice"), token_name("ci"), Some(expires), None).await.unwrap();
+    let second = app.authority.create_operator_token(&bob, name("alice"), token_name("more"), None, None).await.unwrap();
+    let refused = app.authority.create_operator_token(&alice, name("bob"), token_name("x"), None, None).await;
     assert!(matches!(refused, Err(Error::RoleLacking(_))));
     let other = app.authority.clone();
     let _ = app.try_replace(|_| {}).await.unwrap();
@@ -295,10 +412,10 @@ async fn programs_act_for_operators() {
     assert_eq!(acts(second.secret.expose()).await, None);
     app.clock.advance(Duration::from_secs(60));
     assert_eq!(acts(issued.secret.expose()).await, None, "expired");
-    let third = app.authority.create_operator_token(&operator(), name("alice"), token_name("third"), None).await.unwrap();
+    let third = app.authority.create_operator_token(&operator(), name("alice"), token_name("third"), None, None).await.unwrap();
     other.set_account_disabled(&operator(), name("alice"), true).await.unwrap();
     assert_eq!(acts(third.secret.expose()).await, None);
-    let bobs = app.authority.create_operator_token(&bob, name("bob"), token_name("own"), None).await.unwrap();
+    let bobs = app.authority.create_operator_token(&bob, name("bob"), token_name("own"), None, None).await.unwrap();
     let hidden = app.authority.revoke_operator_token(&alice, bobs.token.id).await;
     assert!(matches!(hidden, Err(Error::NotFound)), "whoever may not see it learns nothing of it");
     let listed = app.authority.list_operator_tokens(&bob, name("alice")).await.unwrap();
@@ -316,7 +433,7 @@ async fn edited_rows_let_nobody_in() {
     let (alice, signed_in) = Person::invited(&app, "alice", Role::Viewer, None).await;
     let (_, bob) = Person::invited(&app, "bob", Role::Owner, None).await;
     let operators = signed_in.operator(request());
-    let issued = app.authority.create_operator_token(&operators, name("alice"), token_name("ci"), None).await.unwrap();
+    let issued = app.authority.create_operator_token(&operators, name("alice"), token_name("ci"), None, None).await.unwrap();
     let presented = PresentedOperator::parse(issued.secret.expose()).unwrap();
     let acts = async || app.authority.prove_operator(&presented, request()).await.unwrap().is_some();
     assert!(acts().await && is_in(&app, &signed_in.cookie()).await);
@@ -349,7 +466,7 @@ async fn edited_rows_let_nobody_in() {
 async fn s_08_accounts_outlive_the_key_that_sealed_them() {
     let app = TestApp::new().await;
     let (alice, signed_in) = Person::invited(&app, "alice", Role::Owner, None).await;
-    let issued = app.authority.create_operator_token(&operator(), name("alice"), token_name("ci"), None).await.unwrap();
+    let issued = app.authority.create_operator_token(&operator(), name("alice"), token_name("ci"), None, None).await.unwrap();
     let presented = PresentedOperator::parse(issued.secret.expose()).unwrap();
     write_keys(&app.directory.path().join("keys.json"), &[(1, "verify-only")], 2);
     app.authority.reload_keys().await.unwrap();
@@ -408,7 +525,7 @@ async fn staff_of_one_platform_see_nothing_else() {
 async fn accounts_are_moved_with_everything_else() {
     let app = TestApp::new().await;
     let (alice, signed_in) = Person::invited(&app, "alice", Role::Owner, None).await;
-    let issued = app.authority.create_operator_token(&operator(), name("alice"), token_name("ci"), None).await.unwrap();
+    let issued = app.authority.create_operator_token(&operator(), name("alice"), token_name("ci"), None, None).await.unwrap();
     let presented = PresentedOperator::parse(issued.secret.expose()).unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
     let (from, to) = (database::of(app.directory.path()), countersign::authority::Database::Sqlite(elsewhere.path().join("new")));

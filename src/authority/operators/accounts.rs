@@ -8,8 +8,8 @@ use zeroize::{Zeroize as _, ZeroizeOnDrop};
 
 use super::access::Access;
 use crate::{
-    authority::{Authority, Error, keyring::Seen},
-    domain::{Account, AccountId, AccountName, Action, Invalid, Operator, Owner, PlatformId, Role, Timestamp, TokenId},
+    authority::{Authority, Error, OneTimeKey, keyring::Seen},
+    domain::{Account, AccountId, AccountName, Action, Invalid, Operator, Owner, PlatformId, Role, Timestamp},
     store::{AccountRecord, Put},
 };
 
@@ -120,28 +120,31 @@ impl Authority {
     /// who see nothing else, and are viewers or managers.
     ///
     /// # Errors
-    /// [`Error::Invalid`], [`Error::NameTaken`], [`Error::NotFound`] (there is no such platform), [`Error::Unavailable`].
+    /// [`Error::Invalid`], [`Error::NameTaken`], [`Error::MadeBefore`], [`Error::NotFound`] (there is no such platform),
+    /// [`Error::Unavailable`].
     pub async fn create_account(
         &self,
         by: &Owner,
         name: AccountName,
         role: Role,
         platform: Option<PlatformId>,
+        form: Option<OneTimeKey>,
     ) -> Result<(AccountListed, Invitation), Error> {
         refuse_owner_of_one(role, platform)?;
         if let Some(platform) = platform {
             self.store.find_platform(platform).await?.ok_or(Error::NotFound)?;
         }
         let now = self.now();
-        // As a token's is: in the order of creation.
-        let id = AccountId(TokenId::new(now, self.random()?).0);
+        let of = platform.map_or([0; 16], |id| id.0.into_bytes());
+        let asked = [b"operator", name.as_str().as_bytes(), role.name().as_bytes(), &of];
+        let id = AccountId(self.new_id(now, by, form.as_ref(), &asked)?.0);
         let account = Account { id, name, role, platform, created_at: now, disabled_at: None };
         let (record, invitation) = self.invite(account, 1)?;
         let entry = self.operator_entry(by, Action::OperatorCreate, &record.account, serde_json::json!({ "role": role.name() }));
         match self.store.put_account(None, record.clone(), Some(entry)).await? {
             Put::Done => Ok((self.listed(record), invitation)),
             Put::NameTaken => Err(Error::NameTaken),
-            Put::Changed => Err(Error::Changed),
+            Put::Changed => Err(Error::MadeBefore),
         }
     }
 

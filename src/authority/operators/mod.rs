@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `accounts.rs` | inviting, changing, resetting |
 //! | `sign_in.rs` | accepting an invitation, signing in, who is signed in |
+//! | `own.rs` | changing one's own password and second factor |
 //! | `tokens.rs` | tokens that programs use in an operator's place |
 //! | `access.rs` | how somebody gets in, as it is kept |
 //! | `password.rs`, `totp.rs` | the two factors |
@@ -13,6 +14,7 @@
 
 mod access;
 mod accounts;
+mod own;
 mod password;
 mod seal;
 mod sign_in;
@@ -57,14 +59,6 @@ impl Operators {
 }
 
 impl Authority {
-    /// What a form is known by, so that it makes one thing however often it is sent.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`].
-    pub fn one_time_key(&self) -> Result<String, Error> {
-        Ok(self.random::<16>()?.iter().map(|byte| format!("{byte:02x}")).collect())
-    }
-
     /// The record, if it is as it was sealed and its key is here.
     fn intact_account(&self, record: AccountRecord) -> Result<AccountRecord, Error> {
         match self.keyring.see_account(&record) {

@@ -113,6 +113,11 @@ impl SignedIn {
         URL_SAFE_NO_PAD.encode(&self.secret[..])
     }
 
+    /// The id of their session.
+    pub(super) fn session(&self) -> [u8; 32] {
+        Sha256::digest(&self.secret[..]).into()
+    }
+
     /// As an operator, with a request.
     pub fn operator(&self, request: RequestInfo) -> Operator {
         Operator::of(&self.account, request)
@@ -140,27 +145,57 @@ impl fmt::Debug for SignedIn {
     }
 }
 
+/// An account whose password and code were presented, and how its holder gets in once that code is used up.
+pub(super) struct Proven {
+    pub(super) before: AccountRecord,
+    pub(super) access: Access,
+}
+
 impl Authority {
     /// A second factor for somebody who is about to accept an invitation; or the one that they were shown before.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     pub fn enrol(&self, shown: Option<&str>) -> Result<Enrolment, Error> {
-        if let Some((sealed, totp)) = shown.and_then(|sealed| Some((sealed, self.enrolled(sealed)?))) {
-            return Ok(Enrolment { totp, sealed: sealed.to_owned() });
+        match shown.and_then(|sealed| self.enrolment_of(ENROLMENT_PURPOSE, sealed)) {
+            Some(enrolment) => Ok(enrolment),
+            None => self.new_enrolment(ENROLMENT_PURPOSE),
         }
+    }
+
+    /// Another second factor, sealed so that it opens for that purpose alone.
+    pub(super) fn new_enrolment(&self, purpose: &[u8]) -> Result<Enrolment, Error> {
         let totp = Totp::new(self.random()?);
         let message = Zeroizing::new([&totp.secret()[..], &self.now().millis().to_be_bytes()].concat());
-        let sealed = self.keyring.encrypt(ENROLMENT_PURPOSE, self.random()?, &message);
+        let sealed = self.keyring.encrypt(purpose, self.random()?, &message);
         let sealed = sealed.ok_or_else(|| Error::Unavailable("cannot encrypt".to_owned()))?;
         Ok(Enrolment { totp, sealed: URL_SAFE_NO_PAD.encode(sealed) })
     }
 
-    fn enrolled(&self, sealed: &str) -> Option<Totp> {
-        let message = self.keyring.decrypt(ENROLMENT_PURPOSE, &URL_SAFE_NO_PAD.decode(sealed).ok()?)?;
+    /// The one that somebody was shown for that purpose, unless that was too long ago.
+    pub(super) fn enrolment_of(&self, purpose: &[u8], sealed: &str) -> Option<Enrolment> {
+        let message = self.keyring.decrypt(purpose, &URL_SAFE_NO_PAD.decode(sealed).ok()?)?;
         let (secret, at) = message.split_first_chunk::<SECRET_LEN>()?;
         let shown_at = Timestamp::from_millis(i64::from_be_bytes(at.try_into().ok()?));
-        (shown_at.plus_millis(ENROLMENT) >= self.now()).then(|| Totp::new(*secret))
+        let recent = shown_at.plus_millis(ENROLMENT) >= self.now();
+        recent.then(|| Enrolment { totp: Totp::new(*secret), sealed: sealed.to_owned() })
+    }
+
+    /// The second factor that somebody was shown for that purpose, and the step of the code by which they prove that their app
+    /// has it. Who got so far is told what is wrong.
+    pub(super) fn set_up(&self, purpose: &[u8], sealed: &str, code: &str) -> Result<(Totp, i64), Refused> {
+        let expired = || Refused::Invalid(Invalid::one("code", "expired", "was shown too long ago; scan the new picture"));
+        let totp = self.enrolment_of(purpose, sealed).ok_or_else(expired)?.totp.clone();
+        match totp.check(code, self.now(), 0) {
+            Some(step) => Ok((totp, step)),
+            None => Err(Refused::Invalid(Invalid::one("code", "wrong", "is not the one that the app shows now; is its clock right?"))),
+        }
+    }
+
+    /// The hash of a password that somebody has chosen, with a salt of its own.
+    pub(super) async fn hash_chosen(&self, password: Password) -> Result<PasswordHash, Refused> {
+        let salt = self.random().map_err(Error::from)?;
+        Ok(PasswordHash { salt, hash: *self.operators.hash(password, salt).await? })
     }
 
     /// Takes an invitation: the account has that password and that second factor from now on, and its holder is signed in.
@@ -186,19 +221,11 @@ impl Authority {
                 if until >= self.now() && typed.is_some_and(|typed| constant_time_eq_n(&typed, &digest)) => {}
             _ => return Err(wrong()),
         }
-        // Who has the invitation is told what is wrong with the rest.
-        let expired = || Refused::Invalid(Invalid::one("code", "expired", "was shown too long ago; scan the new picture"));
-        let totp = self.enrolled(enrolment).ok_or_else(expired)?;
+        let (totp, step) = self.set_up(ENROLMENT_PURPOSE, enrolment, &chosen.code)?;
         let password = Password::choose(chosen.password.clone(), &name).map_err(Refused::Invalid)?;
-        let Some(step) = totp.check(&chosen.code, self.now(), 0) else {
-            return Err(Refused::Invalid(Invalid::one("code", "wrong", "is not the one that the app shows now; is its clock right?")));
-        };
-        let salt = self.random().map_err(Error::from)?;
-        let hash = *self.operators.hash(password, salt).await?;
-        let access = Access::Chosen { password: PasswordHash { salt, hash }, totp, step };
-        let generation = before.generation.saturating_add(1);
-        let record = self.seal_account(before.account.clone(), generation, &access.to_bytes())?;
-        self.begin_session(&before, record, request, "invitation").await
+        let access = Access::Chosen { password: self.hash_chosen(password).await?, totp, step };
+        let record = self.seal_account(before.account.clone(), before.generation.saturating_add(1), &access.to_bytes())?;
+        self.begin_session(before.seal, record, request, Action::OperatorSignIn, serde_json::json!({ "with": "invitation" })).await
     }
 
     /// Signs somebody in. It takes as long whether or not there is such an account.
@@ -206,9 +233,16 @@ impl Authority {
     /// # Errors
     /// [`Refused`].
     pub async fn sign_in(&self, given: SignIn, source: IpAddr, request: RequestInfo) -> Result<SignedIn, Refused> {
-        let (name, password) = (AccountName::parse("name", &given.name), Password::presented(given.password.clone()));
-        let (Ok(name), Some(password)) = (name, password) else { return Err(self.refused(source, None)) };
-        self.refuse_limited(source, &name)?;
+        let Ok(name) = AccountName::parse("name", &given.name) else { return Err(self.refused(source, None)) };
+        let Proven { before, access } = self.prove_holder(&name, &given, source).await?;
+        let record = self.seal_account(before.account, before.generation, &access.to_bytes())?;
+        self.begin_session(before.seal, record, request, Action::OperatorSignIn, serde_json::json!({ "with": "password and code" })).await
+    }
+
+    /// Proves a password and a code, within the limits of attempts.
+    pub(super) async fn prove_holder(&self, name: &AccountName, given: &SignIn, source: IpAddr) -> Result<Proven, Refused> {
+        let Some(password) = Password::presented(given.password.clone()) else { return Err(self.refused(source, None)) };
+        self.refuse_limited(source, name)?;
         let found = self.store.find_account(name.clone()).await?;
         let usable = found.filter(|record| record.account.disabled_at.is_none() && self.keyring.see_account(record) == Seen::Intact);
         let access = usable.as_ref().and_then(|record| self.keyring.access_of(record));
@@ -222,9 +256,10 @@ impl Authority {
             let step = totp.check(&given.code, self.now(), step)?;
             Some(Access::Chosen { password, totp, step })
         });
-        let (Some(before), Some(access)) = (usable, proven) else { return Err(self.refused(source, Some(&name))) };
-        let record = self.seal_account(before.account.clone(), before.generation, &access.to_bytes())?;
-        self.begin_session(&before, record, request, "password and code").await
+        match (usable, proven) {
+            (Some(before), Some(access)) => Ok(Proven { before, access }),
+            _ => Err(self.refused(source, Some(name))),
+        }
     }
 
     fn refuse_limited(&self, source: IpAddr, name: &AccountName) -> Result<(), Refused> {
@@ -240,27 +275,28 @@ impl Authority {
         self.operators.failures.failed(source, name, self.clock.boot()).map_or(Refused::Wrong, Refused::Limited)
     }
 
-    async fn begin_session(
+    /// Signs somebody in whose account is that record from then on, in place of the one with that seal.
+    pub(super) async fn begin_session(
         &self,
-        before: &AccountRecord,
+        before: Seal,
         record: AccountRecord,
         request: RequestInfo,
-        with: &str,
+        action: Action,
+        detail: serde_json::Value,
     ) -> Result<SignedIn, Refused> {
         let (now, secret) = (self.now(), Zeroizing::new(self.random::<32>().map_err(Error::from)?));
         let signed_in = SignedIn { account: record.account.clone(), secret };
         let session = self.keyring.seal_session(SessionRecord {
-            id: Sha256::digest(&signed_in.secret[..]).into(),
+            id: signed_in.session(),
             account: record.account.id,
             generation: record.generation,
             created_at: now,
             seen_at: now,
             seal: Seal { key: 0, mac: [0; 32] },
         });
-        let by = Operator::of(&record.account, request);
-        let entry = self.operator_entry(&by, Action::OperatorSignIn, &record.account, serde_json::json!({ "with": with }));
+        let entry = self.operator_entry(&signed_in.operator(request), action, &record.account, detail);
         // Of two with the same code, at whatever server, one finds the account changed.
-        if !self.store.insert_session(before.seal, record, session, entry).await? {
+        if !self.store.insert_session(before, record, session, entry).await? {
             return Err(Refused::Wrong);
         }
         self.store.forget_sessions(now.plus_millis(-LONGEST), now.plus_millis(-IDLE)).await?;
@@ -277,6 +313,16 @@ impl Authority {
             return Ok(None);
         }
         let id = Sha256::digest(&secret[..]).into();
+        let Some((record, seen_at)) = self.holder_of(id).await? else { return Ok(None) };
+        let now = self.now();
+        if seen_at.plus_millis(NOTED_EVERY) <= now {
+            self.store.touch_session(id, now).await?;
+        }
+        Ok(Some(SignedIn { account: record.account, secret }))
+    }
+
+    /// Whose session that is, as their account is now, and when they last asked for something; `None` if it is over.
+    pub(super) async fn holder_of(&self, id: [u8; 32]) -> Result<Option<(AccountRecord, Timestamp)>, Error> {
         let Some((session, record)) = self.store.find_session(id).await? else { return Ok(None) };
         let now = self.now();
         let holds = self.keyring.see_session(&session) == Seen::Intact
@@ -289,15 +335,11 @@ impl Authority {
         if !holds {
             return Ok(None);
         }
-        let record = match self.intact_account(record) {
-            Ok(record) => record,
-            Err(Error::Tampered) => return Ok(None),
-            Err(e) => return Err(e),
-        };
-        if session.seen_at.plus_millis(NOTED_EVERY) <= now {
-            self.store.touch_session(id, now).await?;
+        match self.intact_account(record) {
+            Ok(record) => Ok(Some((record, session.seen_at))),
+            Err(Error::Tampered) => Ok(None),
+            Err(e) => Err(e),
         }
-        Ok(Some(SignedIn { account: record.account, secret }))
     }
 
     /// Signs somebody out.
@@ -307,6 +349,6 @@ impl Authority {
     pub async fn sign_out(&self, who: &SignedIn, request: RequestInfo) -> Result<(), Error> {
         let by = who.operator(request);
         let entry = self.operator_entry(&by, Action::OperatorSignOut, &who.account, serde_json::json!({}));
-        Ok(self.store.remove_session(Sha256::digest(&who.secret[..]).into(), entry).await?)
+        Ok(self.store.remove_session(who.session(), entry).await?)
     }
 }

@@ -7,10 +7,10 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{
-    authority::{Authority, Error, Reason, keyring::Seen},
+    authority::{Authority, Error, OneTimeKey, Reason, keyring::Seen},
     domain::{
         AccountName, Action, Invalid, Operator, OperatorSecret, OperatorToken, OperatorTokenId, PresentedOperator, RequestInfo, Timestamp,
-        TokenId, TokenName,
+        TokenName,
     },
     store::OperatorTokenRecord,
 };
@@ -28,13 +28,15 @@ impl Authority {
     /// Makes a token of an account: one's own, or, for an owner, anybody's.
     ///
     /// # Errors
-    /// [`Error::RoleLacking`], [`Error::NotFound`], [`Error::Invalid`], [`Error::Tampered`], [`Error::Unavailable`].
+    /// [`Error::RoleLacking`], [`Error::NotFound`], [`Error::Invalid`], [`Error::Tampered`], [`Error::MadeBefore`],
+    /// [`Error::Unavailable`].
     pub async fn create_operator_token(
         &self,
         by: &Operator,
         account: AccountName,
         name: TokenName,
         expires_at: Option<Timestamp>,
+        form: Option<OneTimeKey>,
     ) -> Result<OperatorIssued, Error> {
         by.may_have_tokens_of(&account)?;
         let now = self.now();
@@ -42,13 +44,15 @@ impl Authority {
             return Err(Invalid::one("expiresAt", "past", "must be in the future").into());
         }
         let record = self.intact_account(self.store.find_account(account).await?.ok_or(Error::NotFound)?)?;
-        let id = OperatorTokenId(TokenId::new(now, self.random()?).0);
+        // When it ends is told from when it is made, which is another moment each time.
+        let asked = [b"operator token", record.account.name.as_str().as_bytes(), name.as_str().as_bytes()];
+        let id = OperatorTokenId(self.new_id(now, by, form.as_ref(), &asked)?.0);
         let body = Zeroizing::new(self.random::<32>()?);
         let token = OperatorToken { id, account: record.account.id, name, created_at: now, expires_at, revoked_at: None };
         let entry = self.operator_entry(by, Action::OperatorTokenCreate, &record.account, told(&token));
         let sealed = self.keyring.seal_operator_token(token.clone(), Sha256::digest(&body[..]).into());
         if !self.store.put_operator_token(None, sealed, Some(entry)).await? {
-            return Err(Error::Changed);
+            return Err(Error::MadeBefore);
         }
         Ok(OperatorIssued { token, secret: OperatorSecret::of(id, &body) })
     }
@@ -61,7 +65,9 @@ impl Authority {
         by.may_have_tokens_of(&account)?;
         let of = self.store.find_account(account).await?.ok_or(Error::NotFound)?.account.id;
         let all = self.store.list_operator_tokens().await?.into_iter();
-        Ok(all.map(|record| record.token).filter(|token| token.account == of).collect())
+        let mut all: Vec<_> = all.map(|record| record.token).filter(|token| token.account == of).collect();
+        all.sort_by_key(|token| std::cmp::Reverse(token.created_at));
+        Ok(all)
     }
 
     /// Ends one; it is nobody's, anywhere, when this returns.

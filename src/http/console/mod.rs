@@ -13,6 +13,7 @@ mod account;
 mod audit;
 mod bulk;
 mod chart;
+mod factors;
 mod form;
 mod keys;
 mod oops;
@@ -82,6 +83,9 @@ fn routes() -> Router<App> {
         .route("/operators/{name}", get(operators::one).post(operators::change))
         .route("/keys", get(keys::list))
         .route("/account", get(account::page).post(account::create_token))
+        .route("/account/password", get(factors::password).post(factors::change_password))
+        .route("/account/second-factor", get(factors::second_factor).post(factors::show_second_factor))
+        .route("/account/second-factor/confirm", post(factors::replace_second_factor))
         .route("/account/tokens/{id}/revoke", post(account::revoke_token))
         .method_not_allowed_fallback(async || no_page())
         .fallback(async || Oops::not_found())

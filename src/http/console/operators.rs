@@ -10,7 +10,7 @@ use maud::{Markup, html};
 
 use super::{form, oops::Oops, page, visitor::Visitor};
 use crate::{
-    authority::{AccountListed, Invitation, Standing},
+    authority::{AccountListed, Error, Invitation, OneTimeKey, Standing},
     domain::{AccountName, Invalid, Platform, PlatformId, Role, Timestamp},
     http::{App, path, query::Query},
 };
@@ -33,6 +33,7 @@ async fn list_page(app: &App, visitor: &Visitor, status: StatusCode, name: &str,
             @if let Some(problem) = problem { (page::wrong(problem)) }
             form method="post" action="/console/operators" {
                 (page::key(visitor))
+                (page::once(app)?)
                 div .field {
                     label for="name" { "Name" }
                     input #name name="name" value=(name) required maxlength="64" autocomplete="off" autocapitalize="none" spellcheck="false";
@@ -96,7 +97,7 @@ fn table(now: Timestamp, all: &[AccountListed], platforms: &[Platform]) -> Marku
 }
 
 pub(super) async fn create(State(app): State<App>, visitor: Visitor, headers: HeaderMap, body: Body) -> Result<Response, Oops> {
-    let form = form::read(&app, &visitor, &headers, body, &["name", "role", "platform"]).await?;
+    let form = form::read(&app, &visitor, &headers, body, &["name", "role", "platform", "once"]).await?;
     let owner = visitor.owner()?;
     let (text, mut invalid) = (|name| form.text(name).unwrap_or_default(), Invalid::default());
     let name = invalid.take(AccountName::parse("name", &text("name")));
@@ -104,18 +105,25 @@ pub(super) async fn create(State(app): State<App>, visitor: Visitor, headers: He
     let platform = Some(text("platform")).filter(|text| !text.is_empty());
     let platform = platform.map(|text| PlatformId::parse(&text).ok_or_else(|| page::not_in_list("platform"))).transpose();
     let platform = invalid.take(platform);
-    let made = match (name, role, platform) {
-        (Some(name), Some(role), Some(platform)) => app.authority.create_account(&owner, name, role, platform).await,
+    let once = invalid.take(OneTimeKey::parse(&text("once")));
+    let made = match (name, role, platform, once) {
+        (Some(name), Some(role), Some(platform), Some(once)) => {
+            app.authority.create_account(&owner, name, role, platform, Some(once)).await
+        }
         _ => Err(invalid.into()),
     };
     match made {
         Ok((listed, invitation)) => Ok(page::page(&visitor, StatusCode::CREATED, "Operators", &invited(&listed, &invitation))),
-        Err(crate::authority::Error::Invalid(invalid)) => {
+        Err(Error::MadeBefore) => {
+            let lost = "The invitation was shown then. If it is lost, reset them: that makes another one.";
+            let name = text("name");
+            let path = (&*format!("/console/operators/{name}"), &*name);
+            Ok(page::page(&visitor, StatusCode::OK, "Operators", &page::made_before(path, &format!("{name} is invited"), lost)))
+        }
+        Err(Error::Invalid(invalid)) => {
             list_page(&app, &visitor, StatusCode::BAD_REQUEST, &text("name"), Some(&page::problems(&invalid))).await
         }
-        Err(taken @ crate::authority::Error::NameTaken) => {
-            list_page(&app, &visitor, StatusCode::CONFLICT, &text("name"), Some(&format!("{taken}."))).await
-        }
+        Err(taken @ Error::NameTaken) => list_page(&app, &visitor, StatusCode::CONFLICT, &text("name"), Some(&format!("{taken}."))).await,
         Err(other) => Err(other.into()),
     }
 }

@@ -7,8 +7,11 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 use maud::{DOCTYPE, Markup, html};
 
-use super::{form, visitor::Visitor};
-use crate::domain::{Environment, Invalid, Permission, Permissions, Platform, Scope, Timestamp, Token};
+use super::{form, oops::Oops, visitor::Visitor};
+use crate::{
+    domain::{Environment, Invalid, Permission, Permissions, Platform, Scope, Timestamp, Token},
+    http::App,
+};
 
 /// Pages in the navigation: path, name, whether one needs to see all platforms for it.
 const PAGES: [(&str, &str, bool); 6] = [
@@ -90,6 +93,21 @@ pub(super) fn key(visitor: &Visitor) -> Markup {
     html! { input type="hidden" name=(form::KEY) value=(visitor.signed_in.form_key()); }
 }
 
+/// What a form has that makes something, so that it makes one however often it is sent.
+pub(super) fn once(app: &App) -> Result<Markup, Oops> {
+    let key = app.authority.one_time_key()?;
+    Ok(html! { input type="hidden" name="once" value=(key); })
+}
+
+/// What a form is told that was sent before: what was shown then is not shown again.
+pub(super) fn made_before(path: (&str, &str), title: &str, was: &str) -> Markup {
+    html! {
+        p .path { a href=(path.0) { (path.1) } }
+        h1 { (title) }
+        p { "It was made by the form that you sent before. " (was) }
+    }
+}
+
 /// A moment as people say it; the exact one is shown when they point at it.
 pub(super) fn moment(now: Timestamp, at: Timestamp) -> Markup {
     html! { time datetime=(at) title=(at) { (ago(now, at)) } }
@@ -163,6 +181,7 @@ pub(super) fn problems(invalid: &Invalid) -> String {
 fn named(field: &str) -> String {
     let words = match field {
         "expiresAt" => "the end",
+        "once" => "the form",
         other => other,
     };
     let mut characters = words.replace('_', " ").chars().collect::<Vec<_>>();

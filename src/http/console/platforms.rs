@@ -10,8 +10,8 @@ use maud::{Markup, html};
 
 use super::{form, oops::Oops, page, visitor::Visitor};
 use crate::{
-    authority::Issued,
-    domain::{Environment, Platform, PlatformId, TokenName},
+    authority::{Error, Issued, OneTimeKey},
+    domain::{Environment, Invalid, Platform, PlatformId, TokenName},
     http::{App, path, query::Query},
 };
 
@@ -48,6 +48,7 @@ async fn list_page(
             @if let Some(problem) = problem { (page::wrong(problem)) }
             form method="post" action="/console/platforms" {
                 (page::key(visitor))
+                (page::once(app)?)
                 div .field {
                     label for="name" { "Name" }
                     input #name name="name" value=(name) required maxlength="255" autocomplete="off";
@@ -98,20 +99,31 @@ fn table(visitor: &Visitor, platforms: &[Platform], owns: bool) -> Markup {
 }
 
 pub(super) async fn create(State(app): State<App>, visitor: Visitor, headers: HeaderMap, body: Body) -> Result<Response, Oops> {
-    let form = form::read(&app, &visitor, &headers, body, &["name"]).await?;
+    let form = form::read(&app, &visitor, &headers, body, &["name", "once"]).await?;
     let owner = visitor.owner()?;
-    let text = form.text("name").unwrap_or_default();
-    let name = match TokenName::parse("name", &text) {
-        Ok(name) => name,
-        Err(invalid) => {
-            return list_page(&app, &visitor, StatusCode::BAD_REQUEST, &text, Some(&page::problems(&invalid)), None).await;
-        }
+    let (text, mut invalid) = (|name| form.text(name).unwrap_or_default(), Invalid::default());
+    let name = invalid.take(TokenName::parse("name", &text("name")));
+    let once = invalid.take(OneTimeKey::parse(&text("once")));
+    let made = match (name, once) {
+        (Some(name), Some(once)) => app.authority.create_platform(&owner, name, Some(once)).await,
+        _ => Err(invalid.into()),
     };
-    let (platform, roots) = app.authority.create_platform(&owner, name).await?;
-    Ok(page::page(&visitor, StatusCode::CREATED, "Platforms", &made(&platform, &roots)))
+    match made {
+        Ok((platform, roots)) => Ok(page::page(&visitor, StatusCode::CREATED, "Platforms", &shown(&platform, &roots))),
+        Err(Error::MadeBefore) => {
+            let lost =
+                "The secrets of its root tokens were shown then. If one is lost, end it and create another token with every permission.";
+            let body = page::made_before(("/console/platforms", "Platforms"), &format!("{} is there", text("name").trim()), lost);
+            Ok(page::page(&visitor, StatusCode::OK, "Platforms", &body))
+        }
+        Err(Error::Invalid(invalid)) => {
+            list_page(&app, &visitor, StatusCode::BAD_REQUEST, &text("name"), Some(&page::problems(&invalid)), None).await
+        }
+        Err(other) => Err(other.into()),
+    }
 }
 
-fn made(platform: &Platform, roots: &[Issued]) -> Markup {
+fn shown(platform: &Platform, roots: &[Issued]) -> Markup {
     html! {
         p .path { a href="/console/platforms" { "Platforms" } }
         h1 { (platform.name) " is there" }

@@ -21,13 +21,14 @@ use crate::{
     http::{App, auth::RequestContext, query::Query},
 };
 
-fn entered(signed_in: &SignedIn, to: &str) -> Result<Response, Oops> {
+/// Signs a browser in, and sends it on.
+pub(super) fn entered(signed_in: &SignedIn, to: &str) -> Result<Response, Oops> {
     let cookie = visitor::cookie(&signed_in.cookie()).ok_or_else(Oops::not_found)?;
     Ok(([(header::SET_COOKIE, cookie)], Redirect::to(to)).into_response())
 }
 
 /// A refusal on the page that they are on, which is made of a status and words.
-fn refused(refused: &Refused, page: impl FnOnce(StatusCode, &str) -> Result<Response, Oops>) -> Result<Response, Oops> {
+pub(super) fn refused(refused: &Refused, page: impl FnOnce(StatusCode, &str) -> Result<Response, Oops>) -> Result<Response, Oops> {
     let mut wait = None;
     let (status, words) = match refused {
         Refused::Wrong => (
@@ -67,7 +68,7 @@ fn sign_in_page(status: StatusCode, name: &str, to: &str, problem: Option<&str>)
             input type="hidden" name="to" value=(to);
             (field("name", "Name", html! { input #name name="name" value=(name) autocomplete="username" autocapitalize="none" spellcheck="false" required autofocus; }))
             (field("password", "Password", html! { input #password type="password" name="password" autocomplete="current-password" required; }))
-            (field("code", "Code that your app shows", html! { input #code name="code" inputmode="numeric" autocomplete="one-time-code" required; }))
+            (code_field(CODE))
             button { "Sign in" }
         }
         p { a href="/console/invitation" { "I have an invitation" } }
@@ -76,8 +77,15 @@ fn sign_in_page(status: StatusCode, name: &str, to: &str, problem: Option<&str>)
     page::bare(status, "Sign in", &body)
 }
 
-fn field(id: &str, label: &str, input: Markup) -> Markup {
+pub(super) fn field(id: &str, label: &str, input: Markup) -> Markup {
     html! { div .field { label for=(id) { (label) } (input) } }
+}
+
+/// The label of a code of the second factor that somebody has.
+pub(super) const CODE: &str = "Code that your app shows";
+
+pub(super) fn code_field(label: &str) -> Markup {
+    field("code", label, html! { input #code name="code" inputmode="numeric" autocomplete="one-time-code" required; })
 }
 
 pub(super) async fn sign_in(
@@ -105,21 +113,28 @@ fn invitation_page(status: StatusCode, name: &str, enrolment: &Enrolment, proble
         h1 { "Accept an invitation" }
         @if let Some(problem) = problem { (page::wrong(problem)) }
         form method="post" action="/console/invitation" {
-            input type="hidden" name="enrolment" value=(enrolment.sealed());
             (field("name", "Name", html! { input #name name="name" value=(name) autocomplete="username" autocapitalize="none" spellcheck="false" required autofocus; }))
             (field("invitation", "Invitation", html! { input #invitation name="invitation" autocomplete="off" autocapitalize="characters" spellcheck="false" required; }))
             (field("password", "A password, of 12 characters or more", html! { input #password type="password" name="password" autocomplete="new-password" minlength="12" maxlength="128" required; }))
             (field("again", "The password again", html! { input #again type="password" name="again" autocomplete="new-password" required; }))
             h2 { "A second factor" }
-            p { "Scan this with an app that shows codes, such as the one in your password manager." }
-            div .qr { (picture(&enrolment.uri(if name.is_empty() { "operator" } else { name }))) }
-            p { "Or type it into the app: " (page::copyable(&enrolment.text())) }
-            (field("code", "The code that the app shows now", html! { input #code name="code" inputmode="numeric" autocomplete="one-time-code" required; }))
+            (set_up(enrolment, if name.is_empty() { "operator" } else { name }))
             button { "Accept and sign in" }
         }
         p { a href="/console/sign-in" { "I have an account" } }
     };
     page::bare(status, "Accept an invitation", &body)
+}
+
+/// What a form has for a second factor that is set up: the picture, the text, and the first code.
+pub(super) fn set_up(enrolment: &Enrolment, account: &str) -> Markup {
+    html! {
+        input type="hidden" name="enrolment" value=(enrolment.sealed());
+        p { "Scan this with an app that shows codes, such as the one in your password manager." }
+        div .qr { (picture(&enrolment.uri(account))) }
+        p { "Or type it into the app: " (page::copyable(&enrolment.text())) }
+        (code_field("The code that the app shows now"))
+    }
 }
 
 /// A picture that apps read: one path of squares, so that no style is needed.

@@ -362,14 +362,13 @@ fn new_page(
     (scope, name, permissions): (Option<Scope>, &str, Permissions),
     problem: Option<&str>,
 ) -> Result<Response, Oops> {
-    let once = app.authority.one_time_key()?;
     let body = html! {
         p .path { a href="/console/tokens" { "Tokens" } }
         h1 { "Create a token" }
         @if let Some(problem) = problem { (page::wrong(problem)) }
         form method="post" action="/console/tokens" {
             (page::key(visitor))
-            input type="hidden" name="once" value=(once);
+            (page::once(app)?)
             div .field { label for="scope" { "Where" } (page::scopes(platforms, scope, false)) }
             div .field {
                 label for="name" { "Name" }

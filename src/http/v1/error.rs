@@ -41,6 +41,7 @@ pub(super) fn refusal(error: Error) -> Refusal {
         // This one may be repeated, behind a look at what it is now.
         Error::Changed => Refusal::client(ClientCode::Conflict, "Somebody else has changed it just now; look at it, and try again.")
             .with_detail("reason", "changed".into()),
+        Error::MadeBefore => conflict("made_before", "It was asked for before, and made then."),
         Error::KeyReused => Refusal::key_reused(),
         Error::InProgress => Refusal::in_progress(),
         Error::Unavailable(cause) => Refusal::unavailable_because(&cause),

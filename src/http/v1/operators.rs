@@ -71,7 +71,7 @@ pub(super) async fn create(State(app): State<App>, Owns(by): Owns, headers: Head
     let platform = new.platform.as_deref().map(|text| platforms::id_in("platform", text)).transpose();
     let platform = invalid.take(platform);
     let (Some(name), Some(role), Some(platform)) = (name, role, platform) else { return Err(Refusal::invalid(&invalid)) };
-    let made = app.authority.create_account(&by, name, role, platform).await.map_err(refusal)?;
+    let made = app.authority.create_account(&by, name, role, platform, None).await.map_err(refusal)?;
     Ok(invited(StatusCode::CREATED, &made))
 }
 
@@ -129,7 +129,7 @@ pub(super) async fn create_token(
     let named = invalid.take(TokenName::parse("name", &new.name));
     let expires = invalid.take(new.expires_at.as_deref().map(moment).transpose());
     let (Some(named), Some(expires)) = (named, expires) else { return Err(Refusal::invalid(&invalid)) };
-    let issued = app.authority.create_operator_token(&by, name_in_path(&uri)?, named, expires).await.map_err(refusal)?;
+    let issued = app.authority.create_operator_token(&by, name_in_path(&uri)?, named, expires, None).await.map_err(refusal)?;
     let mut json = wire::operator_token(&issued.token);
     json["token"] = issued.secret.expose().into();
     Ok(envelope::json(StatusCode::CREATED, &json))

@@ -34,7 +34,7 @@ pub(super) async fn list(State(app): State<App>, By(by): By) -> Result<Response,
 pub(super) async fn create(State(app): State<App>, Owns(by): Owns, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
     let New { name } = body::read_as(&headers, body, app.limits.body_timeout).await?;
     let name = TokenName::parse("name", &name).map_err(|invalid| Refusal::invalid(&invalid))?;
-    let (platform, roots) = app.authority.create_platform(&by, name).await.map_err(error::refusal)?;
+    let (platform, roots) = app.authority.create_platform(&by, name, None).await.map_err(error::refusal)?;
     Ok(envelope::json(StatusCode::CREATED, &wire::made(&platform, &roots)))
 }
 

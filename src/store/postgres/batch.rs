@@ -186,13 +186,14 @@ impl<'s> Batch<'s> {
         totals::give_buckets(self.session, &mut self.totals, scope, name).await
     }
 
-    pub(super) async fn insert_platform(&mut self, r: &PlatformRecord) -> Result<(), Error> {
-        let sql = "INSERT INTO platform (id, name, created_at, disabled_at, key_id, seal) VALUES ($1, $2, $3, $4, $5, $6)";
+    /// Says whether it did: not, if there is one of that id.
+    pub(super) async fn insert_platform(&mut self, r: &PlatformRecord) -> Result<bool, Error> {
+        let sql = "INSERT INTO platform (id, name, created_at, disabled_at, key_id, seal) VALUES ($1, $2, $3, $4, $5, $6) \
+                   ON CONFLICT (id) DO NOTHING";
         keys::refuse_retired(self.session, &[r.seal.key]).await?;
         let (p, key, disabled_at) = (&r.platform, i64::from(r.seal.key), r.platform.disabled_at.map(Timestamp::millis));
         let (name, created_at, mac) = (p.name.as_str(), p.created_at.millis(), r.seal.mac.as_slice());
-        let inserted = self.session.execute(sql, &[&p.id.0, &name, &created_at, &disabled_at, &key, &mac]).await?;
-        expect(1, inserted)
+        Ok(self.session.execute(sql, &[&p.id.0, &name, &created_at, &disabled_at, &key, &mac]).await? == 1)
     }
 
     pub(super) async fn update_platform(&mut self, r: &PlatformRecord) -> Result<(), Error> {

@@ -215,12 +215,14 @@ impl Postgres {
         platform: PlatformRecord,
         entry: AuditEntry,
         roots: Vec<(Record, AuditEntry)>,
-    ) -> Result<u64, Error> {
+    ) -> Result<Option<u64>, Error> {
         let insert = async move |batch: &mut Batch<'_>| {
-            batch.insert_platform(&platform).await?;
+            if !batch.insert_platform(&platform).await? {
+                return Ok(None);
+            }
             let seq = batch.note(entry.clone())?;
             batch.insert_roots(&roots).await?;
-            Ok(seq)
+            Ok(Some(seq))
         };
         self.writer.change(Urgency::Normal, insert).await
     }

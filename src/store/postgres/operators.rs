@@ -58,7 +58,8 @@ fn session(row: &Row, at: usize) -> Result<SessionRecord, Error> {
     })
 }
 
-/// Puts a row, in place of the one with that seal if there is to be one; says whether it did.
+/// Puts a row, in place of the one with that seal if there is to be one; says whether it did: a new one not, if there is one of
+/// that id.
 pub(super) async fn put(
     s: &Session,
     table: &str,
@@ -68,7 +69,7 @@ pub(super) async fn put(
 ) -> Result<bool, Error> {
     let Some(before) = before else {
         let places: Vec<_> = (1..=columns.len()).map(|n| format!("${n}")).collect();
-        let sql = format!("INSERT INTO {table} ({}) VALUES ({})", columns.join(", "), places.join(", "));
+        let sql = format!("INSERT INTO {table} ({}) VALUES ({}) ON CONFLICT (id) DO NOTHING", columns.join(", "), places.join(", "));
         return Ok(s.execute(&sql, values).await? == 1);
     };
     let sets: Vec<_> = columns.iter().zip(1..).skip(1).map(|(name, n)| format!("{name} = ${n}")).collect();

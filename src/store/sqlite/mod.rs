@@ -354,15 +354,17 @@ impl Sqlite {
         platform: PlatformRecord,
         entry: AuditEntry,
         roots: Vec<(Record, AuditEntry)>,
-    ) -> Result<u64, Error> {
+    ) -> Result<Option<u64>, Error> {
         self.write(move |batch| {
             batch.refuse_retired(platform.seal.key)?;
-            sql::insert_platform(batch.connection, &platform)?;
+            if !sql::insert_platform(batch.connection, &platform)? {
+                return Ok(None);
+            }
             let seq = batch.note(&entry)?;
             for (record, entry) in &roots {
                 insert_token(batch, record, entry)?;
             }
-            Ok(seq)
+            Ok(Some(seq))
         })
         .await
     }

@@ -57,11 +57,12 @@ fn session(row: &Row<'_>, at: usize) -> rusqlite::Result<SessionRecord> {
     })
 }
 
-/// Puts a row, in place of the one with that seal if there is to be one; says whether it did.
+/// Puts a row, in place of the one with that seal if there is to be one; says whether it did: a new one not, if there is one of
+/// that id.
 pub(super) fn put(c: &Connection, table: &str, columns: &[&str], values: &[&dyn ToSql], before: Option<Seal>) -> Result<bool, Error> {
     let Some(before) = before else {
         let places: Vec<_> = (1..=columns.len()).map(|n| format!("?{n}")).collect();
-        let sql = format!("INSERT INTO {table} ({}) VALUES ({})", columns.join(", "), places.join(", "));
+        let sql = format!("INSERT INTO {table} ({}) VALUES ({}) ON CONFLICT (id) DO NOTHING", columns.join(", "), places.join(", "));
         return Ok(prepare(c, &sql)?.execute(values)? == 1);
     };
     let sets: Vec<_> = columns.iter().zip(1..).skip(1).map(|(name, n)| format!("{name} = ?{n}")).collect();

@@ -273,10 +273,12 @@ pub(super) fn walk_tokens(c: &Connection, walk: &Walk, unreadable: &Unreadable) 
 
 // ---- platforms -----------------------------------------------------------------------------------------------------
 
-pub(super) fn insert_platform(c: &Connection, r: &PlatformRecord) -> Result<(), Error> {
-    let sql = "INSERT INTO platform (id, name, created_at, disabled_at, key_id, seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+/// Says whether it did: not, if there is one of that id.
+pub(super) fn insert_platform(c: &Connection, r: &PlatformRecord) -> Result<bool, Error> {
+    let sql = "INSERT INTO platform (id, name, created_at, disabled_at, key_id, seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+               ON CONFLICT (id) DO NOTHING";
     let p = &r.platform;
-    prepare(c, sql)?.execute(params![
+    let inserted = prepare(c, sql)?.execute(params![
         p.id.0.as_bytes(),
         p.name.as_str(),
         p.created_at.millis(),
@@ -284,7 +286,7 @@ pub(super) fn insert_platform(c: &Connection, r: &PlatformRecord) -> Result<(), 
         r.seal.key,
         r.seal.mac,
     ])?;
-    Ok(())
+    Ok(inserted == 1)
 }
 
 pub(super) fn update_platform(c: &Connection, r: &PlatformRecord) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use http::Method;
 
 use super::{Browser, fields, good_form, routes, target, text};
 use crate::{
-    operators::{PASSWORD, Person, code, name},
+    operators::{PASSWORD, Person, code, name, source},
     support::{Request, TestApp, logged, operator},
 };
 
@@ -29,6 +29,27 @@ fn with<'a>(request: Request<'a>, headers: &[(&str, &str)]) -> Request<'a> {
     headers.iter().fold(request.header("host", "console.example"), |request, (name, value)| request.header(name, value))
 }
 
+/// Somebody who changes how they sign in by that route, with a form that is right.
+async fn whose_factors_change<'a>(app: &'a TestApp, route: &str, form: &mut Vec<(&'static str, String)>) -> Option<Browser<'a>> {
+    let name = match route {
+        "/account/password" => "by-password",
+        "/account/second-factor" => "by-factor",
+        "/account/second-factor/confirm" => "by-code",
+        _ => return None,
+    };
+    let (person, signed_in) = Person::invited(app, name, Role::Viewer, None).await;
+    let given = person.types(PASSWORD, app);
+    if name == "by-code" {
+        let enrolment = app.authority.enrol_anew(&signed_in, given, source(1), Default::default()).await.unwrap();
+        let now = countersign::authority::Clock::wall(&*app.clock).millis();
+        *form = vec![("enrolment", enrolment.sealed().to_owned()), ("code", code(&enrolment.text(), now))];
+    } else {
+        form[0].1 = PASSWORD.to_owned();
+        form[1].1 = given.code.clone();
+    }
+    Some(Browser::of(app, &signed_in))
+}
+
 #[tokio::test]
 async fn a_form_of_another_site_changes_nothing() {
     let app = TestApp::new().await;
@@ -43,12 +64,14 @@ async fn a_form_of_another_site_changes_nothing() {
         n += 1;
         let path = target(&app, route, "owner", true, n).await;
         let mut form = good_form(&app, route, n);
+        let changed = whose_factors_change(&app, route, &mut form).await;
+        let owner = changed.as_ref().unwrap_or(&owner);
         let for_nobody = matches!(route, "/sign-in" | "/invitation");
         if route == "/sign-in" {
             let given = alice.types(PASSWORD, &app);
             form = vec![("name", "alice".to_owned()), ("password", PASSWORD.to_owned()), ("code", given.code.clone())];
         } else if route == "/invitation" {
-            let (_, invitation) = app.authority.create_account(&operator(), name("invited"), Role::Owner, None).await.unwrap();
+            let (_, invitation) = app.authority.create_account(&operator(), name("invited"), Role::Owner, None, None).await.unwrap();
             let enrolment = app.authority.enrol(None).unwrap();
             let now = countersign::authority::Clock::wall(&*app.clock).millis();
             form = vec![

@@ -4,7 +4,7 @@ use countersign::domain::{Environment, Role};
 use http::header::AUTHORIZATION;
 use serde_json::json;
 
-use super::{Browser, hidden, shown, text};
+use super::{Browser, CHOSEN, hidden, shown, text};
 use crate::{
     operators::{PASSWORD, Person, code, name},
     support::{Answer, GRID, Pair, START, TestApp, operator},
@@ -29,7 +29,7 @@ impl Browser<'_> {
 async fn from_an_invitation_to_signing_out() {
     let app = TestApp::new().await;
     let owner = Browser::invited(&app, "owner", Role::Owner, None).await;
-    let made = owner.sends("/operators", &[("name", "carol@example.com"), ("role", "manager"), ("platform", "")]).await.expect(201);
+    let made = owner.makes("/operators", &[("name", "carol@example.com"), ("role", "manager"), ("platform", "")]).await.expect(201);
     let invitation = shown(&made, "Invitation").unwrap();
 
     let nobody = Browser::new(&app);
@@ -159,7 +159,7 @@ async fn a_token_from_its_form_to_its_end() {
 async fn platforms_come_and_are_disabled_and_enabled() {
     let app = TestApp::new().await;
     let owner = Browser::invited(&app, "owner", Role::Owner, None).await;
-    let made = owner.sends("/platforms", &[("name", "Globex")]).await.expect(201);
+    let made = owner.makes("/platforms", &[("name", "Globex")]).await.expect(201);
     let html = text(&made);
     let platforms = app.authority.list_platforms(&operator()).await.unwrap();
     let id = platforms.iter().find(|platform| platform.name.as_str() == "Globex").unwrap().id;
@@ -176,7 +176,7 @@ async fn platforms_come_and_are_disabled_and_enabled() {
     app.get(GRID).auth(&root).send().await.refused(401, "UNAUTHORIZED");
     assert!(owner.follows(&format!("/platforms/{id}/enable"), &[]).await.contains("It is enabled."));
     app.get(GRID).auth(&root).send().await.expect(200);
-    let wrong = text(&owner.sends("/platforms", &[("name", "  ")]).await.expect(400));
+    let wrong = text(&owner.makes("/platforms", &[("name", "  ")]).await.expect(400));
     assert!(wrong.contains("Name must not be empty."), "{wrong}");
     owner.get("/platforms/019542f5-b3e7-7d02-8000-000000000001/disable").send_admin().await.expect(404);
 }
@@ -187,11 +187,11 @@ async fn operators_are_invited_changed_and_reset() {
     let owner = Browser::invited(&app, "owner", Role::Owner, None).await;
     let (_, signed_in) = Person::invited(&app, "bob", Role::Viewer, None).await;
     let bob = Browser::of(&app, &signed_in);
-    owner.sends("/operators", &[("name", "bob"), ("role", "viewer"), ("platform", "")]).await.expect(409);
+    owner.makes("/operators", &[("name", "bob"), ("role", "viewer"), ("platform", "")]).await.expect(409);
     let platform = app.platform.id.to_string();
-    let wrong = text(&owner.sends("/operators", &[("name", "eve"), ("role", "owner"), ("platform", &platform)]).await.expect(400));
+    let wrong = text(&owner.makes("/operators", &[("name", "eve"), ("role", "owner"), ("platform", &platform)]).await.expect(400));
     assert!(wrong.contains("role=\"alert\"") && wrong.contains("value=\"eve\""), "{wrong}");
-    owner.sends("/operators", &[("name", "eve"), ("role", "viewer"), ("platform", &platform)]).await.expect(201);
+    owner.makes("/operators", &[("name", "eve"), ("role", "viewer"), ("platform", &platform)]).await.expect(201);
     let list = owner.reads("/operators").await;
     assert!(list.contains("Invited, ends") && list.contains(">Acme<"), "{list}");
 
@@ -211,10 +211,84 @@ async fn operators_are_invited_changed_and_reset() {
 }
 
 #[tokio::test]
+async fn ones_own_password_is_changed() {
+    let app = TestApp::new().await;
+    let (person, signed_in) = Person::invited(&app, "alice", Role::Viewer, None).await;
+    let alice = Browser::of(&app, &signed_in);
+    let page = alice.reads("/account").await;
+    assert!(page.contains("href=\"/console/account/password\"") && !page.contains("ask an owner"), "{page}");
+    let page = alice.reads("/account/password").await;
+    for autocomplete in ["username", "current-password", "one-time-code", "new-password"] {
+        assert!(page.contains(&format!("autocomplete=\"{autocomplete}\"")), "{page}");
+    }
+    let right = person.types(PASSWORD, &app).code.clone();
+    let change = async |old: &str, code: &str, password: &str, again: &str| {
+        alice.sends("/account/password", &[("old", old), ("code", code), ("password", password), ("again", again)]).await
+    };
+    for (answer, status, said) in [
+        (change("another password", &right, CHOSEN, CHOSEN).await, 403, "Nothing was changed."),
+        (change(PASSWORD, "000000", CHOSEN, CHOSEN).await, 403, "Nothing was changed."),
+        (change(PASSWORD, &right, CHOSEN, "another one than that").await, 400, "not the same"),
+        (change(PASSWORD, &right, "short", "short").await, 400, "12 to 128 characters"),
+    ] {
+        // On the same page, without what they typed; and nobody is signed out by it.
+        assert_eq!(answer.header("set-cookie"), None);
+        let page = text(&answer.expect(status));
+        assert!(page.contains(said) && page.contains("role=\"alert\"") && page.contains("name=\"again\""), "{page}");
+        assert!(!page.contains(CHOSEN) && !page.contains(PASSWORD), "{page}");
+        alice.reads("/account").await;
+    }
+    let changed = change(PASSWORD, &right, CHOSEN, CHOSEN).await.expect(303);
+    assert_eq!(changed.header("location"), Some("/console/account?done=password"));
+    alice.get("/account").send_admin().await.expect(303);
+    // The forms of before are nobody's, whoever brings the new cookie.
+    let key = alice.key.clone();
+    let mut alice = in_with(&app, &changed);
+    alice.key = key;
+    alice.makes("/account", &[("name", "x"), ("lasts", "30")]).await.expect(403);
+    let alice = alice.looks_around().await;
+    assert!(alice.reads("/account?done=password").await.contains("Every other browser of yours is signed out."));
+    alice.makes("/account", &[("name", "x"), ("lasts", "30")]).await.expect(201);
+}
+
+#[tokio::test]
+async fn ones_own_second_factor_is_replaced() {
+    let app = TestApp::new().await;
+    let (person, signed_in) = Person::invited(&app, "alice", Role::Viewer, None).await;
+    let alice = Browser::of(&app, &signed_in);
+    let page = alice.reads("/account/second-factor").await;
+    assert!(page.contains("autocomplete=\"current-password\"") && !page.contains("<svg"), "{page}");
+    let given = person.types(PASSWORD, &app);
+    let (path, confirm) = ("/account/second-factor", "/account/second-factor/confirm");
+    let wrong = alice.sends(path, &[("password", "another password"), ("code", &given.code)]).await.expect(403);
+    assert!(text(&wrong).contains("Nothing was changed.") && !text(&wrong).contains("<svg"), "{wrong:?}");
+    let shown = text(&alice.sends(path, &[("password", PASSWORD), ("code", &given.code)]).await.expect(200));
+    let totp = shown.split("data-copy=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let sealed = hidden(&shown, "enrolment");
+    assert!(shown.contains("<svg") && totp != person.totp, "{shown}");
+    // The same code shows no other one.
+    alice.sends(path, &[("password", PASSWORD), ("code", &given.code)]).await.expect(403);
+    let right = code(&totp, START + 30_000);
+    let again = text(&alice.sends(confirm, &[("enrolment", &sealed), ("code", "000000")]).await.expect(400));
+    assert!(again.contains(&totp) && hidden(&again, "enrolment") == sealed && again.contains("role=\"alert\""), "{again}");
+    // What the page of an invitation shows to everybody is no way around it.
+    let strange = hidden(&Browser::new(&app).reads("/invitation").await, "enrolment");
+    let refused = text(&alice.sends(confirm, &[("enrolment", &strange), ("code", &right)]).await.expect(400));
+    assert!(refused.contains("Begin again.") && !refused.contains("<svg"), "{refused}");
+    let replaced = alice.sends(confirm, &[("enrolment", &sealed), ("code", &right)]).await.expect(303);
+    assert_eq!(replaced.header("location"), Some("/console/account?done=second-factor"));
+    alice.sends(confirm, &[("enrolment", &sealed), ("code", &right)]).await.expect(303);
+    alice.get("/account").send_admin().await.expect(303);
+    let alice = in_with(&app, &replaced).looks_around().await;
+    assert!(alice.reads("/account?done=second-factor").await.contains("Your second factor is replaced."));
+    alice.sends(confirm, &[("enrolment", &sealed), ("code", &right)]).await.expect(400);
+}
+
+#[tokio::test]
 async fn ones_own_programs_have_tokens() {
     let app = TestApp::new().await;
     let alice = Browser::invited(&app, "alice", Role::Viewer, None).await;
-    let made = alice.sends("/account", &[("name", "exporter"), ("lasts", "30")]).await.expect(201);
+    let made = alice.makes("/account", &[("name", "exporter"), ("lasts", "30")]).await.expect(201);
     let bearer = format!("Bearer {}", shown(&made, "Token").unwrap());
     app.v1_get("/platforms", &bearer).await.expect(200);
     let page = alice.reads("/account").await;
@@ -223,7 +297,7 @@ async fn ones_own_programs_have_tokens() {
     assert!(alice.follows(revoke, &[]).await.contains("ended "));
     app.v1_get("/platforms", &bearer).await.refused(401, "UNAUTHORIZED");
     for lasts in ["31", "", "-1", "for good"] {
-        alice.sends("/account", &[("name", "x"), ("lasts", lasts)]).await.expect(400);
+        alice.makes("/account", &[("name", "x"), ("lasts", lasts)]).await.expect(400);
     }
     // A cookie is nobody at the operator API, and a program's token nobody here.
     let cookie = format!("__Host-countersign={}", alice.cookie.clone().unwrap());
@@ -276,7 +350,7 @@ async fn who_is_disabled_is_out_at_once() {
     let bob = Browser::invited(&app, "bob", Role::Owner, None).await;
     app.authority.set_account_disabled(&operator(), name("alice"), true).await.unwrap();
     let before = app.place().await;
-    alice.sends("/platforms", &[("name", "Late")]).await.expect(303);
+    alice.makes("/platforms", &[("name", "Late")]).await.expect(303);
     assert_eq!(app.place().await, before);
     app.authority.set_account_disabled(&operator(), name("alice"), false).await.unwrap();
     bob.sends("/operators/bob", &[("do", "disable")]).await.expect(303);

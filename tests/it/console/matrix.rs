@@ -29,7 +29,7 @@ enum Who {
 use Who::{Ends, Everybody, Has, Issues, Oversees, Owns, Sees, SignedIn};
 
 /// Each route: its path and method, who may, and how it is answered to them.
-const ROWS: [(&str, &str, Who, u16); 36] = [
+const ROWS: [(&str, &str, Who, u16); 41] = [
     ("/", "GET", Everybody, 303),
     ("/console.css", "GET", Everybody, 200),
     ("/console.js", "GET", Everybody, 200),
@@ -65,6 +65,12 @@ const ROWS: [(&str, &str, Who, u16); 36] = [
     ("/keys", "GET", Oversees, 200),
     ("/account", "GET", SignedIn, 200),
     ("/account", "POST", SignedIn, 201),
+    // With what is not theirs.
+    ("/account/password", "GET", SignedIn, 200),
+    ("/account/password", "POST", SignedIn, 403),
+    ("/account/second-factor", "GET", SignedIn, 200),
+    ("/account/second-factor", "POST", SignedIn, 403),
+    ("/account/second-factor/confirm", "POST", SignedIn, 400),
     ("/account/tokens/{id}/revoke", "POST", Has, 303),
     // Last: who has sent it is nobody.
     ("/sign-out", "POST", SignedIn, 303),

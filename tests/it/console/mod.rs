@@ -5,6 +5,7 @@ mod flows;
 mod inputs;
 mod matrix;
 mod names;
+mod once;
 mod search;
 
 use countersign::{
@@ -75,6 +76,12 @@ impl<'a> Browser<'a> {
         self.form(path, fields).send_admin().await
     }
 
+    /// Sends one of those that make something once, with a key of its own.
+    async fn makes(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let once = self.app.authority.one_time_key().unwrap();
+        self.sends(path, &[fields, &[("once", &once)]].concat()).await
+    }
+
     /// Sends it, and reads the page that it leads to.
     async fn follows(&self, path: &str, fields: &[(&str, &str)]) -> String {
         let answer = self.sends(path, fields).await.expect(303);
@@ -133,7 +140,7 @@ async fn target(app: &TestApp, path: &str, account: &str, own: bool, n: usize) -
     }
     let another = format!("target-{n}");
     if path.contains("{name}") || (path.contains("{id}") && !own) {
-        app.authority.create_account(&operator(), name(&another), Role::Viewer, None).await.unwrap();
+        app.authority.create_account(&operator(), name(&another), Role::Viewer, None, None).await.unwrap();
     }
     if path.contains("{id}") {
         let of = if own { account } else { &another };
@@ -142,22 +149,30 @@ async fn target(app: &TestApp, path: &str, account: &str, own: bool, n: usize) -
     path.replace("{name}", &another)
 }
 
-/// A form that each route takes of whoever may; `n` makes it another one. What signs in needs a person.
+/// A password that is nobody's yet.
+const CHOSEN: &str = "several other words in a row";
+
+/// A form that each route takes of whoever may; `n` makes it another one. What signs in needs a person, and so does what changes
+/// how one does.
 fn good_form(app: &TestApp, path: &str, n: usize) -> Vec<(&'static str, String)> {
     let own = |fields: &[(&'static str, &str)]| fields.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    let once = &*app.authority.one_time_key().unwrap();
     match path {
         "/tokens" => {
             let scope = format!("{}.sandbox", app.platform.id);
-            own(&[("scope", &scope), ("name", "made"), ("view", "yes"), ("once", &format!("{n:032x}"))])
+            own(&[("scope", &scope), ("name", "made"), ("view", "yes"), ("once", once)])
         }
         "/bulk-revokes" => {
             let search = TokenSearch { scope: Some(Scope { platform: app.platform.id, environment: Environment::Sandbox }), ..nothing() };
             own(&[("search", &search.text()), ("count", "0")])
         }
-        "/platforms" => own(&[("name", "Made")]),
-        "/operators" => own(&[("name", &format!("made-{n}")), ("role", "viewer"), ("platform", "")]),
+        "/platforms" => own(&[("name", "Made"), ("once", once)]),
+        "/operators" => own(&[("name", &format!("made-{n}")), ("role", "viewer"), ("platform", ""), ("once", once)]),
         "/operators/{name}" => own(&[("do", "role"), ("role", "manager")]),
-        "/account" => own(&[("name", "made"), ("lasts", "30")]),
+        "/account" => own(&[("name", "made"), ("lasts", "30"), ("once", once)]),
+        "/account/password" => own(&[("old", "not the old one"), ("code", "000000"), ("password", CHOSEN), ("again", CHOSEN)]),
+        "/account/second-factor" => own(&[("password", "not the old one"), ("code", "000000")]),
+        "/account/second-factor/confirm" => own(&[("enrolment", "AAAA"), ("code", "000000")]),
         _ => Vec::new(),
     }
 }

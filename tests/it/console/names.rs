@@ -55,10 +55,10 @@ async fn no_name_is_markup() {
         let mut made = good_form(&app, "/tokens", n);
         made[1].1 = markup.to_owned();
         for answer in [
-            owner.sends("/account", &account).await.expect(201),
+            owner.makes("/account", &account).await.expect(201),
             owner.sends("/tokens", &fields(&made)).await.expect(201),
-            owner.sends("/platforms", &[("name", markup)]).await.expect(201),
-            owner.sends("/operators", &[("name", markup), ("role", "viewer"), ("platform", "")]).await.expect(400),
+            owner.makes("/platforms", &[("name", markup)]).await.expect(201),
+            owner.makes("/operators", &[("name", markup), ("role", "viewer"), ("platform", "")]).await.expect(400),
             owner.sends("/tokens", &[("name", markup), ("scope", markup), ("once", markup), ("view", markup)]).await.expect(400),
             Browser::new(&app)
                 .form("/sign-in", &[("name", markup), ("password", markup), ("code", markup), ("to", markup)])

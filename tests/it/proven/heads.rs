@@ -72,7 +72,7 @@ async fn l_05_two_nodes_and_another_key() {
     let mut writers = nodes.each_ref().map(|node| HeadWriter::new(node, database::of(app.directory.path()), &sinks).unwrap());
     for _ in 0..3 {
         for (node, writer) in nodes.iter().zip(&mut writers) {
-            node.create_platform(&operator(), TokenName::parse("name", "Another").unwrap()).await.unwrap();
+            node.create_platform(&operator(), TokenName::parse("name", "Another").unwrap(), None).await.unwrap();
             writer.write().await;
         }
     }

@@ -398,7 +398,7 @@ pub(crate) fn operator() -> Owner {
 
 async fn create_platform(authority: &Arc<Authority>, name: &str) -> (Platform, [Pair; 2]) {
     let name = TokenName::parse("name", name).unwrap();
-    let (platform, roots) = authority.create_platform(&operator(), name).await.unwrap();
+    let (platform, roots) = authority.create_platform(&operator(), name, None).await.unwrap();
     let pair = |issued: &countersign::authority::Issued| Pair {
         id: issued.token.id.to_string(),
         client_id: issued.token.client_id().to_string(),

@@ -73,7 +73,7 @@ async fn ask(app: &TestApp, operation: &Documented, caller: &Caller, own: bool, 
     let another = format!("target-{n}");
     let account = if own && caller.may.is_some() { caller.account } else { &another };
     if account == another && (path.contains("{name}") || path.contains("{id}")) {
-        app.authority.create_account(&operator(), name(account), Role::Viewer, Some(app.platform.id)).await.unwrap();
+        app.authority.create_account(&operator(), name(account), Role::Viewer, Some(app.platform.id), None).await.unwrap();
     }
     if path.contains("{id}") {
         path = path.replace("{id}", &app.operator_token(account, None).await.0.0.to_string());

@@ -117,14 +117,14 @@ impl TestApp {
 
     /// Another account with a token of it, as the program that has it sends it.
     pub(crate) async fn program(&self, account: &str, role: Role, platform: Option<PlatformId>) -> String {
-        self.authority.create_account(&operator(), name(account), role, platform).await.unwrap();
+        self.authority.create_account(&operator(), name(account), role, platform, None).await.unwrap();
         self.operator_token(account, None).await.1
     }
 
     /// Another token of an account.
     pub(crate) async fn operator_token(&self, account: &str, expires: Option<Timestamp>) -> (OperatorTokenId, String) {
         let named = countersign::domain::TokenName::parse("name", "program").unwrap();
-        let issued = self.authority.create_operator_token(&operator(), name(account), named, expires).await.unwrap();
+        let issued = self.authority.create_operator_token(&operator(), name(account), named, expires, None).await.unwrap();
         let secret = issued.secret.expose().to_owned();
         self.keep_secrets_of(&json!({ "token": secret }));
         (issued.token.id, format!("Bearer {secret}"))
