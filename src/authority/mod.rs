@@ -10,7 +10,7 @@
 //! | `journal.rs` | what ended, kept beside the database |
 //! | `receipt.rs` | when a change is true everywhere |
 //! | `assertion.rs` | what was proven, signed for upstreams |
-//! | `uses.rs` | how tokens were used |
+//! | `uses.rs`, `sources.rs` | how tokens were used, and where from |
 //! | `search.rs` | looking for tokens, as operators do |
 //! | `operators/` | who may act as an operator |
 //! | `audit/` | the audit log, proven to whoever must not have to believe us |
@@ -58,6 +58,7 @@ mod restore;
 mod retire;
 #[cfg(feature = "server")]
 mod search;
+mod sources;
 mod tokens;
 mod upkeep;
 mod uses;
@@ -144,6 +145,8 @@ pub struct Options {
     pub journal: Option<PathBuf>,
     /// How many attempts may fail.
     pub attempts: AttemptLimits,
+    /// Whether to record the addresses that tokens are used from.
+    pub use_sources: bool,
     /// How many live tokens an environment of a platform may have when one is created by another, if there is a limit.
     pub max_tokens: Option<u32>,
 }
@@ -246,7 +249,7 @@ impl Authority {
             journal,
             ended: Notify::new(),
             operations: ArcSwapOption::empty(),
-            uses: Uses::default(),
+            uses: Uses::new(options.use_sources),
             reseals: Reseals::default(),
             attempts: Attempts::new(options.attempts),
             max_tokens: options.max_tokens,

@@ -14,6 +14,7 @@ mod operator;
 mod permission;
 mod platform;
 mod query;
+mod source;
 mod target;
 mod time;
 mod token;
@@ -31,6 +32,7 @@ pub use operator::{Account, AccountId, AccountName, OperatorSecret, OperatorToke
 pub use permission::{Permission, Permissions};
 pub use platform::{Environment, Platform, PlatformId, Scope};
 pub use query::{LastUse, Liveness, Order, PageLimit, TokenFilter, TokenQuery, TokenSearch};
+pub use source::{UseSource, UseSources};
 pub use target::{Ambiguous, Target};
 pub use time::Timestamp;
 pub use token::{Issuer, NewToken, Token, TokenId, TokenName};

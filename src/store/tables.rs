@@ -126,7 +126,7 @@ pub(super) const OPERATOR_TOKEN: Table = table(
 
 /// All that is copied: what a row refers to stands before it, and checkpoints before the log that begins behind one. What is
 /// not in here is a database's own: its migrations, its processes, its hold, the last place of its feed, who is signed in.
-pub(super) static TABLES: [Table; 16] = [
+pub(super) static TABLES: [Table; 17] = [
     table("installation", 1, &[("one", INTEGER), ("id", BYTES), ("created_at", INTEGER)]),
     table("canary", 1, &[("key_id", INTEGER), ("mac", BYTES), ("retired_at", INTEGER)]),
     PLATFORM,
@@ -141,6 +141,7 @@ pub(super) static TABLES: [Table; 16] = [
     table("token_use", 1, &[("token_id", ID), ("last_used_at", INTEGER)]),
     table("use_quarter", 2, &[("quarter", INTEGER), ("token_id", ID), ("minutes", BYTES)]),
     table("use_day", 2, &[("day", INTEGER), ("token_id", ID), ("uses", INTEGER)]),
+    table("use_source", 2, &[("token_id", ID), ("address", BYTES), ("first_at", INTEGER), ("last_at", INTEGER)]),
     CHECKPOINT,
     AUDIT,
     ACCOUNT,
