@@ -121,6 +121,7 @@ pub struct Config {
     pub failed_attempts_per_source: u32,
     pub failed_attempts_per_client: u32,
     pub max_tokens: u32,
+    pub use_sources: bool,
     pub operation_rules: Vec<Rule>,
     pub gateways: Vec<Gateway>,
     pub flush_interval: Duration,
@@ -367,6 +368,7 @@ impl Config {
             failed_attempts_per_source: layers.count("failed_attempts_per_source"),
             failed_attempts_per_client: layers.count("failed_attempts_per_client"),
             max_tokens: layers.count("max_tokens"),
+            use_sources: layers.take("use_sources", "true or false", |text| text.parse().ok(), true),
             operation_rules: layers.take(
                 "operation_rules",
                 "rules such as GET,HEAD -> VIEW; tag=Reports -> VIEW",

@@ -13,9 +13,12 @@
 //! The service finds who it is, a [`Proven`], in the request's extensions. Everybody else gets what they would get from the
 //! server: 401 with `WWW-Authenticate`, 403, or 503 with `Retry-After` where it can't be known now; each with the JSON
 //! `{status, code, message}`.
+//!
+//! Where a token was used from is recorded if a layer in front of this one says it: see [`Source`].
 
 use std::{
     fmt,
+    net::IpAddr,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -32,6 +35,12 @@ use crate::{
     refusal::Refused,
     verifier::{Denied, Verifier},
 };
+
+/// Where a request comes from, for its extensions: the client's own address, not that of a proxy in front of this service.
+///
+/// Only the service knows it, and which proxies it believes; a request without one counts as a use from nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source(pub IpAddr);
 
 /// The layer: who may pass to the service below it.
 #[derive(Debug, Clone)]
@@ -94,7 +103,8 @@ where
 
     fn call(&mut self, request: Request<B>) -> Answering<S, B> {
         let presented = Presented::parse_only(request.headers().get_all(header::AUTHORIZATION));
-        let stage = match self.gate.verifier.prove_at_once(presented.as_ref()) {
+        let source = request.extensions().get().map(|Source(address)| *address);
+        let stage = match self.gate.verifier.prove_at_once(presented.as_ref(), source) {
             Some(proven) => match self.gate.admit(proven, request) {
                 Ok(request) => Stage::Passing { answer: self.inner.call(request) },
                 Err(refused) => Stage::Refused { refused },
@@ -102,7 +112,7 @@ where
             None => {
                 let verifier = self.gate.verifier.clone();
                 // Only what memory does not know costs a box. The service that is ready is the one that has to be called.
-                let asking = Box::pin(async move { verifier.prove(presented.as_ref()).await });
+                let asking = Box::pin(async move { verifier.prove(presented.as_ref(), source).await });
                 let unready = self.inner.clone();
                 let inner = std::mem::replace(&mut self.inner, unready);
                 Stage::Asking { asking, waiting: Some((self.gate.clone(), request, inner)) }

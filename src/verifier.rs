@@ -20,6 +20,7 @@
 //! itself is, on its machine and under its account. Others ask `/verify`.
 
 use std::{
+    net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -62,6 +63,8 @@ pub struct VerifierOptions {
     pub on_database_loss: OnDatabaseLoss,
     /// How often uses are written; ten seconds. Above zero.
     pub flush_interval: Duration,
+    /// Whether the addresses that tokens are used from are recorded, where whoever verifies says them.
+    pub use_sources: bool,
 }
 
 impl VerifierOptions {
@@ -76,6 +79,7 @@ impl VerifierOptions {
             lease: Duration::from_secs(1),
             on_database_loss: OnDatabaseLoss::Deny,
             flush_interval: Duration::from_secs(10),
+            use_sources: true,
         }
     }
 }
@@ -104,7 +108,7 @@ impl Verifier {
     /// A sentence that says what to do: there is no database, its key file is missing, or not its own, or readable by
     /// others; its settings would not hold what we promise; it went back to an earlier state; or the options are out of bounds.
     pub async fn open(options: VerifierOptions) -> Result<Self, String> {
-        let VerifierOptions { data, database, key_file, journal, lease, on_database_loss, flush_interval } = options;
+        let VerifierOptions { data, database, key_file, journal, lease, on_database_loss, flush_interval, use_sources } = options;
         if lease.is_zero() || lease > LONGEST_LEASE {
             return Err(format!("the lease of a verifier must be above zero and at most {LONGEST_LEASE:?}, not {lease:?}"));
         }
@@ -127,6 +131,7 @@ impl Verifier {
             revocation_wait: true,
             journal,
             attempts: AttemptLimits::NONE,
+            use_sources,
             max_tokens: None,
         };
         let authority = Arc::new(Authority::open(options, Arc::new(SystemClock), Arc::new(SystemEntropy)).await?);
@@ -144,7 +149,7 @@ impl Verifier {
     /// # Errors
     /// [`Denied::Refused`] is 401, the same for every reason; [`Denied::Unknown`] is 503.
     pub async fn verify(&self, authorization: Option<&[u8]>) -> Result<Proven, Denied> {
-        self.prove(authorization.and_then(Presented::parse_basic).as_ref()).await
+        self.prove(authorization.and_then(Presented::parse_basic).as_ref(), None).await
     }
 
     /// The same with all values of a request's `Authorization` headers, of which there must be exactly one.
@@ -153,17 +158,27 @@ impl Verifier {
     /// As [`Verifier::verify`].
     pub async fn verify_headers<V: AsRef<[u8]>>(&self, values: impl IntoIterator<Item = V>) -> Result<Proven, Denied> {
         let presented = Presented::parse_only(values);
-        self.prove(presented.as_ref()).await
+        self.prove(presented.as_ref(), None).await
+    }
+
+    /// The same of a request that came from that address, which is then recorded as one that the token was used from: the
+    /// client's own, not that of a proxy in front of this service.
+    ///
+    /// # Errors
+    /// As [`Verifier::verify`].
+    pub async fn verify_headers_from<V: AsRef<[u8]>>(&self, source: IpAddr, values: impl IntoIterator<Item = V>) -> Result<Proven, Denied> {
+        let presented = Presented::parse_only(values);
+        self.prove(presented.as_ref(), Some(source)).await
     }
 
     /// Proves where memory alone knows; `None` where the database has to be asked, by [`Verifier::prove`].
     #[cfg(feature = "tower")]
-    pub(crate) fn prove_at_once(&self, presented: Option<&Presented>) -> Option<Result<Proven, Denied>> {
-        self.authority.prove_at_once(presented)
+    pub(crate) fn prove_at_once(&self, presented: Option<&Presented>, source: Option<IpAddr>) -> Option<Result<Proven, Denied>> {
+        self.authority.prove_at_once(presented, source.map(|source| source.to_canonical()))
     }
 
-    pub(crate) async fn prove(&self, presented: Option<&Presented>) -> Result<Proven, Denied> {
-        self.authority.prove(presented).await
+    pub(crate) async fn prove(&self, presented: Option<&Presented>, source: Option<IpAddr>) -> Result<Proven, Denied> {
+        self.authority.prove(presented, source.map(|source| source.to_canonical())).await
     }
 
     /// Counts somebody proven who was refused for their permissions or environment, for the audit log. To be called by

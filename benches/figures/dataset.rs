@@ -90,6 +90,7 @@ pub(crate) async fn open_in(
         revocation_wait: true,
         journal: None,
         attempts: AttemptLimits::NONE,
+        use_sources: true,
         max_tokens: None,
     };
     Ok(Arc::new(Authority::open(options, clock, Arc::new(SystemEntropy)).await?))

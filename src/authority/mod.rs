@@ -11,7 +11,7 @@
 //! | `journal.rs` | what ended, kept beside the database |
 //! | `receipt.rs` | when a change is true everywhere |
 //! | `assertion.rs` | what was proven, signed for upstreams |
-//! | `uses.rs` | how tokens were used |
+//! | `uses.rs`, `sources.rs` | how tokens were used, and where from |
 //! | `search.rs` | looking for tokens, as operators do |
 //! | `bulk.rs` | ending many of them by one command |
 //! | `operators/` | who may act as an operator |
@@ -63,6 +63,7 @@ mod restore;
 mod retire;
 #[cfg(feature = "server")]
 mod search;
+mod sources;
 mod tokens;
 mod upkeep;
 mod uses;
@@ -154,6 +155,8 @@ pub struct Options {
     pub journal: Option<PathBuf>,
     /// How many attempts may fail.
     pub attempts: AttemptLimits,
+    /// Whether to record the addresses that tokens are used from.
+    pub use_sources: bool,
     /// How many live tokens an environment of a platform may have when one is created by another, if there is a limit.
     pub max_tokens: Option<u32>,
 }
@@ -258,7 +261,7 @@ impl Authority {
             journal,
             ended: Notify::new(),
             operations: ArcSwapOption::empty(),
-            uses: Uses::default(),
+            uses: Uses::new(options.use_sources),
             reseals: Reseals::default(),
             attempts: Attempts::new(options.attempts),
             max_tokens: options.max_tokens,

@@ -1,10 +1,11 @@
-//! How often and when tokens were used: counted in memory, written in batches, never on the way of a request.
+//! How often, when and where from tokens were used: counted in memory, written in batches, never on the way of a request.
 //!
 //! The index counts. Who counts the first use since the counts were last collected leaves the token's id here, so that
 //! collecting looks at the tokens that were used and at no others. Nothing on the way of a request takes a lock.
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     ops::Bound,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -15,8 +16,11 @@ use std::{
 
 use crossbeam_queue::SegQueue;
 
-use super::{Authority, Error, index::Index};
-use crate::domain::{MayRead, Timestamp, TokenId, TokenUse, Use};
+use super::{Authority, Clock, Error, index::Index, sources::Sources};
+use crate::{
+    domain::{MayRead, Timestamp, TokenId, TokenUse, Use},
+    store::KeptSince,
+};
 
 /// Tokens whose uses are written, and rows of counts that are removed, in one transaction: a revoke must not wait for a
 /// million of them.
@@ -30,11 +34,15 @@ const HOUR: i64 = 60 * 60 * 1000;
 const MINUTES_STORED: i64 = 25 * HOUR;
 /// For how long those of days are: a day longer.
 const DAYS_STORED: i64 = 366 * 24 * HOUR;
+/// For how long addresses are, behind the last use from there.
+const SOURCES_STORED: i64 = 90 * 24 * HOUR;
 
 /// Uses that are not written yet.
 #[derive(Default)]
 pub(crate) struct Uses {
     touched: SegQueue<Touched>,
+    /// None where addresses are not recorded.
+    sources: Option<Sources>,
     collected: Mutex<BTreeMap<TokenId, Use>>,
     /// In which one it was collected last.
     second: AtomicU64,
@@ -52,6 +60,11 @@ struct Touched {
 }
 
 impl Uses {
+    /// With addresses or without.
+    pub(crate) fn new(sources: bool) -> Self {
+        Self { sources: sources.then(Sources::new), ..Self::default() }
+    }
+
     /// Notes that the index counts uses of a token, of which the first was now.
     pub(crate) fn touch(&self, id: TokenId, at: Timestamp) {
         self.touched.push(Touched { id, at, uses: 0 });
@@ -60,6 +73,14 @@ impl Uses {
     /// Notes a use of a token that is not in the index.
     pub(crate) fn note(&self, id: TokenId, at: Timestamp) {
         self.touched.push(Touched { id, at, uses: 1 });
+    }
+
+    /// Notes where a use came from that is counted besides. `boot` is now, by that clock.
+    #[inline]
+    pub(crate) fn note_source(&self, id: TokenId, address: IpAddr, boot: Duration, clock: &dyn Clock) {
+        if let Some(sources) = &self.sources {
+            sources.note(id, address, boot, clock);
+        }
     }
 
     /// Gathers what was counted, if that was not done within a second: the more often, the more exactly known are the
@@ -89,6 +110,12 @@ impl Uses {
             }
             of_token.fold(room);
         });
+        for noted in self.sources.iter().flat_map(Sources::take) {
+            let room = room(collected.len());
+            let of_token = collected.entry(noted.id).or_default();
+            of_token.add_source(noted.address, noted.at);
+            of_token.fold(room);
+        }
     }
 
     fn collected(&self) -> MutexGuard<'_, BTreeMap<TokenId, Use>> {
@@ -120,7 +147,7 @@ impl Uses {
     }
 }
 
-/// Minutes to be kept of each of so many tokens: uses that can't be written must not fill the memory.
+/// Minutes, and addresses, to be kept of each of so many tokens: uses that can't be written must not fill the memory.
 fn room(tokens: usize) -> usize {
     let (least, most) = KEPT_OF_ONE;
     (KEPT / tokens.max(1)).clamp(least, most)
@@ -160,14 +187,19 @@ impl Authority {
         }
     }
 
-    /// Removes counts that are too old to be told; once an hour, because then there are some more.
+    /// Removes counts and addresses that are too old to be told; once an hour, because then there are some more.
     pub(super) async fn forget_uses(&self) -> Result<(), Error> {
         let now = self.clock.wall();
         let hour = now.millis() / HOUR;
         if self.uses.hour.load(Ordering::Relaxed) == hour {
             return Ok(());
         }
-        while self.store.forget_uses(now.plus_millis(-MINUTES_STORED), now.plus_millis(-DAYS_STORED), AT_ONCE).await? {}
+        let since = KeptSince {
+            minutes: now.plus_millis(-MINUTES_STORED),
+            days: now.plus_millis(-DAYS_STORED),
+            sources: now.plus_millis(-SOURCES_STORED),
+        };
+        while self.store.forget_uses(since, AT_ONCE).await? {}
         self.uses.hour.store(hour, Ordering::Relaxed);
         Ok(())
     }

@@ -60,20 +60,20 @@ enum Resident {
 }
 
 impl Authority {
-    /// Proves a credential and counts its use; `None` is one that could not be ours.
+    /// Proves a credential and counts its use, from that address if it is known; `None` is one that could not be ours.
     ///
     /// # Errors
     /// [`Denied`], noted for metrics and audit.
-    pub async fn prove(&self, presented: Option<&Presented>) -> Result<Proven, Denied> {
-        match (self.prove_at_once(presented), presented) {
-            (None, Some(presented)) => self.prove_stored(presented).await.inspect_err(|denied| self.note(*denied)),
+    pub async fn prove(&self, presented: Option<&Presented>, source: Option<IpAddr>) -> Result<Proven, Denied> {
+        match (self.prove_at_once(presented, source), presented) {
+            (None, Some(presented)) => self.prove_stored(presented, source).await.inspect_err(|denied| self.note(*denied)),
             (known, _) => known.unwrap_or(Err(Denied::Unknown)),
         }
     }
 
     /// The same where memory alone knows; `None` where the database has to be asked.
-    pub fn prove_at_once(&self, presented: Option<&Presented>) -> Option<Result<Proven, Denied>> {
-        let refused = match presented.map(|presented| self.prove_resident(presented)) {
+    pub fn prove_at_once(&self, presented: Option<&Presented>, source: Option<IpAddr>) -> Option<Result<Proven, Denied>> {
+        let refused = match presented.map(|presented| self.prove_resident(presented, source)) {
             Some(Resident::Proven(proven)) => return Some(Ok(proven)),
             Some(Resident::Ask) => return None,
             Some(Resident::Refused(reason)) => {
@@ -95,12 +95,12 @@ impl Authority {
         }
     }
 
-    /// Proves the caller of a request.
+    /// Proves the caller of a request that came from nowhere in particular.
     ///
     /// # Errors
     /// As [`Authority::prove`].
     pub async fn verify(&self, presented: Option<Presented>, request: RequestInfo) -> Result<Caller, Denied> {
-        self.prove(presented.as_ref()).await.map(|proven| Caller::of(proven, request))
+        self.prove(presented.as_ref(), None).await.map(|proven| Caller::of(proven, request))
     }
 
     /// Counts an attempt that was refused; returns how long its source should wait, if there were too many.
@@ -118,7 +118,7 @@ impl Authority {
         self.denials.note(Reason::Forbidden);
     }
 
-    fn prove_resident(&self, presented: &Presented) -> Resident {
+    fn prove_resident(&self, presented: &Presented, source: Option<IpAddr>) -> Resident {
         let client_id = presented.client_id();
         // Before it is known whether there is an entry: the same work for everybody, while the entry comes from memory.
         let (place, active) = self.keyring.active_at();
@@ -131,9 +131,9 @@ impl Authority {
             }
             entry.matches(digest.half()) && entry.environment == client_id.environment
         };
-        match self.index.find(client_id.token, is_it, |found| self.judge(client_id, &found, None)) {
+        match self.index.find(client_id.token, is_it, |found| self.judge(client_id, &found, source, None)) {
             Ok(judged) => judged,
-            Err(Missing::Refused) if other_key => self.prove_under_another(presented, active, &digest),
+            Err(Missing::Refused) if other_key => self.prove_under_another(presented, source, active, &digest),
             Err(Missing::Refused) => Resident::Refused(Reason::WrongSecret),
             Err(Missing::Absent) => {
                 if self.keyring.is_genuine(client_id) || self.keys.lacks_any() {
@@ -147,7 +147,7 @@ impl Authority {
 
     /// The same of a token that the index has under a key which is not the active one, of which `digest` is.
     #[cold]
-    fn prove_under_another(&self, presented: &Presented, active: &Key, digest: &SecretDigest) -> Resident {
+    fn prove_under_another(&self, presented: &Presented, source: Option<IpAddr>, active: &Key, digest: &SecretDigest) -> Resident {
         let client_id = presented.client_id();
         let mut dead = false;
         let is_it = |entry: &Entry| {
@@ -157,7 +157,7 @@ impl Authority {
             dead |= is && key.is_retired() && !entry.ended;
             is && (entry.ended || !key.is_retired())
         };
-        match self.index.find(client_id.token, is_it, |found| self.judge(client_id, &found, Some((active, digest)))) {
+        match self.index.find(client_id.token, is_it, |found| self.judge(client_id, &found, source, Some((active, digest)))) {
             Ok(judged) => judged,
             Err(_) if dead => Resident::Ask,
             Err(_) => Resident::Refused(Reason::WrongSecret),
@@ -168,7 +168,7 @@ impl Authority {
     ///
     /// Inlined into the usual way, where it would cost 20 ns to be called: what it answers is copied byte by byte.
     #[inline(always)]
-    fn judge(&self, client_id: &ClientId, found: &Found<'_>, anew: Option<(&Key, &SecretDigest)>) -> Resident {
+    fn judge(&self, client_id: &ClientId, found: &Found<'_>, source: Option<IpAddr>, anew: Option<(&Key, &SecretDigest)>) -> Resident {
         let entry = &found.entry;
         // An end is final, so it needs no lease.
         if entry.ended {
@@ -198,6 +198,9 @@ impl Authority {
                 self.reseals.note(client_id.token, active, digest);
             }
         }
+        if let Some(address) = source {
+            self.uses.note_source(client_id.token, address, now, &*self.clock);
+        }
         let scope = Scope { platform, environment: entry.environment };
         Resident::Proven(Proven { client_id: *client_id, scope, permissions: entry.permissions })
     }
@@ -225,7 +228,7 @@ impl Authority {
         tokio::time::timeout(AT_ONCE, found).await.unwrap_or_else(|_| late())
     }
 
-    async fn prove_stored(&self, presented: &Presented) -> Result<Proven, Denied> {
+    async fn prove_stored(&self, presented: &Presented, source: Option<IpAddr>) -> Result<Proven, Denied> {
         // What memory does not know is not asked of a database that can't be reached: each request would wait for it.
         if self.lease.as_ref().is_some_and(Lease::is_lost) {
             return Err(Denied::Unknown);
@@ -250,7 +253,7 @@ impl Authority {
                     self.note_answer(&Err::<(), _>(e));
                 }
                 // Now that this is known, memory may be enough.
-                return match self.prove_resident(presented) {
+                return match self.prove_resident(presented, source) {
                     Resident::Proven(proven) => Ok(proven),
                     Resident::Refused(reason) => Err(Denied::Refused(reason)),
                     Resident::Ask => Err(Denied::Unknown),
@@ -294,6 +297,9 @@ impl Authority {
             Some(reason) => Err(Denied::Refused(reason)),
             None => {
                 self.uses.note(token.id, self.clock.wall());
+                if let Some(address) = source {
+                    self.uses.note_source(token.id, address, self.clock.boot(), &*self.clock);
+                }
                 let active = self.keyring.active();
                 if active.id() != record.seal.key {
                     self.reseals.note(token.id, active, &active.digest(client_id, presented.body()));

@@ -194,6 +194,7 @@ fn options(config: Config, create: bool) -> Options {
         revocation_wait: config.revocation_wait,
         journal: None,
         attempts: AttemptLimits::NONE,
+        use_sources: false,
         max_tokens: None,
     }
 }

@@ -59,6 +59,7 @@ impl Server {
             revocation_wait: config.revocation_wait,
             journal: Some(config.journal.clone()),
             attempts,
+            use_sources: config.use_sources,
             max_tokens: (config.max_tokens > 0).then_some(config.max_tokens),
         };
         let authority = Authority::open(options, Arc::new(SystemClock), Arc::new(SystemEntropy)).await.map_err(Failure::CouldNotRun)?;

@@ -204,7 +204,11 @@ impl One {
                 ("last 30 d", counted(uses.last_30_days())),
                 ("last 365 d", counted(uses.last_365_days())),
             ];
-            rows.map(|(name, value)| format!("{name:<12} {value}")).join("\n")
+            let from = list(&json, "sources").iter().enumerate().map(|(n, source)| {
+                let name = if n == 0 { "used from" } else { "" };
+                (name, format!("{}, first {}, last {}", member(source, "address"), member(source, "firstAt"), member(source, "lastAt")))
+            });
+            rows.into_iter().chain(from).map(|(name, value)| format!("{name:<12} {value}")).collect::<Vec<_>>().join("\n")
         };
         output::print(self.output, text, || json.clone())
     }

@@ -1,20 +1,22 @@
 //! How a token was used.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
-use super::Timestamp;
+use super::{Timestamp, UseSource, UseSources};
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-/// Uses of one token: when it was last used, and how often in which minute.
+/// Uses of one token: when it was last used, how often in which minute, and where from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Use {
     /// The last one.
     pub last: Option<Timestamp>,
     /// Minutes since 1970 with their counts, in order, none empty.
     pub minutes: Vec<(i64, u32)>,
+    /// Where from, as far as that is known and recorded.
+    pub sources: UseSources,
 }
 
 impl Use {
@@ -24,9 +26,16 @@ impl Use {
         self.add_to(at.millis() / MINUTE, uses);
     }
 
+    /// Says where a use at `at`, which is counted by itself, came from.
+    pub fn add_source(&mut self, address: IpAddr, at: Timestamp) {
+        self.last = self.last.max(Some(at));
+        self.sources.add(UseSource { address, first_at: at, last_at: at });
+    }
+
     /// Adds those of another.
     pub fn merge(&mut self, other: &Self) {
         self.last = self.last.max(other.last);
+        self.sources.merge(&other.sources);
         other.minutes.iter().for_each(|(minute, uses)| self.add_to(*minute, *uses));
     }
 
@@ -38,8 +47,9 @@ impl Use {
     }
 
     /// Leaves at most so many minutes, and at least one: the oldest are added to those that follow them, on the same day
-    /// as long as that is enough.
+    /// as long as that is enough. And at most so many addresses.
     pub fn fold(&mut self, most: usize) {
+        self.sources.keep(most.max(1));
         while self.minutes.len() > most.max(1) {
             let day = |(minute, _): &(i64, u32)| *minute * MINUTE / DAY;
             let place = self.minutes.windows(2).position(|pair| day(&pair[0]) == day(&pair[1])).unwrap_or(0);
@@ -61,12 +71,14 @@ pub struct TokenUse {
     pub minutes: BTreeMap<Timestamp, u64>,
     /// Uses on each day (UTC) of the last 365 days, by its start; none is 0.
     pub days: BTreeMap<Timestamp, u64>,
+    /// Where it was used from in the last 90 days.
+    pub sources: UseSources,
 }
 
 impl TokenUse {
     /// No use, until some are added.
     pub const fn as_of(at: Timestamp) -> Self {
-        Self { at, last_used_at: None, minutes: BTreeMap::new(), days: BTreeMap::new() }
+        Self { at, last_used_at: None, minutes: BTreeMap::new(), days: BTreeMap::new(), sources: UseSources::NONE }
     }
 
     /// The first minute that is told.
@@ -77,6 +89,11 @@ impl TokenUse {
     /// The first day that is told.
     pub const fn first_day(&self) -> Timestamp {
         self.at.plus_millis(-365 * DAY).floor(DAY)
+    }
+
+    /// The first moment whose addresses are told.
+    pub const fn first_source(&self) -> Timestamp {
+        self.at.plus_millis(-90 * DAY)
     }
 
     /// Adds uses in the minute that begins at `minute`, if that is told.
@@ -93,9 +110,17 @@ impl TokenUse {
         }
     }
 
-    /// Adds uses that are in neither.
+    /// Adds uses from an address, if it is told.
+    pub fn add_source(&mut self, source: UseSource) {
+        if source.last_at >= self.first_source() {
+            self.sources.add(source);
+        }
+    }
+
+    /// Adds uses that are in none of them.
     pub fn merge(&mut self, uses: &Use) {
         self.last_used_at = self.last_used_at.max(uses.last);
+        uses.sources.iter().for_each(|source| self.add_source(*source));
         for (minute, uses) in &uses.minutes {
             let minute = Timestamp::from_millis(minute * MINUTE);
             self.add_minute(minute, (*uses).into());
@@ -145,18 +170,18 @@ mod tests {
         uses.add(at(125), 1);
         uses.add(at(60), 2);
         uses.add(at(179), 4);
-        assert_eq!(uses, Use { last: Some(at(179)), minutes: vec![(1, 2), (2, 5)] });
+        assert_eq!(uses, Use { last: Some(at(179)), minutes: vec![(1, 2), (2, 5)], ..Use::default() });
         let mut both = Use::default();
         both.add(at(200), u32::MAX);
         both.merge(&uses);
         both.merge(&both.clone());
-        assert_eq!(both, Use { last: Some(at(200)), minutes: vec![(1, 4), (2, 10), (3, u32::MAX)] });
+        assert_eq!(both, Use { last: Some(at(200)), minutes: vec![(1, 4), (2, 10), (3, u32::MAX)], ..Use::default() });
     }
 
     #[test]
     fn folding_keeps_counts_and_as_long_as_it_can_their_days() {
         let (day, last) = (24 * 60, Some(Timestamp::from_millis(9)));
-        let mut uses = Use { last, minutes: vec![(0, 1), (1, 2), (2, 4), (day, 8), (day + 1, 16), (day + 2, 32)] };
+        let mut uses = Use { last, minutes: vec![(0, 1), (1, 2), (2, 4), (day, 8), (day + 1, 16), (day + 2, 32)], ..Use::default() };
         let mut folded = |most| {
             uses.fold(most);
             assert_eq!(uses.last, last);

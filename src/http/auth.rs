@@ -27,12 +27,12 @@ pub(super) struct RequestContext {
 async fn caller(parts: &Parts, app: &App) -> Result<Caller, Refusal> {
     let context = parts.extensions.get::<RequestContext>().ok_or_else(Refusal::internal)?;
     let presented = Presented::parse_only(parts.headers.get_all(header::AUTHORIZATION));
-    let proven = match app.authority.prove_at_once(presented.as_ref()) {
+    let proven = match app.authority.prove_at_once(presented.as_ref(), Some(context.source)) {
         Some(proven) => proven,
         // The database is not asked for somebody who keeps failing.
         None => match app.authority.is_limited(context.source) {
             Some(wait) => return Err(Refusal::rate_limited(wait)),
-            None => app.authority.prove(presented.as_ref()).await,
+            None => app.authority.prove(presented.as_ref(), Some(context.source)).await,
         },
     };
     let proven = proven.map_err(|denied| match denied {

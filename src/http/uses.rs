@@ -41,7 +41,8 @@ async fn reader(app: &App, id: TokenId) -> Result<MayRead, Error> {
     Ok(app.authority.locate_token(&operator, id).await?.may_read()?)
 }
 
-/// The counts, as the admin listener and the command line show them: totals, and what they are made of.
+/// The counts, as the admin listener and the command line show them: totals, and what they are made of. Not the addresses: whoever
+/// reaches the listener is told the counts, and those are people's.
 pub(super) fn json(uses: &TokenUse) -> Value {
     let minutes = uses.minutes.iter().map(|(at, count)| json!({ "at": at.to_string(), "count": count }));
     // A day is a date.

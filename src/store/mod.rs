@@ -51,6 +51,7 @@ pub(crate) use row::{Canary, OperationsRecord, PlatformRecord, Record, Seal, Unr
 #[cfg(feature = "server")]
 pub(crate) use sealed::Sealed;
 pub(crate) use sqlite::Sqlite;
+pub(crate) use uses::KeptSince;
 #[cfg(feature = "server")]
 pub(crate) use walk::{Walk, Walked};
 
@@ -529,10 +530,9 @@ impl Store {
         on!(self, s => s.find_uses(id, at).await)
     }
 
-    /// Forgets at most so many rows of counts: of minutes that were over before the first moment, and of days that were
-    /// over before the second. Says whether there may be more.
-    pub(crate) async fn forget_uses(&self, minutes: Timestamp, days: Timestamp, most: usize) -> Result<bool, Error> {
-        on!(self, s => s.forget_uses(minutes, days, most).await)
+    /// Forgets at most so many rows of counts and addresses that are older than is kept. Says whether there may be more.
+    pub(crate) async fn forget_uses(&self, since: KeptSince, most: usize) -> Result<bool, Error> {
+        on!(self, s => s.forget_uses(since, most).await)
     }
 
     /// Forgets the secrets of replays made before the first moment, and replays made before the second.

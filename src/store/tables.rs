@@ -160,6 +160,7 @@ pub(super) static TABLES: [Table; 17] = [
     table("token_use", 1, &[("token_id", ID), ("last_used_at", INTEGER)]),
     table("use_quarter", 2, &[("quarter", INTEGER), ("token_id", ID), ("minutes", BYTES)]),
     table("use_day", 2, &[("day", INTEGER), ("token_id", ID), ("uses", INTEGER)]),
+    table("use_source", 2, &[("token_id", ID), ("address", BYTES), ("first_at", INTEGER), ("last_at", INTEGER)]),
     CHECKPOINT,
     AUDIT,
     ACCOUNT,

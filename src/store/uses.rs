@@ -1,7 +1,20 @@
-//! How uses are kept: counters of minutes, a quarter of an hour in a row, and of days. Quarters and days are numbered since
-//! 1970, in UTC.
+//! How uses are kept: counters of minutes, a quarter of an hour in a row, and of days; and addresses. Quarters and days are
+//! numbered since 1970, in UTC.
 
-use crate::domain::{Timestamp, TokenUse, Use};
+use std::net::IpAddr;
+
+use crate::domain::{Timestamp, TokenUse, Use, UseSource};
+
+/// Since when uses are kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeptSince {
+    /// Counts of minutes.
+    pub(crate) minutes: Timestamp,
+    /// Those of days.
+    pub(crate) days: Timestamp,
+    /// Addresses, by the last use from there.
+    pub(crate) sources: Timestamp,
+}
 
 const MINUTE: i64 = 60_000;
 const DAY_MINUTES: i64 = 24 * 60;
@@ -79,4 +92,23 @@ impl Quarter {
 /// Tells the uses of a day, as they are kept.
 pub(super) fn tell_day(day: i64, uses: i64, told: &mut TokenUse) {
     told.add_day(Timestamp::from_millis(day * DAY_MINUTES * MINUTE), uses.max(0).unsigned_abs());
+}
+
+/// The bytes of an address, 4 or 16.
+pub(super) fn address_bytes(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+/// Tells uses from an address, as they are kept.
+pub(super) fn tell_source(address: &[u8], first_at: i64, last_at: i64, told: &mut TokenUse) {
+    let address = match (<[u8; 4]>::try_from(address), <[u8; 16]>::try_from(address)) {
+        (Ok(address), _) => address.into(),
+        (_, Ok(address)) => address.into(),
+        // Somebody has edited it.
+        _ => return,
+    };
+    told.add_source(UseSource { address, first_at: Timestamp::from_millis(first_at), last_at: Timestamp::from_millis(last_at) });
 }

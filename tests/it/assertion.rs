@@ -72,7 +72,7 @@ fn verifies(assertion: &str, keys: &Value) -> bool {
 }
 
 async fn proven(app: &TestApp, pair: &Pair) -> Proven {
-    app.authority.prove(Presented::parse_basic(pair.basic().as_bytes()).as_ref()).await.unwrap()
+    app.authority.prove(Presented::parse_basic(pair.basic().as_bytes()).as_ref(), None).await.unwrap()
 }
 
 /// An assertion by whoever has these assertions, about the same token.

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use countersign::{
     config::Config,
     domain::{Environment, Permission, Permissions, Presented, Proven, RequestInfo, TokenId},
-    layer::RequirePermission,
+    layer::{RequirePermission, Source},
     verifier::{Denied, Reason, Verifier, VerifierOptions},
 };
 use http::{Request, Response};
@@ -337,4 +337,30 @@ async fn closing_writes_the_last_uses() {
     let query = countersign::domain::AuditQuery { action: Some(countersign::domain::Action::Denied), ..Default::default() };
     let (entries, _) = app.authority.list_audit(&crate::support::operator(), query).await.unwrap();
     assert_eq!(entries[0].entry.detail, r#"{"forbidden":1}"#);
+}
+
+/// Where tokens are used from is recorded if the service says it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_says_where_a_request_comes_from() {
+    let app = TestApp::new().await;
+    let pair = app.token("a", &["VIEW"]).await;
+    let used_by = async |options: VerifierOptions| {
+        let verifier = Verifier::open(options).await.unwrap();
+        verifier.verify_headers([pair.basic()]).await.unwrap();
+        verifier.verify_headers_from([192, 0, 2, 1].into(), [pair.basic()]).await.unwrap();
+        let layer = RequirePermission::new(verifier.clone(), Permission::View);
+        for source in [None, Some("::ffff:192.0.2.2")] {
+            let mut request = request(&[&pair.basic()]);
+            source.map(|address| request.extensions_mut().insert(Source(address.parse().unwrap())));
+            layer.layer(tower::service_fn(whoami)).oneshot(request).await.unwrap();
+        }
+        verifier.close().await.unwrap();
+        let told = crate::uses::told_by(&app.authority, &pair).await;
+        let mut addresses: Vec<_> = told.sources.iter().map(|source| source.address.to_string()).collect();
+        addresses.sort();
+        (addresses, told.last_used_at.is_some())
+    };
+    let off = VerifierOptions { use_sources: false, ..options(app.directory.path()) };
+    assert_eq!(used_by(off).await, (vec![], true));
+    assert_eq!(used_by(options(app.directory.path())).await, (["192.0.2.1", "192.0.2.2"].map(str::to_owned).into(), true));
 }

@@ -72,7 +72,7 @@ impl Two {
 
 async fn prove(authority: &Authority, pair: &Pair) -> Result<countersign::domain::Proven, countersign::authority::Denied> {
     let presented = countersign::domain::Presented::parse_basic(pair.basic().as_bytes());
-    authority.prove(presented.as_ref()).await
+    authority.prove(presented.as_ref(), None).await
 }
 
 async fn retire(authority: &Arc<Authority>, key: u32, force: bool) -> Result<usize, Error> {

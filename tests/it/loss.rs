@@ -73,7 +73,10 @@ async fn what_is_in_memory_passes_for_as_long_as_was_said() {
 
     // Whoever comes first notices; nobody waits behind them.
     assert_eq!(status(&app, &live).await, 200);
-    assert!(app.authority.prove_at_once(presented(&live).as_ref()).is_some_and(|proven| proven.is_ok()), "it is asked again and again");
+    assert!(
+        app.authority.prove_at_once(presented(&live).as_ref(), None).is_some_and(|proven| proven.is_ok()),
+        "it is asked again and again"
+    );
     app.authority.follow().await.unwrap_err();
     assert_eq!(status(&app, &live).await, 200);
     assert_eq!(metric(&app, "stale_accepts_total").await, "3");
@@ -192,7 +195,7 @@ async fn a_database_that_hangs_keeps_nobody_waiting() {
     app.clock.advance(Duration::from_secs(1));
     assert_eq!(status(&app, &app.sandbox).await, 200);
     assert_eq!(metric(&app, "stale_accepts_total").await, "1", "it was waited for");
-    assert!(app.authority.prove_at_once(presented(&app.sandbox).as_ref()).is_some_and(|proven| proven.is_ok()));
+    assert!(app.authority.prove_at_once(presented(&app.sandbox).as_ref(), None).is_some_and(|proven| proven.is_ok()));
     hanging.join().unwrap();
 }
 

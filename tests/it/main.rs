@@ -45,6 +45,7 @@ mod rewound; // what was under way when the database went back
 mod rows; // hostile bytes over a raw socket, row by row
 mod search; // looking for tokens, as operators do
 mod secrets; // nowhere but in the 201
+mod sources; // where tokens are used from
 mod tampering; // with the database, and without the key
 mod uses; // counted in memory, added up in the database
 mod verify; // what gateways ask

@@ -21,7 +21,7 @@ async fn with_a_journal() -> TestApp {
 
 async fn prove(authority: &Authority, pair: &Pair) -> Result<String, Denied> {
     let presented = Presented::parse_basic(pair.basic().as_bytes());
-    authority.prove(presented.as_ref()).await.map(|proven| proven.client_id.to_string())
+    authority.prove(presented.as_ref(), None).await.map(|proven| proven.client_id.to_string())
 }
 
 /// A token ends behind what is remembered of the database, and both know it.

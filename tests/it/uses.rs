@@ -17,7 +17,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// 2025-07-21T23:58:50.000Z
 const BEFORE_MIDNIGHT: i64 = 1_753_142_330_000;
 
-async fn told_by(authority: &Arc<Authority>, token: &Pair) -> TokenUse {
+pub(crate) async fn told_by(authority: &Arc<Authority>, token: &Pair) -> TokenUse {
     let id = TokenId::parse(&token.id).unwrap();
     let by = authority.locate_token(&operator(), id).await.unwrap().may_read().unwrap();
     authority.token_use(&by, id).await.unwrap()
@@ -38,7 +38,7 @@ async fn use_by(authority: &Arc<Authority>, token: &Pair, times: usize) {
     authority.follow().await.unwrap();
     let presented = Presented::parse_basic(token.basic().as_bytes());
     for _ in 0..times {
-        authority.prove_at_once(presented.as_ref()).unwrap().unwrap();
+        authority.prove_at_once(presented.as_ref(), None).unwrap().unwrap();
     }
 }
 
@@ -287,7 +287,7 @@ async fn a_flush_that_is_dropped_loses_nothing() {
     for issued in made.await {
         let issued = issued.unwrap();
         let pair = format!("{}:{}", issued.token.client_id(), issued.secret.as_ref().unwrap().expose());
-        app.authority.prove_at_once(Presented::parse_pair(pair.as_bytes()).as_ref()).unwrap().unwrap();
+        app.authority.prove_at_once(Presented::parse_pair(pair.as_bytes()).as_ref(), None).unwrap().unwrap();
     }
     for _ in 0..3 {
         tokio::select! {

@@ -358,7 +358,7 @@ async fn answers_are_right_before_all_tokens_are_in_memory() {
     let (live, ended) = (app.token("live", &["VIEW"]).await, app.token("ended", &["VIEW"]).await);
     let cold = open_cold(app.directory.path(), &app.clock, &app.entropy).await.unwrap();
     assert_eq!(cold.figures().live_tokens, 0);
-    let proves = async |pair: &Pair| cold.prove(Presented::parse_basic(pair.basic().as_bytes()).as_ref()).await.is_ok();
+    let proves = async |pair: &Pair| cold.prove(Presented::parse_basic(pair.basic().as_bytes()).as_ref(), None).await.is_ok();
     assert!(proves(&live).await && cold.figures().live_tokens == 1);
     let id = TokenId::parse(&ended.id).unwrap();
     let by = cold.locate_token(&operator(), id).await.unwrap().may_manage().unwrap();

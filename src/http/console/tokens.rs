@@ -13,7 +13,7 @@ use crate::{
     authority::{Error, Found, FoundPage, IdempotencyKey, Issued},
     domain::{
         AuditQuery, ClientId, Environment, Invalid, LastUse, NewToken, Order, PageLimit, Permission, Permissions, Platform, Scope,
-        Timestamp, Token, TokenId, TokenName, TokenSearch, TokenUse,
+        Timestamp, Token, TokenId, TokenName, TokenSearch, TokenUse, UseSources,
     },
     http::{App, GRID, path, query::Query},
 };
@@ -301,11 +301,35 @@ pub(super) async fn one(State(app): State<App>, visitor: Visitor, uri: Uri) -> R
         }
         h2 { "Use" }
         (chart::of(&used, now))
+        h2 { "Used from" }
+        (sources(&used, now))
         h2 { "Audit log" }
         (super::audit::table(now, &entries))
         @if more { p { a href=(format!("/console/audit?token={}", token.id)) { "All entries about it" } } }
     };
     Ok(page::page(&visitor, StatusCode::OK, &format!("Token {}", token.name), &body))
+}
+
+fn sources(used: &TokenUse, now: Timestamp) -> Markup {
+    html! {
+        @if used.sources.is_empty() { p .empty { "No address is recorded of the last 90 days." } } @else {
+            div .scroll tabindex="0" role="region" aria-label="Used from" {
+                table {
+                    thead { tr { th scope="col" { "Address" } th scope="col" { "First used" } th scope="col" { "Last used" } } }
+                    tbody {
+                        @for source in used.sources.iter() {
+                            tr {
+                                td { code { (source.address) } }
+                                td data-label="First used" { (page::moment(now, source.first_at)) }
+                                td data-label="Last used" { (page::moment(now, source.last_at)) }
+                            }
+                        }
+                    }
+                }
+            }
+            p .hint { "The newest addresses, at most " (UseSources::MOST) ". Each is noted once an hour, so the last use may have been up to an hour later." }
+        }
+    }
 }
 
 fn issuer(token: &Token) -> Markup {

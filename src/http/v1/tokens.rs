@@ -99,6 +99,7 @@ pub(super) async fn read(State(app): State<App>, By(by): By, uri: Uri) -> Result
     let mut json = wire::token(&token);
     json["lastUsedAt"] = used.last_used_at.map_or(Value::Null, |at| at.to_string().into());
     json["uses"] = uses::json(&used);
+    json["sources"] = wire::sources(&used.sources);
     Ok(envelope::json(StatusCode::OK, &json))
 }
 

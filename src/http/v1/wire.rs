@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     authority::{AccountListed, Difference, Issued, Receipt, Standing, filter},
-    domain::{BulkRevoke, Need, Operation, Operations, OperatorToken, Platform, RecordedEntry, Timestamp, Token},
+    domain::{BulkRevoke, Need, Operation, Operations, OperatorToken, Platform, RecordedEntry, Timestamp, Token, UseSource, UseSources},
 };
 
 fn text(at: Option<Timestamp>) -> Option<String> {
@@ -134,6 +134,18 @@ pub(crate) fn entry(recorded: &RecordedEntry) -> Value {
         "node": recorded.node,
         "detail": serde_json::from_str::<Value>(&entry.detail).unwrap_or_default(),
     })
+}
+
+/// Where a token was used from.
+pub(crate) fn sources(sources: &UseSources) -> Value {
+    let source = |source: &UseSource| {
+        json!({
+            "address": source.address.to_string(),
+            "firstAt": source.first_at.to_string(),
+            "lastAt": source.last_at.to_string(),
+        })
+    };
+    sources.iter().map(source).collect()
 }
 
 pub(crate) const fn standing(standing: Standing) -> &'static str {

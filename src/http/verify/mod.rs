@@ -92,7 +92,7 @@ fn decide<'q>(
 fn decide_at_once<'q>(app: &App, question: &Question<'q>) -> Option<Decided<'q>> {
     // The database is not asked for a source that keeps failing; so it is not known, and not said to be nobody's.
     let limited = || app.authority.is_limited(question.source).map(|_| Err(Denied::Unknown));
-    decide(app, question, |presented| app.authority.prove_at_once(presented).or_else(limited))
+    decide(app, question, |presented| app.authority.prove_at_once(presented, Some(question.source)).or_else(limited))
 }
 
 /// The same where the database may have to be asked.
@@ -100,8 +100,8 @@ async fn decide_asking<'q>(app: &App, question: &Question<'q>) -> Decided<'q> {
     if let Some(decided) = decide_at_once(app, question) {
         return decided;
     }
-    let proving = tokio::time::timeout(app.limits.request_timeout, app.authority.prove(question.presented.as_ref()));
-    let proven = proving.await.unwrap_or(Err(Denied::Unknown));
+    let proving = app.authority.prove(question.presented.as_ref(), Some(question.source));
+    let proven = tokio::time::timeout(app.limits.request_timeout, proving).await.unwrap_or(Err(Denied::Unknown));
     decide(app, question, |_| Some(proven)).unwrap_or(Err(Refused::Unknown))
 }
 

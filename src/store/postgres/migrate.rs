@@ -6,11 +6,12 @@ use super::{Error, hold, session::Session};
 use crate::store::Hold;
 
 /// Forward only, in order: (name, statements). A name never changes once it was released; the same as SQLite's.
-pub(super) const MIGRATIONS: [(&str, &str); 4] = [
+pub(super) const MIGRATIONS: [(&str, &str); 5] = [
     ("0001_authority", include_str!("../../../migrations/postgres/0001_authority.sql")),
     ("0002_lost_marks", include_str!("../../../migrations/postgres/0002_lost_marks.sql")),
     ("0003_operators", include_str!("../../../migrations/postgres/0003_operators.sql")),
     ("0004_bulk_revokes", include_str!("../../../migrations/postgres/0004_bulk_revokes.sql")),
+    ("0005_use_sources", include_str!("../../../migrations/postgres/0005_use_sources.sql")),
 ];
 
 /// The oldest PostgreSQL that this is tested with.

@@ -37,8 +37,8 @@ use self::{
     writer::Writer,
 };
 use super::{
-    Changes, Decision, Error, Insert, Inserted, Loaded, Location, Mark, OperationsRecord, PlatformRecord, Record, Records, Settled,
-    Unreadable, log::Log, queue::Urgency,
+    Changes, Decision, Error, Insert, Inserted, KeptSince, Loaded, Location, Mark, OperationsRecord, PlatformRecord, Record, Records,
+    Settled, Unreadable, log::Log, queue::Urgency,
 };
 use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenName, TokenQuery, TokenUse, Use};
 
@@ -370,8 +370,8 @@ impl Postgres {
         self.readers.snapshot(async |s| uses::find(s, id, at).await).await
     }
 
-    pub(super) async fn forget_uses(&self, minutes: Timestamp, days: Timestamp, most: usize) -> Result<bool, Error> {
-        self.beside(move |readers| async move { readers.change(async |s| uses::forget(s, minutes, days, most).await).await }).await
+    pub(super) async fn forget_uses(&self, since: KeptSince, most: usize) -> Result<bool, Error> {
+        self.beside(move |readers| async move { readers.change(async |s| uses::forget(s, since, most).await).await }).await
     }
 
     pub(super) async fn expire_replays(&self, secrets: Timestamp, replays: Timestamp) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! How tokens were used: when last, and how often in each minute and on each day.
+//! How tokens were used: when last, how often in each minute and on each day, and where from.
 //!
 //! Several processes count the same token, so every statement adds. The rows of a token that is gone from the token table
 //! (removed by hand) are passed over, not an error of the batch. Rows are locked in the order of their keys, so that no two
@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::{Error, session::Session};
 use crate::{
-    domain::{Timestamp, TokenId, TokenUse, Use},
-    store::uses::{self, QUARTER_LEN, Quarter},
+    domain::{Timestamp, TokenId, TokenUse, Use, UseSources},
+    store::uses::{self, KeptSince, QUARTER_LEN, Quarter},
 };
 
 /// Adds uses, in the order of ids, to what is stored. Within a transaction.
@@ -39,7 +39,32 @@ pub(super) async fn note(s: &Session, noted: &[(TokenId, Use)]) -> Result<(), Er
     let put = "INSERT INTO use_day (day, token_id, uses) SELECT * FROM UNNEST($1::bigint[], $2::uuid[], $3::bigint[]) \
                ON CONFLICT (day, token_id) DO UPDATE \
                SET uses = least(greatest(use_day.uses, 0), 9223372036854775807 - excluded.uses) + excluded.uses";
-    s.execute(put, &[&days, &ids, &counts]).await.map(drop)
+    s.execute(put, &[&days, &ids, &counts]).await?;
+    add_sources(s, known()).await
+}
+
+/// Adds addresses, and leaves the newest of each token. Whoever does that to a token has the row of its last use, written before.
+async fn add_sources<'n>(s: &Session, noted: impl Iterator<Item = &'n (TokenId, Use)>) -> Result<(), Error> {
+    let (mut ids, mut addresses, mut firsts, mut lasts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (id, source) in noted.flat_map(|(id, used)| used.sources.iter().map(|source| (id.0, source))) {
+        ids.push(id);
+        addresses.push(uses::address_bytes(source.address));
+        firsts.push(source.first_at.millis());
+        lasts.push(source.last_at.millis());
+    }
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let put = "INSERT INTO use_source AS s (token_id, address, first_at, last_at) \
+               SELECT * FROM UNNEST($1::uuid[], $2::bytea[], $3::bigint[], $4::bigint[]) \
+               ON CONFLICT (token_id, address) DO UPDATE \
+               SET first_at = least(s.first_at, excluded.first_at), last_at = greatest(s.last_at, excluded.last_at)";
+    s.execute(put, &[&ids, &addresses, &firsts, &lasts]).await?;
+    ids.dedup();
+    let trim = "DELETE FROM use_source s USING UNNEST($1::uuid[]) AS u (id) WHERE s.token_id = u.id AND s.address IN \
+                (SELECT o.address FROM use_source o WHERE o.token_id = u.id ORDER BY o.last_at DESC, o.address OFFSET $2)";
+    let most = i64::try_from(UseSources::MOST).unwrap_or(i64::MAX);
+    s.execute(trim, &[&ids, &most]).await.map(drop)
 }
 
 /// Adds to rows of counters: makes those that are missing, locks all, and writes their sums.
@@ -83,20 +108,31 @@ pub(super) async fn find(s: &Session, id: TokenId, at: Timestamp) -> Result<Toke
     for row in s.rows(days, &[&id.0, &uses::day(told.first_day()), &uses::day(at)]).await? {
         uses::tell_day(row.try_get(0)?, row.try_get(1)?, &mut told);
     }
+    let most = i64::try_from(UseSources::MOST).unwrap_or(i64::MAX);
+    let sources = "SELECT address, first_at, last_at FROM use_source WHERE token_id = $1 ORDER BY last_at DESC, address LIMIT $2";
+    for row in s.rows(sources, &[&id.0, &most]).await? {
+        uses::tell_source(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, &mut told);
+    }
     Ok(told)
 }
 
-/// Removes a few counts of minutes and of days that were over before these moments; whether there may be more.
-pub(super) async fn forget(s: &Session, minutes: Timestamp, days: Timestamp, most: usize) -> Result<bool, Error> {
+/// Removes a few counts of minutes and of days that were over before they are kept, and addresses; whether there may be more.
+pub(super) async fn forget(s: &Session, since: KeptSince, most: usize) -> Result<bool, Error> {
     let forget = |table: &str, time: &str| {
         format!(
             "DELETE FROM {table} WHERE ({time}, token_id) IN (SELECT {time}, token_id FROM {table} WHERE {time} < $1 ORDER BY 1, 2 LIMIT $2)"
         )
     };
     let most = i64::try_from(most).unwrap_or(i64::MAX);
-    let mut removed = s.execute(&forget("use_quarter", "quarter"), &[&uses::quarter(minutes), &most]).await?.cast_signed();
+    let mut removed = s.execute(&forget("use_quarter", "quarter"), &[&uses::quarter(since.minutes), &most]).await?.cast_signed();
     if removed < most {
-        removed += s.execute(&forget("use_day", "day"), &[&uses::day(days), &(most - removed)]).await?.cast_signed();
+        removed += s.execute(&forget("use_day", "day"), &[&uses::day(since.days), &(most - removed)]).await?.cast_signed();
+    }
+    if removed < most {
+        // Whose row is being written is used again: it may stay.
+        let sources = "DELETE FROM use_source WHERE (token_id, address) IN \
+                       (SELECT token_id, address FROM use_source WHERE last_at < $1 ORDER BY last_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
+        removed += s.execute(sources, &[&since.sources.millis(), &(most - removed)]).await?.cast_signed();
     }
     Ok(removed >= most)
 }

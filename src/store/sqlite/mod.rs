@@ -39,8 +39,8 @@ use self::{
     writer::{Batch, Writer},
 };
 use super::{
-    Changes, Decision, Error, Hold, Insert, Inserted, Loaded, Location, Mark, OperationsRecord, PlatformRecord, Record, Records, Settled,
-    Unreadable, is_creation, is_of_keys, log::Log, queue::Urgency,
+    Changes, Decision, Error, Hold, Insert, Inserted, KeptSince, Loaded, Location, Mark, OperationsRecord, PlatformRecord, Record, Records,
+    Settled, Unreadable, is_creation, is_of_keys, log::Log, queue::Urgency,
 };
 use crate::{
     defect::Defect,
@@ -59,11 +59,12 @@ const FEED_PAGE: usize = 1000;
 const LEAST_SQLITE: i32 = 3_051_003;
 
 /// Forward only, in order: (name, statements). A name never changes once it was released.
-const MIGRATIONS: [(&str, &str); 4] = [
+const MIGRATIONS: [(&str, &str); 5] = [
     ("0001_authority", include_str!("../../../migrations/sqlite/0001_authority.sql")),
     ("0002_lost_marks", include_str!("../../../migrations/sqlite/0002_lost_marks.sql")),
     ("0003_operators", include_str!("../../../migrations/sqlite/0003_operators.sql")),
     ("0004_bulk_revokes", include_str!("../../../migrations/sqlite/0004_bulk_revokes.sql")),
+    ("0005_use_sources", include_str!("../../../migrations/sqlite/0005_use_sources.sql")),
 ];
 
 /// The store in a data directory.
@@ -532,8 +533,8 @@ impl Sqlite {
         self.read(move |c| snapshot(c, || uses::find(c, id, at))).await
     }
 
-    pub(super) async fn forget_uses(&self, minutes: Timestamp, days: Timestamp, most: usize) -> Result<bool, Error> {
-        self.write(move |batch| uses::forget(batch.connection, minutes, days, most)).await
+    pub(super) async fn forget_uses(&self, since: KeptSince, most: usize) -> Result<bool, Error> {
+        self.write(move |batch| uses::forget(batch.connection, since, most)).await
     }
 
     pub(super) async fn expire_replays(&self, secrets: Timestamp, replays: Timestamp) -> Result<(), Error> {

@@ -101,14 +101,22 @@ fn the_plans_of_list_queries() {
     ");
 }
 
-/// Neither telling nor forgetting uses looks at the rows of other tokens or times.
+/// Neither telling nor forgetting uses looks at the rows of other tokens or times. (Those of a token's addresses are few.)
 #[test]
 fn the_plans_of_uses() {
     let directory = tempfile::tempdir().unwrap();
     drop(open(directory.path()).unwrap());
     let connection = connect(&directory.path().join(FILE)).unwrap();
     let mut plans = String::new();
-    for sql in [uses::QUARTERS_OF, uses::DAYS_OF, uses::FORGET_QUARTERS, uses::FORGET_DAYS] {
+    for sql in [
+        uses::QUARTERS_OF,
+        uses::DAYS_OF,
+        uses::FORGET_QUARTERS,
+        uses::FORGET_DAYS,
+        uses::SOURCES_OF,
+        uses::TRIM_SOURCES,
+        uses::FORGET_SOURCES,
+    ] {
         let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
         let steps = statement.raw_query().mapped(|row| row.get::<_, String>(3)).collect::<Result<Vec<_>, _>>().unwrap();
         plans.push_str(&format!("{}\n", steps.join("; ")));
@@ -118,6 +126,9 @@ fn the_plans_of_uses() {
     CO-ROUTINE span; SETUP; SCAN CONSTANT ROW; RECURSIVE STEP; SCAN span; SCAN span; SEARCH use_day USING PRIMARY KEY (day=? AND token_id=?)
     SEARCH use_quarter USING PRIMARY KEY (quarter=? AND token_id=?); LIST SUBQUERY 2; SEARCH use_quarter USING PRIMARY KEY (quarter<?)
     SEARCH use_day USING PRIMARY KEY (day=? AND token_id=?); LIST SUBQUERY 2; SEARCH use_day USING PRIMARY KEY (day<?)
+    SEARCH use_source USING PRIMARY KEY (token_id=?); USE TEMP B-TREE FOR ORDER BY
+    SEARCH use_source USING PRIMARY KEY (token_id=? AND address=?); LIST SUBQUERY 1; SEARCH use_source USING PRIMARY KEY (token_id=?); USE TEMP B-TREE FOR ORDER BY
+    SEARCH use_source USING PRIMARY KEY (token_id=? AND address=?); LIST SUBQUERY 2; SEARCH use_source USING COVERING INDEX use_source_by_age (last_at<?)
     ");
 }
 

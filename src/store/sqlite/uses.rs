@@ -1,4 +1,4 @@
-//! How tokens were used: when last, and how often in each minute and on each day.
+//! How tokens were used: when last, how often in each minute and on each day, and where from.
 //!
 //! Several processes count the same token, so every statement adds. The rows of a token that is gone from the token table (removed by hand) are passed over, not an error of the batch.
 
@@ -6,8 +6,8 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, params}
 
 use super::{Error, sql::prepare};
 use crate::{
-    domain::{Timestamp, TokenId, TokenUse, Use},
-    store::uses::{self, Quarter},
+    domain::{Timestamp, TokenId, TokenUse, Use, UseSources},
+    store::uses::{self, KeptSince, Quarter},
 };
 
 const FIND_QUARTER: &str = "SELECT minutes FROM use_quarter WHERE quarter = ?1 AND token_id = ?2";
@@ -20,6 +20,13 @@ pub(super) const FORGET_QUARTERS: &str =
     "DELETE FROM use_quarter WHERE (quarter, token_id) IN (SELECT quarter, token_id FROM use_quarter WHERE quarter < ?1 LIMIT ?2)";
 pub(super) const FORGET_DAYS: &str =
     "DELETE FROM use_day WHERE (day, token_id) IN (SELECT day, token_id FROM use_day WHERE day < ?1 LIMIT ?2)";
+pub(super) const SOURCES_OF: &str =
+    "SELECT address, first_at, last_at FROM use_source WHERE token_id = ?1 ORDER BY last_at DESC, address LIMIT ?2";
+/// Leaves the newest of a token's rows.
+pub(super) const TRIM_SOURCES: &str = "DELETE FROM use_source WHERE token_id = ?1 AND address IN \
+     (SELECT address FROM use_source WHERE token_id = ?1 ORDER BY last_at DESC, address LIMIT -1 OFFSET ?2)";
+pub(super) const FORGET_SOURCES: &str = "DELETE FROM use_source WHERE (token_id, address) IN \
+                                         (SELECT token_id, address FROM use_source WHERE last_at < ?1 ORDER BY last_at LIMIT ?2)";
 
 /// Adds uses, in the order of ids, to what is stored.
 pub(super) fn note(c: &Connection, uses: &[(TokenId, Use)]) -> Result<(), Error> {
@@ -54,6 +61,18 @@ pub(super) fn note(c: &Connection, uses: &[(TokenId, Use)]) -> Result<(), Error>
         for (day, uses) in uses::days(uses) {
             put.execute(params![day, id.0.as_bytes(), uses])?;
         }
+    }
+    let mut put = prepare(
+        c,
+        "INSERT INTO use_source (token_id, address, first_at, last_at) VALUES (?1, ?2, ?3, ?4) \
+         ON CONFLICT DO UPDATE SET first_at = min(first_at, ?3), last_at = max(last_at, ?4)",
+    )?;
+    let mut trim = prepare(c, TRIM_SOURCES)?;
+    for (id, uses) in known.iter().filter(|(_, uses)| !uses.sources.is_empty()) {
+        for source in uses.sources.iter() {
+            put.execute(params![id.0.as_bytes(), uses::address_bytes(source.address), source.first_at.millis(), source.last_at.millis()])?;
+        }
+        trim.execute(params![id.0.as_bytes(), UseSources::MOST])?;
     }
     Ok(())
 }
@@ -94,14 +113,23 @@ pub(super) fn find(c: &Connection, id: TokenId, at: Timestamp) -> Result<TokenUs
     while let Some(row) = rows.next()? {
         uses::tell_day(row.get(0)?, row.get(1)?, &mut told);
     }
+    let mut statement = prepare(c, SOURCES_OF)?;
+    let mut rows = statement.query(params![id.0.as_bytes(), UseSources::MOST])?;
+    while let Some(row) = rows.next()? {
+        let address: Vec<u8> = row.get(0)?;
+        uses::tell_source(&address, row.get(1)?, row.get(2)?, &mut told);
+    }
     Ok(told)
 }
 
-/// Removes a few counts of minutes and of days that were over before these moments; whether there may be more.
-pub(super) fn forget(c: &Connection, minutes: Timestamp, days: Timestamp, most: usize) -> Result<bool, Error> {
-    let mut removed = prepare(c, FORGET_QUARTERS)?.execute(params![uses::quarter(minutes), most])?;
+/// Removes a few counts of minutes and of days that were over before they are kept, and addresses; whether there may be more.
+pub(super) fn forget(c: &Connection, since: KeptSince, most: usize) -> Result<bool, Error> {
+    let mut removed = prepare(c, FORGET_QUARTERS)?.execute(params![uses::quarter(since.minutes), most])?;
     if removed < most {
-        removed += prepare(c, FORGET_DAYS)?.execute(params![uses::day(days), most - removed])?;
+        removed += prepare(c, FORGET_DAYS)?.execute(params![uses::day(since.days), most - removed])?;
+    }
+    if removed < most {
+        removed += prepare(c, FORGET_SOURCES)?.execute(params![since.sources.millis(), most - removed])?;
     }
     Ok(removed >= most)
 }

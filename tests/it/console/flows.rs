@@ -156,6 +156,33 @@ async fn a_token_from_its_form_to_its_end() {
 }
 
 #[tokio::test]
+async fn a_token_s_page_says_where_it_was_used_from() {
+    let app = TestApp::new().await;
+    let viewer = Browser::invited(&app, "viewer", Role::Viewer, None).await;
+    let token = app.token("a", &["VIEW"]).await;
+    let section = async || {
+        let page = viewer.reads(&format!("/tokens/{}", token.id)).await;
+        page.split_once("<h2>Used from</h2>").unwrap().1.split_once("<h2>").unwrap().0.to_owned()
+    };
+    assert!(section().await.contains("No address is recorded of the last 90 days."));
+    app.get(GRID).auth(&token).from("192.0.2.1").send().await.expect(200);
+    app.clock.advance(std::time::Duration::from_secs(600));
+    // What a proxy says that is no address is none.
+    let odd = app.get(GRID).auth(&token).from("10.0.0.1").header("x-forwarded-for", "<script>alert(1)</script>");
+    odd.send().await.expect(200);
+    app.get("/verify").auth(&token).from("10.0.0.1").header("x-forwarded-for", "2001:db8::7").send().await.expect(200);
+    let section = section().await;
+    let rows: Vec<_> = section.split("<tr>").skip(2).collect();
+    assert_eq!(rows.len(), 3, "{section}");
+    for address in ["10.0.0.1", "2001:db8::7"] {
+        let row = rows[..2].iter().find(|row| row.contains(&format!("<code>{address}</code>"))).unwrap();
+        assert_eq!(row.matches("2025-07-21T17:42:58.000Z").count(), row.matches("2025-07-21T").count(), "{row}");
+    }
+    assert!(rows[2].contains("<code>192.0.2.1</code>") && rows[2].contains("2025-07-21T17:32:58.000Z"), "{section}");
+    assert!(!section.contains("script"), "{section}");
+}
+
+#[tokio::test]
 async fn platforms_come_and_are_disabled_and_enabled() {
     let app = TestApp::new().await;
     let owner = Browser::invited(&app, "owner", Role::Owner, None).await;

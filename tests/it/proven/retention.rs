@@ -79,7 +79,7 @@ async fn l_05_nobody_goes_on_from_a_place_that_was_pruned() {
     }
     assert_eq!(pruned(&app, &Heads::default(), 31).await.unwrap().through, 9);
     // One read by primary key is enough.
-    reading.prove(Presented::parse_basic(token.basic().as_bytes()).as_ref()).await.unwrap_err();
+    reading.prove(Presented::parse_basic(token.basic().as_bytes()).as_ref(), None).await.unwrap_err();
     assert_eq!(reading.ready().await.unwrap_err(), "the database went back to an earlier state, or is on hold");
     let refused = stale.follow().await.unwrap_err().to_string();
     assert!(refused.contains("a part of the audit log that was pruned"), "{refused}");

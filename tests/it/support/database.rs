@@ -139,7 +139,7 @@ pub(crate) fn go_back(directory: &Path) {
         directory,
         &format!(
             "BEGIN; DELETE FROM token_use WHERE token_id {made_since}; DELETE FROM use_quarter WHERE token_id {made_since}; \
-             DELETE FROM use_day WHERE token_id {made_since}; DELETE FROM token WHERE id {made_since}; \
+             DELETE FROM use_day WHERE token_id {made_since}; DELETE FROM use_source WHERE token_id {made_since}; DELETE FROM token WHERE id {made_since}; \
              UPDATE token SET revoked_at = (SELECT b.revoked_at FROM before_token b WHERE b.id = token.id), \
              proof = (SELECT b.proof FROM before_token b WHERE b.id = token.id); \
              UPDATE platform SET disabled_at = (SELECT b.disabled_at FROM before_platform b WHERE b.id = platform.id), \

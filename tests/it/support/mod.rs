@@ -380,6 +380,7 @@ fn options(directory: &Path) -> Options {
         revocation_wait: true,
         journal: None,
         attempts: AttemptLimits { per_source: 1000, per_client: 300 },
+        use_sources: true,
         max_tokens: None,
     }
 }

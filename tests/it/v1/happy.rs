@@ -77,6 +77,9 @@ async fn tokens() {
     used["uses"] = json!({
         "total24h": 1, "total365d": 1, "minutes": [{ "at": "2025-07-21T17:32:00.000Z", "count": 1 }], "days": [{ "at": "2025-07-21", "count": 1 }],
     });
+    used["sources"] = json!([
+        { "address": "127.0.0.1", "firstAt": "2025-07-21T17:32:28.001Z", "lastAt": "2025-07-21T17:32:28.001Z" },
+    ]);
     assert_eq!(app.v1_get(&path, &manager).await.expect(200).json(), used);
     for same in [pair.id.replace(':', "%3A"), pair.id.replace("Token:", ""), pair.id.replace("Token:", "tok_").replace('-', "")] {
         assert_eq!(app.v1_get(&format!("/tokens/{same}"), &manager).await.expect(200).json()["id"], pair.id);
