@@ -14,11 +14,13 @@ mod audit;
 mod chart;
 mod form;
 mod keys;
+mod nodes;
 mod oops;
 mod operations;
 mod operators;
 mod page;
 mod platforms;
+mod settings;
 mod sign_in;
 mod tokens;
 mod visitor;
@@ -76,6 +78,8 @@ fn routes() -> Router<App> {
         .route("/operators", get(operators::list).post(operators::create))
         .route("/operators/{name}", get(operators::one).post(operators::change))
         .route("/keys", get(keys::list))
+        .route("/nodes", get(nodes::list))
+        .route("/settings", get(settings::list))
         .route("/account", get(account::page).post(account::create_token))
         .route("/account/tokens/{id}/revoke", post(account::revoke_token))
         .method_not_allowed_fallback(async || no_page())

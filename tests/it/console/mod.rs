@@ -6,6 +6,7 @@ mod inputs;
 mod matrix;
 mod names;
 mod search;
+mod servers;
 
 use countersign::{
     authority::SignedIn,
