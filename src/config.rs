@@ -6,6 +6,7 @@
 mod gateways;
 mod keys;
 mod remote;
+mod shown;
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +21,12 @@ use http::Uri;
 use ipnet::IpNet;
 use zeroize::Zeroizing;
 
-pub use self::{gateways::Gateway, remote::TokenSource};
+pub(crate) use self::shown::without_password;
+pub use self::{
+    gateways::Gateway,
+    remote::TokenSource,
+    shown::{Origin, Shown},
+};
 use crate::domain::{HeadSink, KeySource, OnDatabaseLoss, Rule};
 
 const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -65,30 +71,6 @@ fn text_of(value: &toml::Value) -> Option<String> {
         toml::Value::Boolean(value) => Some(value.to_string()),
         toml::Value::Integer(value) => Some(value.to_string()),
         _ => None,
-    }
-}
-
-/// Where a value came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// The defaults.
-    Default,
-    /// The configuration file.
-    File(PathBuf),
-    /// A variable of the environment.
-    Environment(String),
-    /// The command line.
-    Flag(String),
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::File(path) => write!(f, "file {}", path.display()),
-            Self::Environment(name) => write!(f, "environment {name}"),
-            Self::Flag(name) => write!(f, "flag {name}"),
-        }
     }
 }
 
@@ -141,17 +123,6 @@ pub struct Config {
     pub server: Option<Uri>,
     pub operator_token: Option<TokenSource>,
     shown: Vec<Shown>,
-}
-
-/// A setting as it is in force.
-#[derive(Debug, Clone)]
-pub struct Shown {
-    /// Its name.
-    pub name: &'static str,
-    /// Its value, a password in it blotted out.
-    pub value: String,
-    /// Where that came from.
-    pub origin: Origin,
 }
 
 /// Everything that is wrong with a configuration.
@@ -431,7 +402,7 @@ impl Config {
                 .iter()
                 .filter_map(|setting| {
                     let (value, origin) = layers.values.get(setting.name)?.clone();
-                    Some(Shown { name: setting.name, value: without_password(&value), origin })
+                    Some(Shown::of(setting, &value, origin))
                 })
                 .collect(),
         };
@@ -462,27 +433,22 @@ impl Config {
     pub fn shown(&self) -> &[Shown] {
         &self.shown
     }
-}
 
-/// A URL without the password in it; anything else as it is, unless it speaks of a password.
-pub(crate) fn without_password(value: &str) -> String {
-    if value.to_ascii_lowercase().contains("password") {
-        return "[REDACTED]".to_owned();
+    /// Allows no more connections than the limit on open files leaves room for.
+    pub fn limit_connections(&mut self, most: usize) {
+        self.max_connections = self.max_connections.min(most);
+        let shown = self.shown.iter_mut().find(|shown| shown.name == "max_connections");
+        if let Some(shown) = shown.filter(|shown| shown.value != self.max_connections.to_string()) {
+            (shown.value, shown.origin) = (self.max_connections.to_string(), Origin::OpenFiles);
+        }
     }
-    let hidden = || {
-        let (scheme, rest) = value.split_once("://")?;
-        let (login, place) = rest.rsplit_once('@')?;
-        let (user, _) = login.split_once(':')?;
-        Some(format!("{scheme}://{user}:[REDACTED]@{place}"))
-    };
-    hidden().unwrap_or_else(|| value.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn layered(flags: &[(&str, &str)], environment: &[(&str, &str)], file: Option<&str>) -> Result<Config, Problems> {
+    pub(super) fn layered(flags: &[(&str, &str)], environment: &[(&str, &str)], file: Option<&str>) -> Result<Config, Problems> {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let directory = tempfile::tempdir().unwrap();
         let path = file.map(|text| {
@@ -557,16 +523,6 @@ mod tests {
         for text in ["", "serve_stale", "serve_stale 0s", "serve_stale 1s", "serve_stale ever", "deny 5m", "allow"] {
             of(text).unwrap_err();
         }
-    }
-
-    #[test]
-    fn passwords_are_not_shown() {
-        assert_eq!(without_password("postgres://me:pa@ss@db/x"), "postgres://me:[REDACTED]@db/x");
-        assert_eq!(without_password("postgres://db/x"), "postgres://db/x");
-        assert_eq!(without_password("postgres://db/x?password=y"), "[REDACTED]");
-        assert_eq!(without_password("syslog;https://me:a@b/x;https://me:c@d/y"), "syslog;https://me:[REDACTED]@d/y");
-        let problems = layered(&[("audit_head", "https://me:secret@b/x")], &[("COUNTERSIGN_DATABASE", "x:secret")], None).unwrap_err();
-        assert!(problems.0.len() == 2 && !problems.to_string().contains("secret"), "{problems:?}");
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! | `uses.rs`, `sources.rs` | how tokens were used, and where from |
 //! | `search.rs` | looking for tokens, as operators do |
 //! | `bulk.rs` | ending many of them by one command |
+//! | `nodes.rs` | which processes answer from memory |
 //! | `operators/` | who may act as an operator |
 //! | `audit/` | the audit log, proven to whoever must not have to believe us |
 //! | `copying.rs`, `restore.rs` | backups, moving to another database; what is to be done behind a restore |
@@ -50,6 +51,8 @@ mod key_source;
 mod keyring;
 mod keys;
 mod lease;
+#[cfg(feature = "server")]
+mod nodes;
 mod once;
 mod operations;
 #[cfg(feature = "server")]
@@ -114,6 +117,8 @@ pub use journal::{Journal, Reach};
 pub use key_edit::KeyFileEdit;
 #[cfg(feature = "server")]
 pub use keys::KeyListed;
+#[cfg(feature = "server")]
+pub use nodes::Node;
 pub use once::OneTimeKey;
 pub use operations::Difference;
 #[cfg(feature = "server")]
@@ -405,6 +410,7 @@ impl Authority {
             followed: self.followed().mark.seq,
             tampered: self.tampered().len(),
             stale: self.is_stale(),
+            lease_holds: self.lease.as_ref().map(|lease| lease.holds(self.clock.boot())),
             journal_failing: self.journal.as_ref().is_some_and(journal::Writer::is_failing),
             stale_accepts: self.lease.as_ref().map_or(0, Lease::accepted_stale),
             denials: self.denials.totals().collect(),
@@ -460,6 +466,8 @@ pub struct Figures {
     pub followed: u64,
     /// Rows that were found not to be as they were sealed.
     pub tampered: usize,
+    /// Whether the index may be believed now; none of a process that does not answer from memory.
+    pub lease_holds: Option<bool>,
     /// Whether credentials are accepted although the lease is over, because the database can't be reached.
     pub stale: bool,
     /// Credentials that were accepted so since start.

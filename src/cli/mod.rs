@@ -10,6 +10,7 @@ mod config;
 mod copying;
 mod keys;
 mod migrate_store;
+mod nodes;
 #[doc(hidden)]
 pub mod openapi;
 mod operations;
@@ -65,6 +66,8 @@ enum Command {
     /// The audit log: who changed what
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// The processes that answer from memory, and how far each has followed
+    Nodes(nodes::Nodes),
     /// The server's keys, and changing them while servers run
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -122,6 +125,7 @@ pub fn run() -> ExitCode {
             Command::Operations(command) => command.run().await,
             Command::Operator(command) => command.run().await,
             Command::Audit(command) => command.run().await,
+            Command::Nodes(command) => command.run().await,
             Command::Keys(command) => command.run().await,
             Command::Backup(command) => command.run().await,
             Command::Restore(command) => command.run().await,

@@ -101,11 +101,17 @@ impl Reach {
         if let Some(url) = config.server.clone() {
             return Ok(Self::There(Box::new(There::new(url, &config)?)));
         }
+        let settings = config.shown().to_vec();
         let authority = open_by(options(config, create)).await?;
         // Whoever waits for a command ends it when they have waited enough.
         let limits = Limits { body_timeout: Duration::MAX, request_timeout: Duration::MAX };
-        let surroundings =
-            Surroundings { gateways: Vec::new(), trusted_proxies: Vec::new(), assertions: None, log_lines_lost: telemetry::lines_lost };
+        let surroundings = Surroundings {
+            gateways: Vec::new(),
+            trusted_proxies: Vec::new(),
+            assertions: None,
+            log_lines_lost: telemetry::lines_lost,
+            settings,
+        };
         let app = App::new(authority, Arc::new(SystemClock), limits, surroundings, std::process::id());
         Ok(Self::Here(Box::new(Here { app, operator: Operator::clone(&operator()) })))
     }

@@ -77,6 +77,7 @@ impl Server {
             trusted_proxies: config.trusted_proxies.clone(),
             assertions: config.assertion.then(|| authority.assertions(config.assertion_lifetime, config.assertion_audience.clone())),
             log_lines_lost: telemetry::lines_lost,
+            settings: config.shown().to_vec(),
         };
         let app = App::new(Arc::clone(&authority), Arc::new(SystemClock), limits, surroundings, u32::from_be_bytes(run));
         let sinks = (!config.audit_head.is_empty()).then_some(&config.audit_head);
@@ -175,7 +176,7 @@ fn raise_descriptors(config: &mut Config) {
             connections = room,
             "the limit on open files allows fewer connections than max_connections; raise it (ulimit -n)"
         );
-        config.max_connections = room;
+        config.limit_connections(room);
     }
 }
 

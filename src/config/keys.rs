@@ -14,13 +14,18 @@ impl Layers {
             setting("key_command").map(|(command, origin)| (KeySource::Command(command), origin)),
             key.map(|(text, origin)| (KeySource::Text(text), origin)),
         ];
-        self.one_way(given.into_iter().flatten().collect(), "the key")
+        let text_from = given[2].as_ref().map(|(_, origin)| origin.clone());
+        let source = self.one_way(given.into_iter().flatten().collect(), "the key")?;
+        if let (KeySource::Text(_), Some(origin)) = (&source, text_from) {
+            self.set("key_file", "[REDACTED]".to_owned(), origin);
+        }
+        Some(source)
     }
 
     /// What the layer on top gives. It must not give the same twice.
     pub(super) fn one_way<T>(&mut self, mut given: Vec<(T, Origin)>, what: &str) -> Option<T> {
         let layer = |origin: &Origin| match origin {
-            Origin::Default => 0,
+            Origin::Default | Origin::OpenFiles => 0,
             Origin::File(_) => 1,
             Origin::Environment(_) => 2,
             Origin::Flag(_) => 3,

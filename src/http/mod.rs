@@ -65,7 +65,7 @@ use self::{
 };
 use crate::{
     authority::{Assertions, Authority, Clock},
-    config::{Config, Gateway},
+    config::{Config, Gateway, Shown},
     domain::Operator,
 };
 
@@ -96,6 +96,8 @@ pub struct Surroundings {
     pub assertions: Option<Assertions>,
     /// How many lines of the log were lost since start.
     pub log_lines_lost: fn() -> u64,
+    /// What this process was told, and by whom.
+    pub settings: Vec<Shown>,
 }
 
 /// What handlers work with. One reference to clone.

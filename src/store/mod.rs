@@ -14,6 +14,8 @@ mod error;
 mod hold;
 mod log;
 #[cfg(feature = "server")]
+mod nodes;
+#[cfg(feature = "server")]
 mod operators;
 mod postgres;
 mod queue;
@@ -43,6 +45,8 @@ pub(crate) use copy::{Source, Step, Target, copy};
 pub(crate) use error::Error;
 pub(crate) use hold::Hold;
 pub(crate) use log::{Mark, SealEntries};
+#[cfg(feature = "server")]
+pub(crate) use nodes::NodeRecord;
 #[cfg(feature = "server")]
 pub(crate) use operators::{AccountRecord, OperatorTokenRecord, Put, SessionRecord};
 pub(crate) use postgres::Postgres;

@@ -145,7 +145,7 @@ pub(super) const BULK_REVOKE: Table = table(
 
 /// All that is copied: what a row refers to stands before it, and checkpoints before the log that begins behind one. What is
 /// not in here is a database's own: its migrations, its processes, its hold, the last place of its feed, who is signed in.
-pub(super) static TABLES: [Table; 17] = [
+pub(super) static TABLES: [Table; 18] = [
     table("installation", 1, &[("one", INTEGER), ("id", BYTES), ("created_at", INTEGER)]),
     table("canary", 1, &[("key_id", INTEGER), ("mac", BYTES), ("retired_at", INTEGER)]),
     PLATFORM,

@@ -1,5 +1,7 @@
 //! Commands that ask a server elsewhere: they do what they do here, and their token goes nowhere else.
 
+mod nodes;
+
 use std::{
     fs,
     io::{Read as _, Write as _},

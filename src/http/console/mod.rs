@@ -16,11 +16,13 @@ mod chart;
 mod factors;
 mod form;
 mod keys;
+mod nodes;
 mod oops;
 mod operations;
 mod operators;
 mod page;
 mod platforms;
+mod settings;
 mod sign_in;
 mod tokens;
 mod visitor;
@@ -82,6 +84,8 @@ fn routes() -> Router<App> {
         .route("/operators", get(operators::list).post(operators::create))
         .route("/operators/{name}", get(operators::one).post(operators::change))
         .route("/keys", get(keys::list))
+        .route("/nodes", get(nodes::list))
+        .route("/settings", get(settings::list))
         .route("/account", get(account::page).post(account::create_token))
         .route("/account/password", get(factors::password).post(factors::change_password))
         .route("/account/second-factor", get(factors::second_factor).post(factors::show_second_factor))

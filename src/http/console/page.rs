@@ -1,5 +1,7 @@
 //! What all pages have: the head, the navigation, and small parts.
 
+use std::time::Duration;
+
 use axum::{
     body::Body,
     response::{IntoResponse as _, Response},
@@ -14,13 +16,15 @@ use crate::{
 };
 
 /// Pages in the navigation: path, name, whether one needs to see all platforms for it.
-const PAGES: [(&str, &str, bool); 6] = [
+const PAGES: [(&str, &str, bool); 8] = [
     ("/console/tokens", "Tokens", false),
     ("/console/platforms", "Platforms", false),
     ("/console/operations", "Operations", false),
     ("/console/audit", "Audit log", false),
     ("/console/operators", "Operators", true),
     ("/console/keys", "Keys", true),
+    ("/console/nodes", "Nodes", true),
+    ("/console/settings", "Settings", true),
 ];
 
 /// A page of somebody who is signed in.
@@ -116,6 +120,17 @@ pub(super) fn moment(now: Timestamp, at: Timestamp) -> Markup {
 /// The same where there may be none.
 pub(super) fn optional_moment(now: Timestamp, at: Option<Timestamp>, none: &str) -> Markup {
     at.map_or_else(|| html! { span .none { (none) } }, |at| moment(now, at))
+}
+
+/// A length of time, in the largest unit that is whole.
+pub(super) fn length(length: Duration) -> String {
+    let millis = length.as_nanos().div_ceil(1_000_000);
+    match millis {
+        _ if millis == 0 || !millis.is_multiple_of(1000) => format!("{millis} ms"),
+        _ if millis.is_multiple_of(3_600_000) => format!("{} h", millis / 3_600_000),
+        _ if millis.is_multiple_of(60_000) => format!("{} min", millis / 60_000),
+        _ => format!("{} s", millis / 1000),
+    }
 }
 
 fn ago(now: Timestamp, at: Timestamp) -> String {
@@ -233,6 +248,12 @@ pub(super) const fn explained(permission: Permission) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lengths_as_people_say_them() {
+        let said = [0, 1, 999, 1000, 1210, 60_000, 90_000, 3_600_000, 86_400_000].map(|millis| length(Duration::from_millis(millis)));
+        assert_eq!(said, ["0 ms", "1 ms", "999 ms", "1 s", "1210 ms", "1 min", "90 s", "1 h", "24 h"]);
+    }
 
     #[test]
     fn moments_as_people_say_them() {

@@ -2,16 +2,18 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `platforms.rs`, `tokens.rs`, `bulk.rs`, `operations.rs`, `audit.rs`, `operators.rs` | handlers |
+//! | `platforms.rs`, `tokens.rs`, `bulk.rs`, `operations.rs`, `audit.rs`, `operators.rs`, `nodes.rs`, `settings.rs` | handlers |
 //! | `wire.rs` | the JSON of all of them, which commands print too |
 //! | `error.rs` | what the authority's refusals are here |
 
 mod audit;
 mod bulk;
 mod error;
+mod nodes;
 mod operations;
 mod operators;
 mod platforms;
+mod settings;
 mod tokens;
 pub(crate) mod wire;
 
@@ -58,6 +60,8 @@ pub(super) fn routes() -> Router<App> {
         .route("/operators/{name}/reset", post(operators::reset))
         .route("/operators/{name}/tokens", get(operators::list_tokens).post(operators::create_token))
         .route("/operator-tokens/{id}/revoke", post(operators::revoke_token))
+        .route("/nodes", get(nodes::list))
+        .route("/settings", get(settings::list))
 }
 
 /// Who asks, and names what they ask for in the query.
@@ -66,13 +70,16 @@ pub(super) struct Asks(Operator);
 /// Who asks, where there is no more to ask for than the path says.
 pub(super) struct By(Operator);
 
+/// One of all platforms, who may look at what is of none.
+pub(super) struct Oversees(Operator);
+
 /// One who may issue and end tokens.
 pub(super) struct Manages(Operator);
 
 /// One who may do everything.
 pub(super) struct Owns(Owner);
 
-/// Each handler takes one of the four, so that none runs for nobody, and the role is looked at before the input.
+/// Each handler takes one of the five, so that none runs for nobody, and the role is looked at before the input.
 async fn operator(parts: &Parts, app: &App) -> Result<Operator, Refusal> {
     let context = parts.extensions.get::<RequestContext>().ok_or_else(Refusal::internal)?;
     // A command in the same process has proven them, by the key file.
@@ -122,6 +129,16 @@ impl FromRequestParts<App> for By {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
         let operator = operator(parts, app).await?;
+        without_query(parts).map(|()| Self(operator))
+    }
+}
+
+impl FromRequestParts<App> for Oversees {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
+        let operator = operator(parts, app).await?;
+        operator.may_oversee().map_err(|lacking| refused(app, lacking))?;
         without_query(parts).map(|()| Self(operator))
     }
 }

@@ -1,9 +1,12 @@
 //! The JSON of the operator API, which is also what commands print.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::{
-    authority::{AccountListed, Difference, Issued, Receipt, Standing, filter},
+    authority::{AccountListed, Difference, Figures, Issued, Node, Receipt, Standing, filter},
+    config::Shown,
     domain::{BulkRevoke, Need, Operation, Operations, OperatorToken, Platform, RecordedEntry, Timestamp, Token, UseSource, UseSources},
 };
 
@@ -83,11 +86,16 @@ pub(crate) fn issued(issued: &Issued) -> Value {
     })
 }
 
+/// A length of time, in milliseconds that are not too few.
+fn millis(length: Duration) -> u64 {
+    u64::try_from(length.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
 pub(crate) fn receipt(receipt: &Receipt) -> Value {
     json!({
         "seq": receipt.seq,
         "effectiveAt": receipt.effective_at.to_string(),
-        "boundMillis": u64::try_from(receipt.bound.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX),
+        "boundMillis": millis(receipt.bound),
         "unheard": receipt.unheard,
     })
 }
@@ -182,5 +190,44 @@ pub(crate) fn operator_token(token: &OperatorToken) -> Value {
         "createdAt": token.created_at.to_string(),
         "expiresAt": text(token.expires_at),
         "revokedAt": text(token.revoked_at),
+    })
+}
+
+/// The processes that answer from memory, the last place of the feed, and how the one that answers does; a command is none.
+pub(crate) fn nodes(last: u64, nodes: &[Node], figures: &Figures) -> Value {
+    let node = |node: &Node| {
+        json!({
+            "id": node.id,
+            "here": node.is_here,
+            "followed": node.followed,
+            "behind": node.followed.map(|followed| last.saturating_sub(followed)),
+            "leaseMillis": millis(node.lease),
+            "staleMillis": millis(node.stale),
+            "seenAt": node.seen_at.to_string(),
+            "suspected": node.suspected,
+        })
+    };
+    let server = figures.lease_holds.map(|lease_holds| {
+        json!({
+            "followed": figures.followed,
+            "leaseHolds": lease_holds,
+            "stale": figures.stale,
+            "liveTokens": figures.live_tokens,
+            "journalFailing": figures.journal_failing,
+            "integrityFailures": figures.tampered,
+            "keysLacking": figures.keys_lacking,
+        })
+    });
+    json!({ "last": last, "nodes": nodes.iter().map(node).collect::<Vec<_>>(), "server": server })
+}
+
+pub(crate) fn setting(shown: &Shown) -> Value {
+    json!({
+        "name": shown.name,
+        "value": shown.told(),
+        "default": shown.default,
+        "origin": shown.origin.kind(),
+        "from": shown.origin.which(),
+        "about": shown.help,
     })
 }

@@ -30,6 +30,8 @@ use super::{
     session::Session,
     sql,
 };
+#[cfg(feature = "server")]
+use crate::store::NodeRecord;
 use crate::{
     domain::Action,
     store::{Changes, Mark, Unreadable, is_creation, is_of_keys, log::Log},
@@ -335,6 +337,24 @@ impl Feed {
         *self.presence() = Some(Presence { seen: now, suspects, ..presence });
         Ok(())
     }
+}
+
+/// All rows of nodes, and the last place of the feed.
+#[cfg(feature = "server")]
+pub(super) async fn list_nodes(s: &Session) -> Result<(u64, Vec<NodeRecord>), Error> {
+    // The one row of the feed is there even if there is no node.
+    let sql = format!(
+        "SELECT f.seq, n.id, n.lease, n.stale, n.followed, greatest({NOW} - n.seen_at, 0), n.suspect IS NOT NULL \
+         FROM feed f LEFT JOIN node n ON true ORDER BY n.id"
+    );
+    let rows = s.rows(&sql, &[]).await?;
+    let last = rows.first().ok_or_else(|| Error::Corrupt("the feed's row is missing".to_owned()))?;
+    let node = |row: &Row| {
+        let Some(id) = row.try_get(1)? else { return Ok(None) };
+        let (lease, stale, unseen) = (millis(row.try_get(2)?), millis(row.try_get(3)?), millis(row.try_get(5)?));
+        Ok(Some(NodeRecord { id, lease, stale, followed: Some(sql::unsigned(row, 4)?), unseen, suspected: row.try_get(6)? }))
+    };
+    Ok((sql::unsigned(last, 0)?, rows.iter().filter_map(|row| node(row).transpose()).collect::<Result<_, Error>>()?))
 }
 
 /// Whether a commit waits for every standby that `synchronous_standby_names` names, so that none of them can have been

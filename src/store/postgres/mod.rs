@@ -343,6 +343,11 @@ impl Postgres {
         }
     }
 
+    #[cfg(feature = "server")]
+    pub(super) async fn list_nodes(&self) -> Result<(u64, Vec<super::NodeRecord>), Error> {
+        self.readers.read(async |s| feed::list_nodes(s).await).await
+    }
+
     pub(super) async fn applied(&self, seq: u64) {
         self.feed.applied(seq).await;
     }

@@ -38,6 +38,8 @@ use self::{
     readers::Readers,
     writer::{Batch, Writer},
 };
+#[cfg(feature = "server")]
+use super::NodeRecord;
 use super::{
     Changes, Decision, Error, Hold, Insert, Inserted, KeptSince, Loaded, Location, Mark, OperationsRecord, PlatformRecord, Record, Records,
     Settled, Unreadable, is_creation, is_of_keys, log::Log, queue::Urgency,
@@ -523,6 +525,16 @@ impl Sqlite {
     fn elsewhere(&self) -> Result<Vec<(String, Duration)>, Error> {
         let own = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
         presence::elsewhere(&self.directory, own.as_ref().map(|(presence, _)| presence)).map_err(|e| Error::Unavailable(e.to_string()))
+    }
+
+    /// This process and the others whose files are locked: they are there now, and none says how far it has followed.
+    #[cfg(feature = "server")]
+    pub(super) async fn list_nodes(&self) -> Result<(u64, Vec<NodeRecord>), Error> {
+        let own = self.presence.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(_, lease)| (self.log.node.clone(), *lease));
+        let node = |(id, lease)| NodeRecord { id, lease, stale: Duration::ZERO, followed: None, unseen: Duration::ZERO, suspected: false };
+        let mut nodes: Vec<_> = self.elsewhere()?.into_iter().chain(own).map(node).collect();
+        nodes.sort_by(|one, other| one.id.cmp(&other.id));
+        Ok((self.read(sql::last_mark).await?.seq, nodes))
     }
 
     pub(super) async fn note_uses(&self, uses: Vec<(TokenId, Use)>) -> Result<(), Error> {

@@ -29,7 +29,7 @@ enum Who {
 use Who::{Ends, Everybody, Has, Issues, Oversees, Owns, Sees, SignedIn};
 
 /// Each route: its path and method, who may, and how it is answered to them.
-const ROWS: [(&str, &str, Who, u16); 41] = [
+const ROWS: [(&str, &str, Who, u16); 43] = [
     ("/", "GET", Everybody, 303),
     ("/console.css", "GET", Everybody, 200),
     ("/console.js", "GET", Everybody, 200),
@@ -63,6 +63,8 @@ const ROWS: [(&str, &str, Who, u16); 41] = [
     ("/operators/{name}", "GET", Oversees, 200),
     ("/operators/{name}", "POST", Owns, 303),
     ("/keys", "GET", Oversees, 200),
+    ("/nodes", "GET", Oversees, 200),
+    ("/settings", "GET", Oversees, 200),
     ("/account", "GET", SignedIn, 200),
     ("/account", "POST", SignedIn, 201),
     // With what is not theirs.

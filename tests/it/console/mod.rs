@@ -7,6 +7,7 @@ mod matrix;
 mod names;
 mod once;
 mod search;
+mod servers;
 
 use countersign::{
     authority::SignedIn,

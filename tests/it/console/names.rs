@@ -35,9 +35,20 @@ fn assert_escaped(html: &str, what: &str) {
 async fn no_name_is_markup() {
     let app = TestApp::new().await;
     let owner = Browser::invited(&app, "owner", Role::Owner, None).await;
-    let mut pages = ["/tokens?status=all", "/tokens/new", "/platforms", "/operators", "/operators/owner", "/audit", "/account", "/keys"]
-        .map(str::to_owned)
-        .to_vec();
+    let mut pages = [
+        "/tokens?status=all",
+        "/tokens/new",
+        "/platforms",
+        "/operators",
+        "/operators/owner",
+        "/audit",
+        "/account",
+        "/keys",
+        "/nodes",
+        "/settings",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     let (mut seen, mut n) = (String::new(), 0);
     for markup in MARKUP {
         n += 1;

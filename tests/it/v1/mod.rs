@@ -5,6 +5,7 @@ mod inputs;
 pub(crate) mod matrix;
 mod scope;
 mod secrets;
+mod servers;
 
 use countersign::domain::{Environment, OperatorTokenId, PlatformId, Role, Scope, Timestamp, TokenSearch};
 use http::Method;

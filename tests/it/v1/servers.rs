@@ -1,0 +1,88 @@
+//! Which servers there are.
+
+use countersign::{authority::Clock as _, domain::Role};
+use serde_json::{Value, json};
+
+use crate::support::{TestApp, database};
+
+/// What is told of a node, by its name.
+fn node(told: &Value, id: &str) -> Value {
+    told["nodes"].as_array().unwrap().iter().find(|node| node["id"] == id).unwrap_or_else(|| panic!("no {id}: {told}")).clone()
+}
+
+#[tokio::test]
+async fn who_answers_from_memory_and_how_far_each_has_followed() {
+    let mut app = TestApp::new().await;
+    let viewer = app.program("viewer", Role::Viewer, None).await;
+    let first = app.v1_get("/nodes", &viewer).await.expect(200).json();
+    let [alone] = first["nodes"].as_array().unwrap().as_slice() else { panic!("{first}") };
+    let (last, id) = (app.place().await, alone["id"].as_str().unwrap().to_owned());
+    assert_eq!(
+        (&first["last"], &alone["here"], &alone["suspected"], &alone["staleMillis"]),
+        (&json!(last), &json!(true), &json!(false), &json!(0))
+    );
+    // On PostgreSQL others wait for a fifth more than it believes its memory, and for clocks.
+    assert_eq!(alone["leaseMillis"], if database::postgres().is_some() { 1210 } else { 1000 });
+    assert!(alone["followed"].as_u64().unwrap() < last && alone["behind"].as_u64().unwrap() > 0, "{first}");
+    assert_eq!(alone["followed"].as_u64().unwrap() + alone["behind"].as_u64().unwrap(), last);
+    app.authority.follow().await.unwrap();
+    let told = app.v1_get("/nodes", &viewer).await.expect(200).json();
+    assert_eq!((&node(&told, &id)["followed"], &node(&told, &id)["behind"]), (&json!(last), &json!(0)));
+    let server = json!({ "followed": last, "leaseHolds": true, "stale": false, "liveTokens": 2, "journalFailing": false, "integrityFailures": 0, "keysLacking": 0 });
+    assert_eq!(told["server"], server);
+
+    // Another process, which is asked from now on.
+    let before = app.try_replace(|_| {}).await.unwrap();
+    app.token("by-the-other", &["VIEW"]).await;
+    app.authority.follow().await.unwrap();
+    let told = app.v1_get("/nodes", &viewer).await.expect(200).json();
+    let (place, other) = (app.place().await, node(&told, &id));
+    assert_eq!((told["nodes"].as_array().unwrap().len(), &other["here"]), (2, &json!(false)));
+    let names: Vec<_> = told["nodes"].as_array().unwrap().iter().map(|node| node["id"].as_str().unwrap()).collect();
+    assert!(names.is_sorted() && told["last"] == place, "{told}");
+    let here = told["nodes"].as_array().unwrap().iter().find(|node| node["here"] == true).unwrap();
+    assert_eq!((&here["behind"], &told["server"]["liveTokens"]), (&json!(0), &json!(3)));
+    // On SQLite none says how far it has followed.
+    let behind = if database::postgres().is_some() { json!(place - last) } else { Value::Null };
+    assert_eq!(other["behind"], behind, "{told}");
+
+    // It is seen when it was, by the clock of who looks; and its lease is over.
+    app.clock.advance(std::time::Duration::from_secs(5));
+    let told = app.v1_get("/nodes", &viewer).await.expect(200).json();
+    assert_eq!(told["server"]["leaseHolds"], false);
+    assert!(node(&told, &id)["seenAt"].as_str().unwrap() <= app.clock.wall().to_string().as_str(), "{told}");
+    drop(before);
+    if database::postgres().is_none() {
+        // Its lock went with it.
+        let told = app.v1_get("/nodes", &viewer).await.expect(200).json();
+        assert_eq!(told["nodes"].as_array().unwrap().len(), 1, "{told}");
+        return;
+    }
+    // Its row stays, until another one has taken it for gone.
+    let silent = format!("UPDATE node SET seen_at = seen_at - 90000, suspect = 'somebody', stale = 300000 WHERE id = '{id}'");
+    assert_eq!(database::edit(app.directory.path(), &silent), 1);
+    let gone = node(&app.v1_get("/nodes", &viewer).await.expect(200).json(), &id);
+    assert_eq!((&gone["suspected"], &gone["staleMillis"]), (&json!(true), &json!(300_000)));
+    assert!(gone["seenAt"].as_str().unwrap() <= app.clock.wall().plus_millis(-90_000).to_string().as_str(), "{gone}");
+}
+
+#[tokio::test]
+async fn settings_with_where_they_came_from_and_no_secret() {
+    let app = TestApp::new().await;
+    let viewer = app.program("viewer", Role::Viewer, None).await;
+    let answer = app.v1_get("/settings", &viewer).await.expect(200);
+    assert!(!String::from_utf8_lossy(&answer.body).contains("hunter2"), "{answer:?}");
+    let told = answer.json();
+    let names: Vec<_> = told["settings"].as_array().unwrap().iter().map(|setting| setting["name"].as_str().unwrap()).collect();
+    assert_eq!(names, countersign::config::SETTINGS.iter().map(|setting| setting.name).collect::<Vec<_>>());
+    let of = |name: &str| {
+        let setting = told["settings"].as_array().unwrap().iter().find(|setting| setting["name"] == name).unwrap();
+        ["value", "default", "origin", "from"].map(|member| setting[member].clone())
+    };
+    let environment = |name: &str, value: &str| [json!(value), json!(""), json!("environment"), json!(name)];
+    assert_eq!(of("database"), environment("COUNTERSIGN_DATABASE", "postgres://me:[REDACTED]@db.internal/tokens"));
+    assert_eq!(of("audit_head"), environment("COUNTERSIGN_AUDIT_HEAD", "https://[REDACTED]@collector.internal/heads?[REDACTED]"));
+    assert_eq!(of("key_command"), environment("COUNTERSIGN_KEY_COMMAND", "[REDACTED]"));
+    assert_eq!(of("request_timeout"), [json!("20s"), json!("15s"), json!("flag"), json!("--request-timeout")]);
+    assert_eq!(of("lease"), [json!("1s"), json!("1s"), json!("default"), Value::Null]);
+}
