@@ -25,7 +25,7 @@ pub(super) struct Backup {
 impl Backup {
     pub(super) async fn run(self) -> Outcome {
         let config = self.settings.config()?;
-        let mut progress = copying::Progress::new();
+        let mut progress = copying::Progress::new("rows");
         let tell = |done, of| progress.tell(done, of);
         let copied = authority::back_up(&database(&config), &config.keys, &self.to, tell).await.map_err(Failure::CouldNotRun)?;
         let took = progress.end();

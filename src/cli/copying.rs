@@ -1,4 +1,4 @@
-//! What `backup`, `restore` and `migrate-store` tell while they copy, and at their end.
+//! What `backup`, `restore` and `migrate-store` tell while they copy, and at their end; and how far long work is.
 
 use std::{io::IsTerminal as _, time::Duration};
 
@@ -19,22 +19,25 @@ pub(super) struct Progress {
     began: Duration,
     told: Duration,
     terminal: bool,
+    /// What is counted.
+    what: &'static str,
 }
 
 impl Progress {
-    pub(super) fn new() -> Self {
+    /// Of what is called so, which are many.
+    pub(super) fn new(what: &'static str) -> Self {
         let now = SystemClock.boot();
-        Self { began: now, told: now, terminal: std::io::stderr().is_terminal() }
+        Self { began: now, told: now, terminal: std::io::stderr().is_terminal(), what }
     }
 
-    /// So many rows are done, of about so many.
+    /// So many are done, of about so many.
     pub(super) fn tell(&mut self, done: u64, of: u64) {
         let (now, every) = (SystemClock.boot(), if self.terminal { ON_A_TERMINAL } else { IN_A_LOG });
         if now.saturating_sub(self.told) < every {
             return;
         }
         self.told = now;
-        let line = line(done, of, now.saturating_sub(self.began));
+        let line = line(self.what, done, of, now.saturating_sub(self.began));
         if self.terminal {
             let full = usize::try_from(done * 30 / of.max(1)).unwrap_or(30).min(30);
             output::standing(&format!("{}{} {line}", "█".repeat(full), "░".repeat(30 - full)));
@@ -52,11 +55,11 @@ impl Progress {
     }
 }
 
-fn line(done: u64, of: u64, took: Duration) -> String {
+fn line(what: &str, done: u64, of: u64, took: Duration) -> String {
     let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
     let left = of.saturating_sub(done).saturating_mul(millis) / done.max(1) / 1000;
     let (percent, speed) = ((done * 100 / of.max(1)).min(100), done.saturating_mul(1000) / millis);
-    format!("{percent} %, {} of {} rows, {} a second, {left} s left", number(done), number(of), number(speed))
+    format!("{percent} %, {} of {} {what}, {} a second, {left} s left", number(done), number(of), number(speed))
 }
 
 /// A number with commas.
@@ -121,8 +124,8 @@ mod tests {
 
     #[test]
     fn how_far_it_is() {
-        assert_eq!(line(250_000, 1_000_000, Duration::from_secs(5)), "25 %, 250,000 of 1,000,000 rows, 50,000 a second, 15 s left");
-        assert_eq!(line(0, 0, Duration::ZERO), "0 %, 0 of 0 rows, 0 a second, 0 s left");
+        assert_eq!(line("rows", 250_000, 1_000_000, Duration::from_secs(5)), "25 %, 250,000 of 1,000,000 rows, 50,000 a second, 15 s left");
+        assert_eq!(line("rows", 0, 0, Duration::ZERO), "0 %, 0 of 0 rows, 0 a second, 0 s left");
         assert_eq!((number(999), number(1000), number(1_234_567)), ("999".to_owned(), "1,000".to_owned(), "1,234,567".to_owned()));
     }
 }

@@ -58,7 +58,7 @@ impl MigrateStore {
     pub(super) async fn run(self) -> Outcome {
         let config = self.settings.config()?;
         let new = parse(&self.to)?;
-        let mut progress = copying::Progress::new();
+        let mut progress = copying::Progress::new("rows");
         let tell = |done, of| progress.tell(done, of);
         let copied = authority::move_to(&database(&config), &new, &config.keys, self.finish, tell).await.map_err(Failure::CouldNotRun)?;
         let took = progress.end();

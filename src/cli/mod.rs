@@ -5,10 +5,12 @@
 
 mod audit;
 mod backup;
+mod bulk;
 mod check;
 mod config;
 mod copying;
 mod keys;
+mod known;
 mod migrate_store;
 mod nodes;
 #[doc(hidden)]

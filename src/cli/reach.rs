@@ -77,8 +77,13 @@ impl Declined {
     }
 
     /// Says in these words that its row was edited.
-    pub(super) fn or_edited(mut self, words: &str) -> Self {
-        if self.status == 409 && self.reason == "edited" {
+    pub(super) fn or_edited(self, words: &str) -> Self {
+        self.or_conflict("edited", words)
+    }
+
+    /// Says in these words what it is in conflict with.
+    pub(super) fn or_conflict(mut self, reason: &str, words: &str) -> Self {
+        if self.status == 409 && self.reason == reason {
             self.failure = Failure::Refused(words.to_owned());
         }
         self

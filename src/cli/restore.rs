@@ -45,7 +45,7 @@ impl Restore {
         let reaches: Vec<_> = journals.iter().map(Journal::reach).collect();
         let mut copied = None;
         if let Some(from) = &self.from {
-            let mut progress = copying::Progress::new();
+            let mut progress = copying::Progress::new("rows");
             let tell = |done, of| progress.tell(done, of);
             let done = authority::restore(from, &database(&config), &config.keys, tell).await.map_err(Failure::CouldNotRun)?;
             copied = Some((done, progress.end()));

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::{
-    Failure, Outcome,
+    Failure, Outcome, bulk,
     output::{self, Output, list, member, member_or_dash},
     platform,
     reach::{Declined, Reach, query},
@@ -25,6 +25,12 @@ pub(super) enum TokenCommand {
     Show(One),
     /// Ends a token: no server accepts it any more when this returns, or from the moment on that it says
     Revoke(One),
+    /// Ends all live tokens that are as said, if they are as many as is expected; root tokens are not among them
+    BulkRevoke(bulk::Revoke),
+    /// Lists the newest bulk revokes, and how far they are
+    BulkRevokes(bulk::List),
+    /// Ends no more tokens by a bulk revoke; what it has ended stays so
+    BulkStop(bulk::One),
 }
 
 #[derive(Debug, Args)]
@@ -80,7 +86,7 @@ pub(super) struct One {
     settings: ReachSettings,
 }
 
-fn environment(text: &str) -> Result<Environment, String> {
+pub(super) fn environment(text: &str) -> Result<Environment, String> {
     Environment::parse(text).ok_or_else(|| "it is sandbox or production".to_owned())
 }
 
@@ -104,6 +110,9 @@ impl TokenCommand {
             Self::List(list) => list.run().await,
             Self::Show(one) => one.show().await,
             Self::Revoke(one) => one.revoke().await,
+            Self::BulkRevoke(revoke) => revoke.run().await,
+            Self::BulkRevokes(list) => list.run().await,
+            Self::BulkStop(one) => one.stop().await,
         }
     }
 }

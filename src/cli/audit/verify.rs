@@ -32,7 +32,7 @@ impl Verify {
     pub(super) async fn run(self) -> Outcome {
         let config = self.settings.config()?;
         let kept = heads(&self.heads, &config)?;
-        let mut progress = Progress::new();
+        let mut progress = Progress::new("rows");
         let tell = |done, of| progress.tell(done, of);
         let verified = audit::verify(&database(&config), &config.keys, &kept, tell).await.map_err(Failure::CouldNotRun)?;
         let took = progress.end();
