@@ -12,14 +12,14 @@ use super::{
 };
 use crate::{
     authority::{Clock as _, Error, SystemClock},
-    domain::{Environment, Permissions, Timestamp, TokenId, TokenName, TokenUse},
+    domain::{Environment, Permission, Permissions, Timestamp, TokenId, TokenName, TokenUse},
 };
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
     /// Issues a token; prints its secret this once
     Create(Create),
-    /// Lists the tokens of a platform's environment, newest first
+    /// Lists the tokens of a platform's environment, newest first; or looks for them by what is known of them
     List(List),
     /// Shows a token, and how it was used until the servers last wrote that (flush_interval)
     Show(One),
@@ -61,13 +61,48 @@ pub(super) struct List {
     /// Ended ones too
     #[arg(long)]
     all: bool,
-    /// At most so many of each environment
+    #[command(flatten)]
+    search: Search,
+    /// At most so many of each environment; of all together where they are looked for everywhere
     #[arg(long, default_value_t = 100)]
     limit: usize,
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
     settings: ReachSettings,
+}
+
+/// What is known of the tokens that are looked for, wherever they are. Each row then says when it was last used.
+#[derive(Debug, Args)]
+#[group(multiple = true, conflicts_with = "name")]
+pub(super) struct Search {
+    /// Only with this in the name, whatever the case of letters a to z
+    #[arg(long)]
+    name_part: Option<String>,
+    /// Only with this permission: VIEW, TRANSACT or MANAGE
+    #[arg(long, value_parser = permission)]
+    permission: Option<Permission>,
+    /// Only those that were never used
+    #[arg(long, conflicts_with_all = ["unused_for", "used_since"])]
+    never_used: bool,
+    /// Only those that were not used for so long, or never: 90d, 12h
+    #[arg(long, value_parser = span, conflicts_with = "used_since")]
+    unused_for: Option<i64>,
+    /// Only those that were used at this moment or later, such as 2027-01-31T00:00:00Z
+    #[arg(long, value_parser = lower)]
+    used_since: Option<Timestamp>,
+    /// Only those that were created at this moment or later
+    #[arg(long, value_parser = lower)]
+    created_since: Option<Timestamp>,
+    /// Only those that were created at this moment or earlier
+    #[arg(long, value_parser = upper)]
+    created_until: Option<Timestamp>,
+    /// Only those that have ended
+    #[arg(long, conflicts_with = "all")]
+    ended: bool,
+    /// The oldest first
+    #[arg(long)]
+    oldest: bool,
 }
 
 #[derive(Debug, Args)]
@@ -86,6 +121,37 @@ fn environment(text: &str) -> Result<Environment, String> {
 
 fn permissions(text: &str) -> Result<Permissions, String> {
     Permissions::parse(text).ok_or_else(|| "it is one or more of VIEW, TRANSACT, MANAGE, separated by commas".to_owned())
+}
+
+fn permission(text: &str) -> Result<Permission, String> {
+    Permission::parse(text).ok_or_else(|| "it is VIEW, TRANSACT or MANAGE".to_owned())
+}
+
+/// Milliseconds of a span of time.
+fn span(text: &str) -> Result<i64, String> {
+    let wrong = || "it is a whole number of days, hours or minutes, such as 90d, 12h or 30m".to_owned();
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let length: i64 = match unit {
+        "d" => 24 * 60 * 60 * 1000,
+        "h" => 60 * 60 * 1000,
+        "m" => 60 * 1000,
+        _ => return Err(wrong()),
+    };
+    let plain = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let number = number.parse::<u32>().ok().filter(|_| plain).ok_or_else(wrong)?;
+    Ok(length * i64::from(number))
+}
+
+fn moment(text: &str, lower: bool) -> Result<Timestamp, String> {
+    Timestamp::parse_rfc3339(text, lower).ok_or_else(|| "it is a moment such as 2027-01-31T00:00:00Z".to_owned())
+}
+
+fn lower(text: &str) -> Result<Timestamp, String> {
+    moment(text, true)
+}
+
+fn upper(text: &str) -> Result<Timestamp, String> {
+    moment(text, false)
 }
 
 /// Reads a token's id.
@@ -125,53 +191,93 @@ impl Create {
 /// Tokens on a page of the API at the most.
 const PAGE: usize = 100;
 
+impl Search {
+    /// The parameters that say it; none where nothing is looked for.
+    fn parameters(&self) -> Vec<(&'static str, Option<String>)> {
+        let text = |at: Option<Timestamp>| at.map(|at| at.to_string());
+        let unused = self.unused_for.map(|span| SystemClock.wall().plus_millis(-span));
+        let all = [
+            ("namePart", self.name_part.clone()),
+            ("permission", self.permission.map(|permission| permission.name().to_owned())),
+            ("neverUsed", self.never_used.then(|| "true".to_owned())),
+            ("usedBefore", text(unused)),
+            ("usedSince", text(self.used_since)),
+            ("createdSince", text(self.created_since)),
+            ("createdUntil", text(self.created_until)),
+            ("order", self.oldest.then(|| "oldest".to_owned())),
+        ];
+        all.into_iter().filter(|(_, value)| value.is_some()).collect()
+    }
+}
+
 impl List {
     async fn run(self) -> Outcome {
         let name = self.name.as_deref().map(|name| TokenName::parse("--name", name)).transpose().map_err(Error::from)?;
-        let wanted = self.platform.as_deref().map(platform::parse_id).transpose()?;
+        let searched = self.search.parameters();
+        let searches = self.search.ended || !searched.is_empty();
         let reach = Reach::of(&self.settings).await?;
+        let (mut tokens, mut more) = (Vec::new(), false);
+        for scope in self.scopes(&reach, searches).await? {
+            let (platform, environment) = scope.unzip();
+            let (mut left, mut cursor) = (self.limit, None);
+            while left > 0 {
+                let status = if self.search.ended {
+                    "revoked"
+                } else if self.all {
+                    "all"
+                } else {
+                    "active"
+                };
+                let parameters = [
+                    ("platform", platform.clone()),
+                    ("environment", environment.map(|environment| environment.name().to_owned())),
+                    ("name", name.as_ref().map(|name| name.as_str().to_owned())),
+                    ("status", Some(status.to_owned())),
+                    ("limit", Some(left.min(PAGE).to_string())),
+                    ("cursor", cursor.clone()),
+                ];
+                let page = reach.get(&query("/tokens", &[&parameters[..], &searched].concat())).await.map_err(platform::unknown)?;
+                let found = list(&page, "tokens");
+                left = left.saturating_sub(found.len());
+                tokens.extend_from_slice(found);
+                let next = page["nextCursor"].as_str().map(str::to_owned);
+                // A page without a token would be followed by itself, but where so many were looked at in vain.
+                cursor = next.filter(|next| !found.is_empty() || searches && Some(next) != cursor.as_ref());
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            more |= cursor.is_some();
+        }
+        let text = || {
+            if tokens.is_empty() {
+                return match searches {
+                    true => "No token is like that.".to_owned(),
+                    false => "There is no such token. Issue one: countersign token create --help".to_owned(),
+                };
+            }
+            let used = |token: &Value| if searches { Some(member_or_dash(token, "lastUsedAt")) } else { None };
+            let rows: Vec<_> = tokens.iter().map(|token| row(token).into_iter().chain(used(token)).collect()).collect();
+            let headings = ["ID", "ENVIRONMENT", "NAME", "PERMISSIONS", "STATUS", "CREATED", "LAST USED"];
+            let rest = if more { "\n\nThere are more: raise --limit." } else { "" };
+            format!("{}{rest}", output::table(&headings[..if searches { 7 } else { 6 }], &rows))
+        };
+        output::print(self.output, text, || json!({ "tokens": tokens, "more": more }))
+    }
+
+    /// Halves of platforms to ask for, one behind the other; or everywhere at once, which only a search does.
+    async fn scopes(&self, reach: &Reach, searches: bool) -> Result<Vec<Option<(String, Environment)>>, Failure> {
+        let wanted = self.platform.as_deref().map(platform::parse_id).transpose()?;
+        if searches && wanted.is_none() && self.environment.is_none() {
+            return Ok(vec![None]);
+        }
         let platforms = match wanted {
             Some(id) => vec![reach.get(&format!("/platforms/{id}")).await.map_err(platform::unknown)?["platform"].clone()],
             None => list(&reach.get("/platforms").await?, "platforms").to_vec(),
         };
-        let (mut tokens, mut more) = (Vec::new(), false);
-        for platform in platforms.iter().filter_map(|platform| platform["id"].as_str()) {
-            for environment in Environment::ALL.into_iter().filter(|one| self.environment.is_none_or(|wanted| wanted == *one)) {
-                let (mut left, mut cursor) = (self.limit, None);
-                while left > 0 {
-                    let path = query(
-                        "/tokens",
-                        &[
-                            ("platform", Some(platform.to_owned())),
-                            ("environment", Some(environment.name().to_owned())),
-                            ("name", name.as_ref().map(|name| name.as_str().to_owned())),
-                            ("status", Some(if self.all { "all" } else { "active" }.to_owned())),
-                            ("limit", Some(left.min(PAGE).to_string())),
-                            ("cursor", cursor.take()),
-                        ],
-                    );
-                    let page = reach.get(&path).await.map_err(platform::unknown)?;
-                    let found = list(&page, "tokens");
-                    left = left.saturating_sub(found.len());
-                    tokens.extend_from_slice(found);
-                    // A page without a token would be followed by itself.
-                    cursor = page["nextCursor"].as_str().filter(|_| !found.is_empty()).map(str::to_owned);
-                    if cursor.is_none() {
-                        break;
-                    }
-                }
-                more |= cursor.is_some();
-            }
-        }
-        let text = || {
-            if tokens.is_empty() {
-                return "There is no such token. Issue one: countersign token create --help".to_owned();
-            }
-            let rows: Vec<_> = tokens.iter().map(row).collect();
-            let rest = if more { "\n\nThere are more: raise --limit." } else { "" };
-            format!("{}{rest}", output::table(&["ID", "ENVIRONMENT", "NAME", "PERMISSIONS", "STATUS", "CREATED"], &rows))
-        };
-        output::print(self.output, text, || json!({ "tokens": tokens, "more": more }))
+        let ids = platforms.iter().filter_map(|platform| platform["id"].as_str().map(str::to_owned));
+        let environments = || Environment::ALL.into_iter().filter(|one| self.environment.is_none_or(|wanted| wanted == *one));
+        Ok(ids.flat_map(|id| environments().map(move |environment| Some((id.clone(), environment)))).collect())
     }
 }
 
@@ -236,4 +342,18 @@ fn uses(json: &Value) -> TokenUse {
         moment(&format!("{day}T00:00:00Z")).into_iter().for_each(|at| uses.add_day(at, count));
     }
     uses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_of_time() {
+        assert_eq!((span("90d"), span("12h"), span("0m")), (Ok(7_776_000_000), Ok(43_200_000), Ok(0)));
+        assert!(span("4294967295d").is_ok());
+        for odd in ["", "d", "90", "1w", "-1d", "+1d", " 1d", "1.5h", "99999999999d", "1é", "é"] {
+            assert!(span(odd).is_err(), "{odd}");
+        }
+    }
 }

@@ -129,6 +129,8 @@ pub struct TokenSearch {
     pub live: Option<bool>,
     /// By their last use, as far as servers have written it.
     pub used: Option<LastUse>,
+    /// Created no earlier than this.
+    pub from: Timestamp,
     /// Created no later than this.
     pub until: Timestamp,
     /// In which order.
@@ -147,6 +149,7 @@ impl Default for TokenSearch {
             permission: None,
             live: None,
             used: None,
+            from: Timestamp::MIN,
             until: Timestamp::MAX,
             order: Order::NewestFirst,
             after: None,
@@ -173,7 +176,7 @@ impl TokenSearch {
 
     /// The ids that can match behind a place, both ends included.
     pub fn span(&self, after: Option<TokenId>) -> (TokenId, TokenId) {
-        let bounds = TokenFilter { name: None, from: Timestamp::MIN, until: self.until };
+        let bounds = TokenFilter { name: None, from: self.from, until: self.until };
         span(&bounds, self.order, after)
     }
 }

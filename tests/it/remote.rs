@@ -1,5 +1,7 @@
 //! Commands that ask a server elsewhere: they do what they do here, and their token goes nowhere else.
 
+mod looking;
+
 use std::{
     fs,
     io::{Read as _, Write as _},
@@ -113,10 +115,15 @@ token list
 token list --platform {platform} --limit 1
 token list --platform {platform} --limit 0
 token list --environment production --name a&b=ü
+token list --name-part C --oldest
+token list --name-part A& --permission MANAGE --unused-for 0m --created-since 2020-01-01T00:00:00Z --created-until 2100-01-01T00:00:00Z
+token list --platform {platform} --never-used --all --limit 1
+token list --used-since 2020-01-01T00:00:00Z --environment sandbox
 token show {token}
 token revoke {token}
 token revoke {token}
 token list --all --environment sandbox
+token list --ended
 operator create bob@example.com --role viewer
 operator create staff --role manager --platform {platform}
 operator list

@@ -76,6 +76,7 @@ impl Asked {
             permission: self.permission,
             live: self.live,
             used,
+            from: Timestamp::MIN,
             until: Timestamp::MAX,
             order: self.order,
             after: self.after,
@@ -280,10 +281,10 @@ pub(super) async fn one(State(app): State<App>, visitor: Visitor, uri: Uri) -> R
             dt { "Issued by" } dd { (issuer(&token)) }
             dt { "Created" } dd { (page::moment(now, token.created_at())) }
             @if let Some(at) = token.revoked_at { dt { "Ended" } dd { (page::moment(now, at)) } }
-            dt { "Last used" } dd { (page::optional_moment(now, used.last_used_at, "never")) }
+            dt { "Last used" } dd #last-used data-renew { (page::optional_moment(now, used.last_used_at, "never")) }
         }
         h2 { "Use" }
-        (chart::of(&used, now))
+        div #use data-renew { (chart::of(&used, now)) }
         h2 { "Audit log" }
         (super::audit::table(now, &entries))
         @if more { p { a href=(format!("/console/audit?token={}", token.id)) { "All entries about it" } } }

@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `platforms.rs`, `tokens.rs`, `operations.rs`, `audit.rs`, `operators.rs` | handlers |
+//! | `search.rs` | what a list of tokens is asked for |
 //! | `wire.rs` | the JSON of all of them, which commands print too |
 //! | `error.rs` | what the authority's refusals are here |
 
@@ -11,6 +12,7 @@ mod error;
 mod operations;
 mod operators;
 mod platforms;
+mod search;
 mod tokens;
 pub(crate) mod wire;
 

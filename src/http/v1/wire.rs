@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    authority::{AccountListed, Difference, Issued, Receipt, Standing},
+    authority::{AccountListed, Difference, Found, Issued, Receipt, Standing},
     domain::{Need, Operation, Operations, OperatorToken, Platform, RecordedEntry, Timestamp, Token},
 };
 
@@ -56,6 +56,13 @@ pub(crate) fn token(token: &Token) -> Value {
         "updatedAt": token.updated_at().to_string(),
         "revokedAt": text(token.revoked_at),
     })
+}
+
+/// A token that was looked for.
+pub(crate) fn found(found: &Found) -> Value {
+    let mut json = token(&found.token);
+    json["lastUsedAt"] = text(found.last_used_at).into();
+    json
 }
 
 /// A new token with its secret, which is shown this once.

@@ -4,6 +4,7 @@ mod happy;
 mod inputs;
 pub(crate) mod matrix;
 mod scope;
+mod search;
 mod secrets;
 
 use countersign::domain::{OperatorTokenId, PlatformId, Role, Timestamp};
