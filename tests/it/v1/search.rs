@@ -43,7 +43,7 @@ async fn tokens_are_found_by_what_is_known_of_them() {
         ("namePart=payouts&permission=TRANSACT".to_owned(), &both[1..]),
         ("namePart=payouts&neverUsed=true".to_owned(), &both[..1]),
         ("namePart=payouts&usedSince=2025-07-21T17:35:28Z".to_owned(), &both[1..]),
-        ("namePart=payouts&usedSince=2025-07-21T17:36:28.0001Z".to_owned(), &[]),
+        ("namePart=payouts&usedSince=2025-07-21T17:35:28.0001Z".to_owned(), &[]),
         ("namePart=payouts&usedBefore=2025-07-21T17:35:00Z".to_owned(), &both[..1]),
         ("namePart=payouts&usedBefore=2025-07-21T17:37:00%2B00:00".to_owned(), &both),
         // Both ends are in it; between two milliseconds none is.
