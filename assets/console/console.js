@@ -55,3 +55,33 @@ for (const form of document.querySelectorAll("form[data-live]")) {
   };
   form.addEventListener("input", soon);
 }
+
+// What is told of a token's use, or of work that is under way, renews itself while somebody looks: the same page is asked for, and
+// these parts of it put in place of those that have changed, until a page has nothing more that renews itself. The server is told that nobody has asked, and nothing is announced.
+const renewed = document.querySelectorAll("[data-renew]");
+if (renewed.length) {
+  let next;
+  const every = Math.min(...[...renewed].map((part) => Number(part.dataset.renew) || 15));
+  const renew = async () => {
+    try {
+      const answer = await fetch(location.href, { headers: { "x-renews": "yes" } });
+      // Nobody is signed in any more: the page says so.
+      if (answer.redirected) return location.reload();
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      for (const part of renewed) {
+        const now = page.getElementById(part.id);
+        if (now && now.innerHTML !== part.innerHTML) part.replaceChildren(...now.childNodes);
+      }
+      if (!page.querySelector("[data-renew]")) return (next = undefined);
+    } catch {
+      // The next time, perhaps.
+    }
+    later();
+  };
+  const later = () => {
+    clearTimeout(next);
+    if (!document.hidden) next = setTimeout(renew, every * 1000);
+  };
+  document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(next) : next && renew()));
+  later();
+}

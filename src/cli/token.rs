@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     Failure, Outcome, bulk,
+    known::Known,
     output::{self, Output, list, member, member_or_dash},
     platform,
     reach::{Declined, Reach, query},
@@ -19,7 +20,7 @@ use crate::{
 pub(super) enum TokenCommand {
     /// Issues a token; prints its secret this once
     Create(Create),
-    /// Lists the tokens of a platform's environment, newest first
+    /// Lists the tokens of a platform's environment, newest first; or looks for them by what is known of them
     List(List),
     /// Shows a token, and how it was used until the servers last wrote that (flush_interval)
     Show(One),
@@ -62,18 +63,33 @@ pub(super) struct List {
     #[arg(long, value_parser = environment)]
     environment: Option<Environment>,
     /// Only of this name
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["Known", "Search"])]
     name: Option<String>,
     /// Ended ones too
     #[arg(long)]
     all: bool,
-    /// At most so many of each environment
+    #[command(flatten)]
+    search: Search,
+    /// At most so many of each environment; of all together where they are looked for everywhere
     #[arg(long, default_value_t = 100)]
     limit: usize,
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
     settings: ReachSettings,
+}
+
+/// What else is said of the tokens that are looked for, wherever they are. Each row then says when it was last used.
+#[derive(Debug, Args)]
+pub(super) struct Search {
+    #[command(flatten)]
+    known: Known,
+    /// Only those that have ended
+    #[arg(long, conflicts_with = "all")]
+    ended: bool,
+    /// The oldest first
+    #[arg(long)]
+    oldest: bool,
 }
 
 #[derive(Debug, Args)]
@@ -134,53 +150,82 @@ impl Create {
 /// Tokens on a page of the API at the most.
 const PAGE: usize = 100;
 
+impl Search {
+    /// The parameters that say it; none where nothing is looked for.
+    fn parameters(&self) -> Vec<(&'static str, Option<String>)> {
+        let known = self.known.members().into_iter().map(|(name, value)| (name, Some(value)));
+        known.chain(self.oldest.then(|| ("order", Some("oldest".to_owned())))).collect()
+    }
+}
+
 impl List {
     async fn run(self) -> Outcome {
         let name = self.name.as_deref().map(|name| TokenName::parse("--name", name)).transpose().map_err(Error::from)?;
-        let wanted = self.platform.as_deref().map(platform::parse_id).transpose()?;
+        let searched = self.search.parameters();
+        let searches = self.search.ended || !searched.is_empty();
         let reach = Reach::of(&self.settings).await?;
+        let (mut tokens, mut more) = (Vec::new(), false);
+        for scope in self.scopes(&reach, searches).await? {
+            let (platform, environment) = scope.unzip();
+            let (mut left, mut cursor) = (self.limit, None);
+            while left > 0 {
+                let status = if self.search.ended {
+                    "revoked"
+                } else if self.all {
+                    "all"
+                } else {
+                    "active"
+                };
+                let parameters = [
+                    ("platform", platform.clone()),
+                    ("environment", environment.map(|environment| environment.name().to_owned())),
+                    ("name", name.as_ref().map(|name| name.as_str().to_owned())),
+                    ("status", Some(status.to_owned())),
+                    ("limit", Some(left.min(PAGE).to_string())),
+                    ("cursor", cursor.clone()),
+                ];
+                let page = reach.get(&query("/tokens", &[&parameters[..], &searched].concat())).await.map_err(platform::unknown)?;
+                let found = list(&page, "tokens");
+                left = left.saturating_sub(found.len());
+                tokens.extend_from_slice(found);
+                let next = page["nextCursor"].as_str().map(str::to_owned);
+                // A page without a token would be followed by itself, but where so many were looked at in vain.
+                cursor = next.filter(|next| !found.is_empty() || searches && Some(next) != cursor.as_ref());
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            more |= cursor.is_some();
+        }
+        let text = || {
+            if tokens.is_empty() {
+                return match searches {
+                    true => "No token is like that.".to_owned(),
+                    false => "There is no such token. Issue one: countersign token create --help".to_owned(),
+                };
+            }
+            let used = |token: &Value| if searches { Some(member_or_dash(token, "lastUsedAt")) } else { None };
+            let rows: Vec<_> = tokens.iter().map(|token| row(token).into_iter().chain(used(token)).collect()).collect();
+            let headings = ["ID", "ENVIRONMENT", "NAME", "PERMISSIONS", "STATUS", "CREATED", "LAST USED"];
+            let rest = if more { "\n\nThere are more: raise --limit." } else { "" };
+            format!("{}{rest}", output::table(&headings[..if searches { 7 } else { 6 }], &rows))
+        };
+        output::print(self.output, text, || json!({ "tokens": tokens, "more": more }))
+    }
+
+    /// Halves of platforms to ask for, one behind the other; or everywhere at once, which only a search does.
+    async fn scopes(&self, reach: &Reach, searches: bool) -> Result<Vec<Option<(String, Environment)>>, Failure> {
+        let wanted = self.platform.as_deref().map(platform::parse_id).transpose()?;
+        if searches && wanted.is_none() && self.environment.is_none() {
+            return Ok(vec![None]);
+        }
         let platforms = match wanted {
             Some(id) => vec![reach.get(&format!("/platforms/{id}")).await.map_err(platform::unknown)?["platform"].clone()],
             None => list(&reach.get("/platforms").await?, "platforms").to_vec(),
         };
-        let (mut tokens, mut more) = (Vec::new(), false);
-        for platform in platforms.iter().filter_map(|platform| platform["id"].as_str()) {
-            for environment in Environment::ALL.into_iter().filter(|one| self.environment.is_none_or(|wanted| wanted == *one)) {
-                let (mut left, mut cursor) = (self.limit, None);
-                while left > 0 {
-                    let path = query(
-                        "/tokens",
-                        &[
-                            ("platform", Some(platform.to_owned())),
-                            ("environment", Some(environment.name().to_owned())),
-                            ("name", name.as_ref().map(|name| name.as_str().to_owned())),
-                            ("status", Some(if self.all { "all" } else { "active" }.to_owned())),
-                            ("limit", Some(left.min(PAGE).to_string())),
-                            ("cursor", cursor.take()),
-                        ],
-                    );
-                    let page = reach.get(&path).await.map_err(platform::unknown)?;
-                    let found = list(&page, "tokens");
-                    left = left.saturating_sub(found.len());
-                    tokens.extend_from_slice(found);
-                    // A page without a token would be followed by itself.
-                    cursor = page["nextCursor"].as_str().filter(|_| !found.is_empty()).map(str::to_owned);
-                    if cursor.is_none() {
-                        break;
-                    }
-                }
-                more |= cursor.is_some();
-            }
-        }
-        let text = || {
-            if tokens.is_empty() {
-                return "There is no such token. Issue one: countersign token create --help".to_owned();
-            }
-            let rows: Vec<_> = tokens.iter().map(row).collect();
-            let rest = if more { "\n\nThere are more: raise --limit." } else { "" };
-            format!("{}{rest}", output::table(&["ID", "ENVIRONMENT", "NAME", "PERMISSIONS", "STATUS", "CREATED"], &rows))
-        };
-        output::print(self.output, text, || json!({ "tokens": tokens, "more": more }))
+        let ids = platforms.iter().filter_map(|platform| platform["id"].as_str().map(str::to_owned));
+        let environments = || Environment::ALL.into_iter().filter(|one| self.environment.is_none_or(|wanted| wanted == *one));
+        Ok(ids.flat_map(|id| environments().map(move |environment| Some((id.clone(), environment)))).collect())
     }
 }
 

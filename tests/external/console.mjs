@@ -194,12 +194,29 @@ async function shown(page) {
   return clientIds.map((clientId, place) => ({ clientId, clientSecret: clientSecrets[place] }));
 }
 
-async function make_platform(page, name) {
+async function make_platform(page, name, click = (button) => button.click()) {
   await nav(page, "Platforms");
   await field(page, "Name").fill(name);
-  await button(page, "Make it").click();
+  await click(button(page, "Make it"));
   await arrived(page, `${name} is there`);
   return shown(page);
+}
+
+/** A page that shows something once, loaded again: its form is sent again, makes nothing, and shows nothing. */
+async function sent_again(page, ...secrets) {
+  await page.reload();
+  await page.getByText("by the form that you sent before").waitFor();
+  const html = await page.content();
+  for (const secret of secrets) assert(secret && !html.includes(secret), "a form that is sent again shows a secret");
+}
+
+/** Somebody's other browser: with the same cookie. */
+async function another(browser, server, script, wrongs, context) {
+  const other = await visit(browser, server, script, wrongs);
+  await other.addCookies(await context.cookies());
+  const page = await other.newPage();
+  await page.goto("/console/account");
+  return { page, close: () => other.close() };
 }
 
 async function make_token(page, where, name, permissions) {
@@ -213,6 +230,43 @@ async function make_token(page, where, name, permissions) {
   await arrived(page, `${name} is there`);
   const [made] = await shown(page);
   return made;
+}
+
+/**
+ * A page that renews itself while it is seen, and no longer. Its clock is this test's: a quarter of a minute goes by at once. Returns
+ * what waits until it is as it should be.
+ */
+async function watch(context, address) {
+  const page = await context.newPage();
+  await page.clock.install();
+  await page.goto(address);
+  let asked = 0;
+  page.on("request", (request) => (asked += request.url() === address));
+  const show = (hidden) => page.evaluate((hidden) => {
+    Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, hidden);
+  return async (holds) => {
+    await page.clock.runFor(10_000);
+    assert.equal(asked, 0, "it renews itself too early");
+    // Whoever reads the bars keeps what they have selected, and nothing says that there are others.
+    assert.equal(await page.locator("[data-renew]").filter({ has: page.locator("[aria-live], [role=status], [role=alert]") }).count(), 0);
+    assert.equal(await page.locator("[aria-live] [data-renew]").count(), 0);
+    await show(true);
+    await page.clock.runFor(60_000);
+    assert.equal(asked, 0, "it renews itself where nobody sees it");
+    await show(false);
+    await until("it renews itself when it is seen again", () => asked === 1);
+    await until("and goes on", async () => (await page.clock.runFor(15_000), await holds(page)));
+    assert(asked > 1);
+    // Somebody who is signed out meanwhile is told so.
+    const cookies = await context.cookies();
+    await context.clearCookies();
+    await page.clock.runFor(15_000);
+    await arrived(page, "Sign in");
+    await context.addCookies(cookies);
+    await page.close();
+  };
 }
 
 /** Everything that an owner does, in a browser with or without script. */
@@ -248,7 +302,14 @@ async function flows(browser, server, script, wrongs, looked) {
   await look(page, "platform-made", looked);
   assert.equal(halves.length, 2);
   for (const root of halves) assert.equal(await server.asked(root), 200);
-  await make_platform(page, "Northwind Travel");
+  await sent_again(page, ...halves.map((root) => root.clientSecret));
+  await look(page, "platform-made-before", looked, false);
+  await nav(page, "Platforms");
+  await until("one platform", async () => (await rows(page).count()) === 1);
+  // Clicked twice it is sent once, where there is script: its secrets are seen.
+  assert.equal((await make_platform(page, "Northwind Travel", (button) => (script ? button.dblclick() : button.click()))).length, 2);
+  await nav(page, "Platforms");
+  await until("two platforms", async () => (await rows(page).count()) === 2);
 
   // A token: its secret once, and never again.
   const rest = [
@@ -304,11 +365,12 @@ async function flows(browser, server, script, wrongs, looked) {
     await arrived(page, "Nightly payouts");
     assert.equal(page.url(), address);
   }
+  const uses = async (page) => (await page.locator("figcaption strong").allInnerTexts())[0];
+  await until("its first use", async () => (await page.reload(), (await uses(page)) === "1"));
+  const watched = script ? await watch(context, address) : undefined;
   for (let used = 0; used < 40; used++) await server.asked(payouts);
-  await until("its use", async () => {
-    await page.reload();
-    return (await page.locator("figcaption strong").allInnerTexts())[0] === "41";
-  });
+  await watched?.(async (page) => (await uses(page)) === "41");
+  await until("its use", async () => (await page.reload(), (await uses(page)) === "41"));
   await look(page, "token", looked);
 
   // Its end.
@@ -372,7 +434,9 @@ async function flows(browser, server, script, wrongs, looked) {
     await arrived(page, `${name} is invited`);
     return page.locator(".secret code").innerText();
   };
-  await invite("sam@northwind.example", "manager", "Northwind Travel alone");
+  const sams = await invite("sam@northwind.example", "manager", "Northwind Travel alone");
+  await sent_again(page, sams);
+  const lins = await invite("lin@example.com", "viewer", "All platforms");
   const invitation = await invite("grace@example.com", "viewer", "All platforms");
   await look(page, "operator-invited", looked);
   const theirs = await visit(browser, server, script, wrongs);
@@ -404,6 +468,73 @@ async function flows(browser, server, script, wrongs, looked) {
   await arrived(other, "Sign in");
   await theirs.close();
 
+  // Another password: with the old one and a code, and every other browser is signed out.
+  {
+    const context = await visit(browser, server, script, wrongs);
+    const own = await context.newPage();
+    const codes = await accept(own, "sam@northwind.example", sams);
+    const other = await another(browser, server, script, wrongs, context);
+    await arrived(other.page, "sam@northwind.example");
+    await own.goto("/console/account");
+    await link(own, "Change your password").click();
+    await arrived(own, "Change your password");
+    await look(own, "account-password", looked);
+    const fill = async (old, code) => {
+      await own.locator("#old").fill(old);
+      await own.locator("#code").fill(code);
+      for (const field of ["#password", "#again"]) await own.locator(field).fill("several other words in a row");
+      await button(own, "Change it").click();
+    };
+    context.expected.add("403");
+    await fill("not the password at all", "000000");
+    await said(own, "Nothing was changed.");
+    context.expected.clear();
+    await look(own, "account-password-refused", looked, false);
+    await other.page.reload();
+    await arrived(other.page, "sam@northwind.example");
+    await fill(PASSWORD, codes.next());
+    await said(own, "Your password is changed.");
+    await look(own, "account-changed", looked, false);
+    await own.reload();
+    await arrived(own, "sam@northwind.example");
+    await other.page.reload();
+    await arrived(other.page, "Sign in");
+    await other.close();
+    await context.close();
+  }
+  // Another second factor, which counts when it has shown its first code.
+  {
+    const context = await visit(browser, server, script, wrongs);
+    const own = await context.newPage();
+    const codes = await accept(own, "lin@example.com", lins);
+    const other = await another(browser, server, script, wrongs, context);
+    await own.goto("/console/account");
+    await link(own, "Replace your second factor").click();
+    await arrived(own, "Replace your second factor");
+    await look(own, "account-factor", looked);
+    await own.locator("#password").fill(PASSWORD);
+    await own.locator("#code").fill(codes.next());
+    await button(own, "Show me another one").click();
+    await arrived(own, "Your new second factor");
+    await look(own, "account-factor-new", looked);
+    const anew = await own.locator(".copyable code").innerText();
+    context.expected.add("400");
+    await own.locator("#code").fill("000000");
+    await button(own, "Replace it").click();
+    await said(own, "is its clock right?");
+    context.expected.clear();
+    assert.equal(await own.locator(".copyable code").innerText(), anew, "nobody scans twice");
+    await other.page.reload();
+    await arrived(other.page, "lin@example.com");
+    await own.locator("#code").fill(new Codes(anew).next());
+    await button(own, "Replace it").click();
+    await said(own, "Your second factor is replaced.");
+    await other.page.reload();
+    await arrived(other.page, "Sign in");
+    await other.close();
+    await context.close();
+  }
+
   // A token of one's own.
   await link(page, "ada@example.com").click();
   await field(page, "What for").fill("Deploy pipeline");
@@ -414,7 +545,9 @@ async function flows(browser, server, script, wrongs, looked) {
   const own = await page.locator(".secret code").innerText();
   const asked = async () => (await fetch(server.admin + "/v1/operator", { headers: { authorization: `Bearer ${own}` } })).status;
   assert.equal(await asked(), 200);
+  await sent_again(page, own);
   await link(page, "ada@example.com").click();
+  await until("one token", async () => (await rows(page).count()) === 1);
   await look(page, "account", looked);
   await button(page, "End Deploy pipeline").click();
   await page.getByText(/^ended/).waitFor();

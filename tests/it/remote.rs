@@ -1,5 +1,6 @@
 //! Commands that ask a server elsewhere: they do what they do here, and their token goes nowhere else.
 
+mod looking;
 mod nodes;
 
 use std::{
@@ -70,9 +71,10 @@ fn admin(server: &Server) -> String {
 
 /// Without what differs between any two runs: ids, moments, who it was.
 fn same(json: &Value) -> Value {
-    const OWN: [&str; 23] = [
+    const OWN: [&str; 24] = [
         "actor",
         "at",
+        "bulkRevoke",
         "clientId",
         "clientSecret",
         "createdAt",
@@ -119,6 +121,10 @@ token list
 token list --platform {platform} --limit 1
 token list --platform {platform} --limit 0
 token list --environment production --name a&b=ü
+token list --name-part C --oldest
+token list --name-part A& --permission MANAGE --unused-for 0m --created-since 2020-01-01T00:00:00Z --created-until 2100-01-01T00:00:00Z
+token list --platform {platform} --never-used --all --limit 1
+token list --used-since 2020-01-01T00:00:00Z --environment sandbox
 token show {token}
 token revoke {token}
 token revoke {token}
@@ -127,6 +133,7 @@ token bulk-revoke --name-part b=ü --unused-for 0m --permission MANAGE --expect 
 token bulk-revokes
 token bulk-stop {bulk}
 token list --all --environment sandbox
+token list --ended
 operator create bob@example.com --role viewer
 operator create staff --role manager --platform {platform}
 operator list

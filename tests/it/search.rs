@@ -70,6 +70,12 @@ async fn all_that_is_asked_holds() {
     assert_eq!(find(within(other.id, Environment::Sandbox)).await, [""; 0]);
     assert_eq!(find(TokenSearch { until: Timestamp::from_millis(START + 60_000), ..named("payouts") }).await, payouts[2..]);
 
+    let since = |minutes: i64| TokenSearch { from: Timestamp::from_millis(START + minutes * 60_000), ..named("payouts") };
+    assert_eq!(
+        (find(since(1)).await, find(since(2)).await),
+        (payouts.map(str::to_owned).to_vec(), vec![payouts[0].to_owned(), payouts[1].to_owned()])
+    );
+
     // Page by page it is the same.
     let (mut paged, mut after) = (Vec::new(), None);
     loop {
@@ -139,6 +145,15 @@ async fn a_page_takes_no_longer_for_more_tokens() {
             page => assert_eq!((found.found.len(), found.next), (0, Some(ids[TOKENS - (page + 1) * 10_000]))),
         }
     }
+    // So it is for programs: two pages with nothing and a place to go on from, and the third has it.
+    let viewer = app.program("viewer", Role::Viewer, None).await;
+    let (mut pages, mut cursor) = (Vec::new(), Some(String::new()));
+    while let Some(place) = cursor {
+        let page = app.v1_get(&format!("/tokens?namePart=at+the+end&cursor={place}"), &viewer).await.expect(200).json();
+        pages.push(page["tokens"].as_array().unwrap().len());
+        cursor = page["nextCursor"].as_str().map(str::to_owned);
+    }
+    assert_eq!(pages, [0, 0, 1]);
     // Of a page that is full at once no more is read than that takes: the next begins behind its last.
     let all = app.authority.search_tokens(&operator(), &TokenSearch { scope, ..TokenSearch::default() }).await.unwrap();
     assert_eq!(all.next, all.found.last().map(|found| found.token.id));

@@ -308,17 +308,29 @@ impl Authority {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn signed_in(&self, cookie: &str) -> Result<Option<SignedIn>, Error> {
+        let Some((who, seen_at)) = self.bearer_of(cookie).await? else { return Ok(None) };
+        let now = self.now();
+        if seen_at.plus_millis(NOTED_EVERY) <= now {
+            self.store.touch_session(who.session(), now).await?;
+        }
+        Ok(Some(who))
+    }
+
+    /// The same where it is no sign that anybody is there: a page that asks by itself keeps nobody signed in.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn still_signed_in(&self, cookie: &str) -> Result<Option<SignedIn>, Error> {
+        Ok(self.bearer_of(cookie).await?.map(|(who, _)| who))
+    }
+
+    async fn bearer_of(&self, cookie: &str) -> Result<Option<(SignedIn, Timestamp)>, Error> {
         let mut secret = Zeroizing::new([0; 32]);
         if URL_SAFE_NO_PAD.decode_slice(cookie, &mut secret[..]).ok() != Some(32) {
             return Ok(None);
         }
-        let id = Sha256::digest(&secret[..]).into();
-        let Some((record, seen_at)) = self.holder_of(id).await? else { return Ok(None) };
-        let now = self.now();
-        if seen_at.plus_millis(NOTED_EVERY) <= now {
-            self.store.touch_session(id, now).await?;
-        }
-        Ok(Some(SignedIn { account: record.account, secret }))
+        let held = self.holder_of(Sha256::digest(&secret[..]).into()).await?;
+        Ok(held.map(|(record, seen_at)| (SignedIn { account: record.account, secret }, seen_at)))
     }
 
     /// Whose session that is, as their account is now, and when they last asked for something; `None` if it is over.

@@ -161,7 +161,7 @@ fn progress(visitor: &Visitor, bulk: &BulkRevoke) -> Markup {
     let missing = bulk.expected.saturating_sub(bulk.ended);
     html! {
         progress max=(bulk.expected.max(1)) value=(if bulk.expected == 0 { 1 } else { bulk.ended }) aria-label="Tokens ended" {}
-        p role="status" {
+        p role=[bulk.state.over_at().is_some().then_some("status")] {
             strong { (bulk.ended) " of " (bulk.expected) } " have ended. "
             @match bulk.state {
                 BulkState::Running => "A server is at it, and another one goes on if that stops.",

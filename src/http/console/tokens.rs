@@ -297,10 +297,10 @@ pub(super) async fn one(State(app): State<App>, visitor: Visitor, uri: Uri) -> R
             dt { "Issued by" } dd { (issuer(&token)) }
             dt { "Created" } dd { (page::moment(now, token.created_at())) }
             @if let Some(at) = token.revoked_at { dt { "Ended" } dd { (page::moment(now, at)) } }
-            dt { "Last used" } dd { (page::optional_moment(now, used.last_used_at, "never")) }
+            dt { "Last used" } dd #last-used data-renew { (page::optional_moment(now, used.last_used_at, "never")) }
         }
         h2 { "Use" }
-        (chart::of(&used, now))
+        div #use data-renew { (chart::of(&used, now)) }
         h2 { "Used from" }
         (sources(&used, now))
         h2 { "Audit log" }

@@ -13,6 +13,9 @@ use crate::{
 /// `__Host-`: browsers take it over HTTPS and from loopback alone, for this host alone.
 const COOKIE: &str = "__Host-countersign";
 
+/// What a page that renews itself says when it does.
+const RENEWS: &str = "x-renews";
+
 /// Somebody who is signed in: the argument of every page that is not for everybody.
 pub(super) struct Visitor {
     pub(super) signed_in: SignedIn,
@@ -55,6 +58,7 @@ impl FromRequestParts<App> for Visitor {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Oops> {
         let Some(context) = parts.extensions.get::<RequestContext>() else { return Err(Oops::not_found()) };
         let signed_in = match of_browser(&parts.headers) {
+            Some(cookie) if parts.headers.contains_key(RENEWS) => app.authority.still_signed_in(cookie).await?,
             Some(cookie) => app.authority.signed_in(cookie).await?,
             None => None,
         };

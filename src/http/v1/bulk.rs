@@ -100,12 +100,7 @@ pub(super) async fn revoke(State(app): State<App>, Manages(by): Manages, headers
         return Ok(answer(expected, &bulk.search, Vec::new(), Some(&bulk)));
     }
     let BulkPlan { search, count, first } = app.authority.plan_bulk_revoke(&by, search).await.map_err(error::refusal)?;
-    let shown = first.iter().map(|found| {
-        let mut token = wire::token(&found.token);
-        token["lastUsedAt"] = found.last_used_at.map_or(Value::Null, |at| at.to_string().into());
-        token
-    });
-    Ok(answer(count, &search, shown.collect(), None))
+    Ok(answer(count, &search, first.iter().map(wire::found).collect(), None))
 }
 
 fn answer(count: u64, search: &TokenSearch, tokens: Vec<Value>, begun: Option<&BulkRevoke>) -> Response {

@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `platforms.rs`, `tokens.rs`, `bulk.rs`, `operations.rs`, `audit.rs`, `operators.rs`, `nodes.rs`, `settings.rs` | handlers |
+//! | `search.rs` | what a list of tokens is asked for |
 //! | `wire.rs` | the JSON of all of them, which commands print too |
 //! | `error.rs` | what the authority's refusals are here |
 
@@ -13,6 +14,7 @@ mod nodes;
 mod operations;
 mod operators;
 mod platforms;
+mod search;
 mod settings;
 mod tokens;
 pub(crate) mod wire;

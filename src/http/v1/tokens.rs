@@ -5,11 +5,15 @@ use http::{HeaderMap, StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Asks, By, Manages, error, platforms, wire};
+use super::{
+    Asks, By, Manages, error, platforms,
+    search::{self, Asked},
+    wire,
+};
 use crate::{
-    authority::{Error, ListTokens},
-    domain::{Environment, Invalid, Liveness, NewToken, Order, Permission, Permissions, TokenFilter, TokenId, TokenName},
-    http::{App, body, create, envelope, envelope::Refusal, path, query::Query, uses},
+    authority::Error,
+    domain::{Environment, Invalid, NewToken, Permission, Permissions, Scope, TokenId, TokenName},
+    http::{App, body, create, envelope, envelope::Refusal, path, uses},
 };
 
 #[derive(Deserialize)]
@@ -21,7 +25,7 @@ struct New {
     permissions: Vec<String>,
 }
 
-fn environment(text: &str) -> Result<Environment, Invalid> {
+pub(super) fn environment(text: &str) -> Result<Environment, Invalid> {
     Environment::parse(text).ok_or_else(|| Invalid::one("environment", "enum", "must be sandbox or production"))
 }
 
@@ -61,34 +65,28 @@ pub(super) async fn create(State(app): State<App>, Manages(by): Manages, headers
 }
 
 pub(super) async fn list(State(app): State<App>, Asks(by): Asks, uri: Uri) -> Result<Response, Refusal> {
-    let mut query = Query::parse(uri.query(), &["platform", "environment", "name", "status", "limit", "cursor"]);
-    let platform = query.required("platform", |text| platforms::id_in("platform", text));
-    let environment = query.required("environment", environment);
-    let name = query.parsed("name", |text| TokenName::parse("name", text));
-    let liveness = query.parsed("status", |text| match text {
-        "active" => Ok(Liveness::Live),
-        "all" => Ok(Liveness::All),
-        _ => Err(Invalid::one("status", "enum", "must be active or all")),
-    });
-    let limit = query.limit("limit").unwrap_or_default();
-    let cursor = query.text("cursor").filter(|cursor| !cursor.is_empty());
-    query.finish().map_err(|invalid| Refusal::invalid(&invalid))?;
-    let (Some(platform), Some(environment)) = (platform, environment) else { return Err(Refusal::internal()) };
-    let caller = app.authority.locate_platform(&by, platform, environment).await.map_err(error::refusal)?;
-    let by = caller.may_read().map_err(|lacking| error::refusal(lacking.into()))?;
-    let liveness = liveness.unwrap_or(Liveness::Live);
-    let list = ListTokens {
-        liveness,
-        filter: TokenFilter { name, ..TokenFilter::default() },
-        order: Order::NewestFirst,
-        cursor,
-        limit,
-        // The counters are of live ones.
-        count: matches!(liveness, Liveness::Live),
+    let (scope, asked) = search::asked(uri.query()).map_err(|invalid| Refusal::invalid(&invalid))?;
+    let caller = match scope {
+        Some(Scope { platform, environment }) => {
+            Some(app.authority.locate_platform(&by, platform, environment).await.map_err(error::refusal)?)
+        }
+        None => None,
     };
-    let page = app.authority.list_tokens(&by, list).await.map_err(error::refusal)?;
-    let tokens: Vec<_> = page.tokens.iter().map(wire::token).collect();
-    Ok(envelope::json(StatusCode::OK, &json!({ "tokens": tokens, "nextCursor": page.next, "totalCount": page.total })))
+    let json = match (caller, asked) {
+        (Some(caller), Asked::Page(list)) => {
+            let by = caller.may_read().map_err(|lacking| error::refusal(lacking.into()))?;
+            let page = app.authority.list_tokens(&by, list).await.map_err(error::refusal)?;
+            let tokens: Vec<_> = page.tokens.iter().map(wire::token).collect();
+            json!({ "tokens": tokens, "nextCursor": page.next, "totalCount": page.total })
+        }
+        (_, Asked::Search(search)) => {
+            let page = app.authority.search_tokens(&by, &search).await.map_err(error::refusal)?;
+            let tokens: Vec<_> = page.found.iter().map(wire::found).collect();
+            json!({ "tokens": tokens, "nextCursor": page.next.map(search::cursor), "totalCount": null })
+        }
+        (None, Asked::Page(_)) => return Err(Refusal::internal()),
+    };
+    Ok(envelope::json(StatusCode::OK, &json))
 }
 
 pub(super) async fn read(State(app): State<App>, By(by): By, uri: Uri) -> Result<Response, Refusal> {

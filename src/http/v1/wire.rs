@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::{
-    authority::{AccountListed, Difference, Figures, Issued, Node, Receipt, Standing, filter},
+    authority::{AccountListed, Difference, Figures, Found, Issued, Node, Receipt, Standing, filter},
     config::Shown,
     domain::{BulkRevoke, Need, Operation, Operations, OperatorToken, Platform, RecordedEntry, Timestamp, Token, UseSource, UseSources},
 };
@@ -72,6 +72,13 @@ pub(crate) fn bulk(bulk: &BulkRevoke) -> Value {
         "createdAt": bulk.created_at.to_string(),
         "overAt": text(bulk.state.over_at()),
     })
+}
+
+/// A token that was looked for.
+pub(crate) fn found(found: &Found) -> Value {
+    let mut json = token(&found.token);
+    json["lastUsedAt"] = text(found.last_used_at).into();
+    json
 }
 
 /// A new token with its secret, which is shown this once.

@@ -49,6 +49,35 @@ async fn tokens_are_found_by_what_is_known_of_them() {
     viewer.reads("/tokens").await;
 }
 
+/// What a page asks by itself is answered, and keeps nobody signed in who has left.
+#[tokio::test]
+async fn a_page_that_renews_itself_is_no_sign_of_anybody() {
+    let app = TestApp::new().await;
+    let left = Browser::invited(&app, "left", Role::Viewer, None).await;
+    let there = Browser::invited(&app, "there", Role::Viewer, None).await;
+    let token = app.token("used", &["VIEW"]).await;
+    let path = format!("/tokens/{}", token.id);
+    let parts = |html: &str| {
+        let part = |id: &str| html.split(&format!(" id=\"{id}\" data-renew>")).nth(1).unwrap().split("</d").next().unwrap().to_owned();
+        [part("last-used"), part("use")]
+    };
+    let before = parts(&left.reads(&path).await);
+    assert!(before[0].contains("never") && before[1].contains("It was never used"), "{before:?}");
+    app.get("/verify").auth(&token).send().await.expect(200);
+    app.authority.flush().await.unwrap();
+    for minutes in [10, 10, 9] {
+        app.clock.advance(Duration::from_secs(minutes * 60));
+        let renewed = left.get(&path).header("x-renews", "yes").send_admin().await.expect(200);
+        let renewed = parts(&super::text(&renewed));
+        assert!(renewed[0].contains("minutes ago") && renewed[1].contains("<strong>1</strong> uses"), "{renewed:?}");
+        there.reads(&path).await;
+    }
+    app.clock.advance(Duration::from_secs(2 * 60));
+    let over = left.get(&path).header("x-renews", "yes").send_admin().await.expect(303);
+    assert_eq!(over.header("location").unwrap(), format!("/console/sign-in?to=/console{path}"));
+    there.reads(&path).await;
+}
+
 #[tokio::test]
 async fn a_page_leads_to_the_next_with_the_same_search() {
     let app = TestApp::new().await;

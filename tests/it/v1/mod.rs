@@ -4,6 +4,7 @@ mod happy;
 mod inputs;
 pub(crate) mod matrix;
 mod scope;
+mod search;
 mod secrets;
 mod servers;
 
