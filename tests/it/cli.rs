@@ -264,7 +264,7 @@ fn o_09_a_signal_ends_it_after_what_is_under_way() {
 }
 
 #[test]
-fn token_show_tells_how_often_a_token_was_used() {
+fn token_show_tells_how_often_a_token_was_used_and_where_from() {
     let data = tempfile::tempdir().unwrap();
     let (_, [root, other]) = create_platform(data.path(), "Acme");
     let server = Server::start(data.path());
@@ -288,7 +288,12 @@ fn token_show_tells_how_often_a_token_was_used() {
     for line in ["last hour    3 uses", "last 24 h    3 uses", "last 30 d    3 uses", "last 365 d   3 uses"] {
         assert!(stdout.lines().any(|shown| shown == line), "{stdout}");
     }
+    let source = &shown["sources"][0];
+    let [address, first, last] = ["address", "firstAt", "lastAt"].map(|member| source[member].as_str().unwrap());
+    assert_eq!(stdout.lines().last(), Some(&*format!("used from    {address}, first {first}, last {last}")));
+    assert_eq!((address, shown["sources"].as_array().unwrap().len()), ("127.0.0.1", 1));
     let shown = run_json(data.path(), &["token", "show", &other.id]);
+    assert_eq!(shown["sources"], json!([]));
     assert_eq!(
         (&shown["lastUsedAt"], &shown["uses"]),
         (&Value::Null, &json!({ "total24h": 0, "total365d": 0, "minutes": [], "days": [] }))
