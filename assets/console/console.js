@@ -46,3 +46,17 @@ for (const form of document.querySelectorAll("form[data-live]")) {
   };
   form.addEventListener("input", soon);
 }
+
+// Going on by itself where a page leads to the next part: each is put behind those that stand here.
+const go_on = async () => {
+  for (let link; (link = document.querySelector("a[data-on]")); ) {
+    const answer = await fetch(link.href, { redirect: "follow" });
+    if (!answer.ok || answer.redirected) return;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const parts = page.querySelector(link.dataset.on);
+    if (!parts) return;
+    document.querySelector(link.dataset.on).append(...parts.children);
+    link.parentElement.replaceChildren(...page.getElementById(link.parentElement.id).children);
+  }
+};
+go_on();

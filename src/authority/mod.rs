@@ -183,6 +183,9 @@ pub struct Authority {
     operators: operators::Operators,
     #[cfg(feature = "server")]
     heads: audit::HeadCounts,
+    /// Held by whoever verifies a part of the log: that is work, and nobody else is to wait for more than one of them.
+    #[cfg(feature = "server")]
+    verifying: tokio::sync::Mutex<()>,
     /// Rows that were found not to be as they were sealed.
     tampered: Mutex<HashSet<String>>,
     /// Those of them that are in the audit log.
@@ -261,6 +264,8 @@ impl Authority {
             operators: operators::Operators::new(options.attempts),
             #[cfg(feature = "server")]
             heads: audit::HeadCounts::default(),
+            #[cfg(feature = "server")]
+            verifying: tokio::sync::Mutex::default(),
             tampered: Mutex::default(),
             tampering_recorded: Mutex::default(),
             creating: Mutex::default(),

@@ -8,6 +8,8 @@
 mod checkpoint;
 #[cfg(feature = "server")]
 mod copy;
+#[cfg(feature = "server")]
+mod entries;
 mod error;
 mod hold;
 mod log;

@@ -7,6 +7,8 @@ mod ballast;
 mod checkpoint;
 #[cfg(feature = "server")]
 pub(super) mod copy;
+#[cfg(feature = "server")]
+mod entries;
 mod files;
 mod hold;
 mod keys;

@@ -96,13 +96,15 @@ async fn every_form_with_what_it_should_not_have() {
 async fn every_address_with_what_it_should_not_have() {
     let app = TestApp::new().await;
     let owner = Browser::invited(&app, "owner", Role::Owner, None).await;
-    let known: [(&str, &[&str]); 8] = [
+    let known: [(&str, &[&str]); 10] = [
         ("/tokens", &["scope", "q", "permission", "status", "used", "order", "after"]),
         ("/tokens/new", &["scope"]),
         ("/tokens/{token}", &["done", "until"]),
         ("/platforms", &["done"]),
         ("/operations", &["method", "path"]),
         ("/audit", &["action", "actor", "token", "platform", "beforeSeq"]),
+        ("/audit/verify", &["after", "limit"]),
+        ("/audit/export", &["platform", "afterSeq", "after", "before"]),
         ("/operators/{name}", &["done"]),
         ("/sign-in", &["to"]),
     ];
