@@ -57,7 +57,8 @@ for (const form of document.querySelectorAll("form[data-live]")) {
 }
 
 // What is told of a token's use, or of work that is under way, renews itself while somebody looks: the same page is asked for, and
-// these parts of it put in place of those that have changed, until a page has nothing more that renews itself. The server is told that nobody has asked, and nothing is announced.
+// these parts of it put in place of those that have changed, until a page has nothing more that renews itself. The server is told
+// that nobody has asked, and nothing is announced.
 const renewed = document.querySelectorAll("[data-renew]");
 if (renewed.length) {
   let next;
@@ -85,3 +86,17 @@ if (renewed.length) {
   document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(next) : next && renew()));
   later();
 }
+
+// Going on by itself where a page leads to the next part: each is put behind those that stand here.
+const go_on = async () => {
+  for (let link; (link = document.querySelector("a[data-on]")); ) {
+    const answer = await fetch(link.href, { redirect: "follow" });
+    if (!answer.ok || answer.redirected) return;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const parts = page.querySelector(link.dataset.on);
+    if (!parts) return;
+    document.querySelector(link.dataset.on).append(...parts.children);
+    link.parentElement.replaceChildren(...page.getElementById(link.parentElement.id).children);
+  }
+};
+go_on();

@@ -198,6 +198,9 @@ pub struct Authority {
     bulks: bulk::Seals,
     #[cfg(feature = "server")]
     heads: audit::HeadCounts,
+    /// Held by whoever verifies a part of the log: that is work, and nobody else is to wait for more than one of them.
+    #[cfg(feature = "server")]
+    verifying: tokio::sync::Mutex<()>,
     /// Rows that were found not to be as they were sealed.
     tampered: Mutex<HashSet<String>>,
     /// Those of them that are in the audit log.
@@ -278,6 +281,8 @@ impl Authority {
             bulks: bulk::Seals::default(),
             #[cfg(feature = "server")]
             heads: audit::HeadCounts::default(),
+            #[cfg(feature = "server")]
+            verifying: tokio::sync::Mutex::default(),
             tampered: Mutex::default(),
             tampering_recorded: Mutex::default(),
             creating: Mutex::default(),

@@ -10,6 +10,8 @@ mod bulk;
 mod checkpoint;
 #[cfg(feature = "server")]
 mod copy;
+#[cfg(feature = "server")]
+mod entries;
 mod error;
 mod hold;
 mod log;

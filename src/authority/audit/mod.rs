@@ -11,13 +11,14 @@
 mod export;
 mod head;
 mod heads;
+mod part;
 mod proof;
 mod prune;
 mod sinks;
 mod tree;
 mod verify;
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, ops::Deref, sync::Arc};
 
 use self::tree::Tree;
 use super::{
@@ -30,11 +31,12 @@ use crate::{
     store::{Checkpoint, Database, Mark, Seal, Source},
 };
 
-pub use export::{Export, Exported, export};
+pub use export::{Export, Exported, Exporting, export};
 pub(super) use head::Head;
 pub use head::{HeadKey, Heads, head_keys};
 pub(super) use heads::HeadCounts;
 pub use heads::{HeadWriter, HeadWriting};
+pub use part::Part;
 pub use proof::{Proof, prove};
 pub use prune::Pruned;
 pub use verify::{Problem, Verified, verify};
@@ -117,16 +119,49 @@ fn push_text(to: &mut String, text: &str) {
     to.push('"');
 }
 
-/// A database whose audit log is read: one state of it, and the ring of its key file.
-struct Reading {
-    source: Source,
+/// What is known of a log before its entries are read.
+struct Outline {
     keyring: Arc<Keyring>,
-    installation: [u8; 16],
     /// How far the log goes, as the feed says.
     last: Mark,
     checkpoints: Vec<Checkpoint>,
     /// Checkpoints that are not as they were sealed, by their places, as far as those can be read.
     odd_checkpoints: Vec<(u64, String)>,
+}
+
+impl Outline {
+    fn new(keyring: Arc<Keyring>, last: Mark, found: Vec<Result<Checkpoint, String>>) -> Self {
+        let (mut checkpoints, mut odd_checkpoints) = (Vec::new(), Vec::new());
+        for found in found {
+            match found {
+                Ok(checkpoint) if keyring.is_checkpoint_intact(&checkpoint) => checkpoints.push(checkpoint),
+                Ok(Checkpoint { mark, .. }) => odd_checkpoints.push((mark.seq, format!("the audit checkpoint at {}", mark.seq))),
+                Err(name) => odd_checkpoints.push((0, name)),
+            }
+        }
+        Self { keyring, last, checkpoints, odd_checkpoints }
+    }
+
+    /// Where the log begins: behind the entries that were pruned, if any were.
+    fn start(&self) -> (Mark, Tree) {
+        let pruned = self.checkpoints.iter().rfind(|checkpoint| checkpoint.pruned);
+        pruned.and_then(of_checkpoint).unwrap_or((Mark::START, Tree::default()))
+    }
+}
+
+/// A database whose audit log is read: one state of it, and the ring of its key file.
+struct Reading {
+    source: Source,
+    installation: [u8; 16],
+    outline: Outline,
+}
+
+impl Deref for Reading {
+    type Target = Outline;
+
+    fn deref(&self) -> &Outline {
+        &self.outline
+    }
 }
 
 impl Reading {
@@ -144,21 +179,8 @@ impl Reading {
     async fn with(source: Source, keyring: Arc<Keyring>) -> Result<Self, String> {
         let installation = source.installation().await.map_err(sentence)?.ok_or("the database holds no installation")?;
         let last = source.last_mark().await.map_err(sentence)?;
-        let (mut checkpoints, mut odd_checkpoints) = (Vec::new(), Vec::new());
-        for found in source.checkpoints().await.map_err(sentence)? {
-            match found {
-                Ok(checkpoint) if keyring.is_checkpoint_intact(&checkpoint) => checkpoints.push(checkpoint),
-                Ok(Checkpoint { mark, .. }) => odd_checkpoints.push((mark.seq, format!("the audit checkpoint at {}", mark.seq))),
-                Err(name) => odd_checkpoints.push((0, name)),
-            }
-        }
-        Ok(Self { source, keyring, installation, last, checkpoints, odd_checkpoints })
-    }
-
-    /// Where the log begins: behind the entries that were pruned, if any were.
-    fn start(&self) -> (Mark, Tree) {
-        let pruned = self.checkpoints.iter().rfind(|checkpoint| checkpoint.pruned);
-        pruned.and_then(of_checkpoint).unwrap_or((Mark::START, Tree::default()))
+        let outline = Outline::new(keyring, last, source.checkpoints().await.map_err(sentence)?);
+        Ok(Self { source, installation, outline })
     }
 }
 

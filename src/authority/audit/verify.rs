@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Reading, Tree,
+    Outline, Reading, Tree,
     head::{Checked, Heads},
     line, of_checkpoint, tree,
 };
@@ -58,7 +58,7 @@ pub struct Verified {
 }
 
 impl Verified {
-    fn note(&mut self, seq: u64, what: String) {
+    pub(super) fn note(&mut self, seq: u64, what: String) {
         self.found += 1;
         if self.problems.len() < TOLD {
             self.problems.push(Problem { seq, what });
@@ -76,7 +76,8 @@ impl Verified {
 pub async fn verify(database: &Database, keys: &KeySource, heads: &Heads, progress: impl FnMut(u64, u64)) -> Result<Verified, String> {
     let reading = Reading::begin(database, keys).await?;
     let checked = heads.check(&reading.keyring, &reading.installation);
-    let mut walk = Walk::new(&reading, &checked, progress);
+    let (start, tree) = reading.start();
+    let mut walk = Walk::new(&reading, &checked, (start, Some(tree)), progress);
     let each = |found: Result<(&RecordedEntry, &Seal), String>| {
         match found {
             Ok((entry, seal)) => walk.entry(entry, seal),
@@ -84,30 +85,23 @@ pub async fn verify(database: &Database, keys: &KeySource, heads: &Heads, progre
         }
         ControlFlow::Continue(())
     };
-    reading.source.visit_entries(walk_start(&reading), each).await.map_err(sentence)?;
+    reading.source.visit_entries(start.seq, each).await.map_err(sentence)?;
     if walk.ended.is_any() {
         reading.source.visit_subjects(|sealed| walk.subject(&sealed)).await.map_err(sentence)?;
     }
     let before_first = reading.source.count_before_first().await.map_err(sentence)?;
-    if before_first > 0 {
-        walk.verified
-            .note(0, format!("{before_first} audit entries stand before the first one: none is written there, so somebody put them there"));
-    }
+    walk.before_first(before_first);
     let is_new = !reading.source.has_records().await.map_err(sentence)?;
     Ok(walk.finish(is_new))
 }
 
-fn walk_start(reading: &Reading) -> u64 {
-    reading.start().0.seq
-}
-
 /// What the log says has ended, as far as it was read.
 #[derive(Default)]
-struct Ended {
+pub(super) struct Ended {
     /// Tokens, and where each ended.
-    tokens: HashMap<TokenId, u64>,
+    pub(super) tokens: HashMap<TokenId, u64>,
     /// Platforms that are disabled, and since which place.
-    platforms: HashMap<PlatformId, u64>,
+    pub(super) platforms: HashMap<PlatformId, u64>,
 }
 
 impl Ended {
@@ -127,26 +121,27 @@ impl Ended {
 }
 
 /// Where the verification is.
-struct Walk<'r, P> {
-    reading: &'r Reading,
+pub(super) struct Walk<'r, P> {
+    outline: &'r Outline,
     checked: &'r Checked,
     progress: P,
     /// The entry before, as it stands there: one that was edited is told once.
-    last: Mark,
-    tree: Tree,
+    pub(super) last: Mark,
+    /// The tree up to there; not known behind a place where no checkpoint stands, until one does.
+    tree: Option<Tree>,
     /// Checkpoints that are still ahead.
     checkpoints: BTreeMap<u64, (Mark, Tree)>,
     /// Up to where a head or a checkpoint fits.
     fits: u64,
     /// Whether an entry was not as it was written: behind it no head fits.
-    broken: bool,
-    ended: Ended,
-    verified: Verified,
+    pub(super) broken: bool,
+    pub(super) ended: Ended,
+    pub(super) verified: Verified,
 }
 
 impl<'r, P: FnMut(u64, u64)> Walk<'r, P> {
-    fn new(reading: &'r Reading, checked: &'r Checked, progress: P) -> Self {
-        let (last, tree) = reading.start();
+    /// From a place on, with the tree up to there.
+    pub(super) fn new(outline: &'r Outline, checked: &'r Checked, (last, tree): (Mark, Option<Tree>), progress: P) -> Self {
         let mut verified = Verified {
             first: last.seq + 1,
             heads_of_others: checked.foreign,
@@ -163,22 +158,22 @@ impl<'r, P: FnMut(u64, u64)> Walk<'r, P> {
         for (size, place) in &checked.forged {
             verified.note(*size, format!("a head of {size} entries ({place}) names this installation, and none of its keys has signed it"));
         }
-        for (seq, name) in &reading.odd_checkpoints {
+        for (seq, name) in &outline.odd_checkpoints {
             verified.note(*seq, format!("{name} is not as it was sealed"));
         }
-        let ahead = reading.checkpoints.iter().filter(|checkpoint| checkpoint.mark.seq > last.seq);
+        let ahead = outline.checkpoints.iter().filter(|checkpoint| checkpoint.mark.seq > last.seq);
         let checkpoints = ahead.filter_map(|checkpoint| Some((checkpoint.mark.seq, of_checkpoint(checkpoint)?))).collect();
         let (fits, ended) = (last.seq, Ended::default());
-        let mut walk = Self { reading, checked, progress, fits, last, tree, checkpoints, broken: false, ended, verified };
+        let mut walk = Self { outline, checked, progress, fits, last, tree, checkpoints, broken: false, ended, verified };
         walk.signed();
         walk
     }
 
-    fn entry(&mut self, entry: &RecordedEntry, seal: &Seal) {
+    pub(super) fn entry(&mut self, entry: &RecordedEntry, seal: &Seal) {
         let before = std::mem::replace(&mut self.last, Mark { seq: entry.seq, mac: seal.mac });
         self.count();
         let seq = entry.seq;
-        match self.reading.keyring.see_entry(&before, entry, seal) {
+        match self.outline.keyring.see_entry(&before, entry, seal) {
             _ if seq != before.seq + 1 => self.missing(before.seq + 1, seq - 1, "there is a gap"),
             Seen::Intact | Seen::Retired => self.ended.note(entry),
             // Whoever reads has all keys that the database knows of.
@@ -193,23 +188,35 @@ impl<'r, P: FnMut(u64, u64)> Walk<'r, P> {
                 self.bad(seq, format!("audit entry {seq} is not as it was sealed, behind entry {before}: it was edited, or put there"));
             }
         }
-        self.tree.append(tree::leaf(&line(entry, seal)));
+        if let Some(tree) = &mut self.tree {
+            tree.append(tree::leaf(&line(entry, seal)));
+        }
         self.signed();
     }
 
-    fn unreadable(&mut self, name: &str) {
+    pub(super) fn unreadable(&mut self, name: &str) {
         let seq = self.last.seq + 1;
         self.count();
         self.bad(seq, format!("audit entry {seq} is nothing that countersign writes ({name})"));
         // The next one is told too: what it was sealed behind is not known.
         self.last = Mark { seq, mac: [0; 32] };
-        self.tree.append(tree::leaf(name));
+        if let Some(tree) = &mut self.tree {
+            tree.append(tree::leaf(name));
+        }
+    }
+
+    /// Notes how many entries stand before the first one.
+    pub(super) fn before_first(&mut self, entries: u64) {
+        if entries > 0 {
+            let what = format!("{entries} audit entries stand before the first one: none is written there, so somebody put them there");
+            self.verified.note(0, what);
+        }
     }
 
     fn count(&mut self) {
         self.verified.entries += 1;
         if self.verified.entries.is_multiple_of(TELL_EVERY) {
-            (self.progress)(self.verified.entries, self.reading.last.seq - self.verified.first.min(self.reading.last.seq) + 1);
+            (self.progress)(self.verified.entries, self.outline.last.seq - self.verified.first.min(self.outline.last.seq) + 1);
         }
     }
 
@@ -218,7 +225,7 @@ impl<'r, P: FnMut(u64, u64)> Walk<'r, P> {
         self.verified.note(seq, what);
     }
 
-    fn missing(&mut self, first: u64, last: u64, why: &str) {
+    pub(super) fn missing(&mut self, first: u64, last: u64, why: &str) {
         let what =
             if first == last { format!("audit entry {first} is missing") } else { format!("audit entries {first} to {last} are missing") };
         self.bad(first, format!("{what}: {why}"));
@@ -226,19 +233,29 @@ impl<'r, P: FnMut(u64, u64)> Walk<'r, P> {
 
     /// Holds a row against what the log says of it.
     fn subject(&mut self, sealed: &Sealed) {
-        let (id, ended, what) = match sealed {
+        match sealed {
             Sealed::Token(Record { token, .. }) if token.revoked_at.is_none() => {
-                (token.id.to_string(), self.ended.tokens.get(&token.id), "is live, although audit entry")
+                if let Some(seq) = self.ended.tokens.get(&token.id) {
+                    self.live_token(token.id, *seq);
+                }
             }
             Sealed::Platform(PlatformRecord { platform, .. }) if platform.disabled_at.is_none() => {
-                (platform.id.to_string(), self.ended.platforms.get(&platform.id), "is enabled, although audit entry")
+                if let Some(seq) = self.ended.platforms.get(&platform.id) {
+                    self.enabled_platform(platform.id, *seq);
+                }
             }
-            _ => return,
-        };
-        if let Some(seq) = ended {
-            let (seq, how) = (*seq, if matches!(sealed, Sealed::Token(_)) { "ended" } else { "disabled" });
-            self.verified.note(seq, format!("{id} {what} {seq} {how} it: an old row was put back"));
+            _ => {}
         }
+    }
+
+    /// Notes a token that has not ended by its row.
+    pub(super) fn live_token(&mut self, id: TokenId, seq: u64) {
+        self.verified.note(seq, format!("{id} is live, although audit entry {seq} ended it: an old row was put back"));
+    }
+
+    /// Notes a platform that is enabled by its row.
+    pub(super) fn enabled_platform(&mut self, id: PlatformId, seq: u64) {
+        self.verified.note(seq, format!("{id} is enabled, although audit entry {seq} disabled it: an old row was put back"));
     }
 
     /// Holds what was read so far against what was signed and sealed of it.
@@ -249,15 +266,16 @@ impl<'r, P: FnMut(u64, u64)> Walk<'r, P> {
             return;
         }
         if let Some((mark, tree)) = checkpoint {
-            if (mark, &tree) != (self.last, &self.tree) {
+            if mark != self.last || self.tree.as_ref().is_some_and(|known| *known != tree) {
                 self.other(seq, "there when a checkpoint was made");
                 return;
             }
+            self.tree.get_or_insert(tree);
             self.verified.checkpoints += 1;
             self.fits = seq;
         }
-        let Some(heads) = self.checked.heads.get(&seq) else { return };
-        let root = self.tree.root();
+        let (Some(heads), Some(tree)) = (self.checked.heads.get(&seq), &self.tree) else { return };
+        let root = tree.root();
         for (head, _, place) in heads {
             if (head.mark, head.root) != (self.last, root) {
                 self.other(seq, &format!("signed at {} ({place})", head.at));
@@ -277,9 +295,8 @@ impl<'r, P: FnMut(u64, u64)> Walk<'r, P> {
     }
 
     /// Looks at the end. A database that `is_new` never had an entry.
-    fn finish(mut self, is_new: bool) -> Verified {
-        let (last, feed) = (self.last, self.reading.last);
-        self.verified.last = last.seq;
+    pub(super) fn finish(mut self, is_new: bool) -> Verified {
+        let (last, feed) = (self.last, self.outline.last);
         let signed = self.checked.heads.range(last.seq + 1..).next_back().and_then(|(size, heads)| Some((*size, heads.first()?)));
         let sealed = self.checkpoints.keys().next_back().copied().filter(|seq| *seq > last.seq);
         // The first that tells; what is outside of the database tells most.
@@ -298,6 +315,12 @@ impl<'r, P: FnMut(u64, u64)> Walk<'r, P> {
         } else if last == Mark::START && !is_new {
             self.missing(1, 1, "there are platforms, and each was entered");
         }
+        self.so_far()
+    }
+
+    /// What was verified so far, where there is more.
+    pub(super) fn so_far(mut self) -> Verified {
+        self.verified.last = self.last.seq;
         self.verified.problems.sort_by_key(|problem| problem.seq);
         self.verified
     }

@@ -1,4 +1,4 @@
-//! The audit log.
+//! The audit log: its entries, whether they are as they were written, and all of them to take away.
 
 use axum::{extract::State, response::Response};
 use http::{StatusCode, Uri};
@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use super::{oops::Oops, page, visitor::Visitor};
 use crate::{
+    authority::{Error, audit::Part},
     domain::{Action, Actor, AuditQuery, Invalid, PageLimit, PlatformId, RecordedEntry, Timestamp, TokenId},
-    http::{App, query::Query},
+    http::{App, query::Query, v1},
 };
 
 const ROWS: u16 = 50;
@@ -38,7 +39,13 @@ pub(super) async fn list(State(app): State<App>, visitor: Visitor, uri: Uri) -> 
     let last = entries.last().map(|entry| entry.seq).filter(|_| more);
     let body = html! {
         h1 { "Audit log" }
-        p { "Every change, in the order of commits, each sealed behind the one before. " code { "countersign audit verify" } " proves it." }
+        p { "Every change, in the order of commits, each sealed behind the one before." }
+        @if visitor.operator.may_oversee().is_ok() {
+            p .actions {
+                a .button.plain href="/console/audit/verify" { "Verify it" }
+                a .button.plain href=(exporting(&platform)) { "Export " @if platform.is_empty() { "all of it" } @else { "what is of this platform" } }
+            }
+        }
         form .filters method="get" action="/console/audit" role="search" {
             div .field {
                 label for="action" { "What" }
@@ -64,6 +71,60 @@ pub(super) async fn list(State(app): State<App>, visitor: Visitor, uri: Uri) -> 
         }
     };
     Ok(page::page(&visitor, StatusCode::OK, "Audit log", &body))
+}
+
+fn exporting(platform: &str) -> String {
+    let of = if platform.is_empty() { String::new() } else { format!("?platform={platform}") };
+    format!("/console/audit/export{of}")
+}
+
+/// A part of the log is verified, and leads to the next; with script, one behind the other.
+pub(super) async fn verify(State(app): State<App>, visitor: Visitor, uri: Uri) -> Result<Response, Oops> {
+    visitor.operator.may_oversee().map_err(Error::from)?;
+    let (after, limit) = v1::part_of(uri.query())?;
+    let part = app.authority.verify_audit(&visitor.operator, after, limit).await?;
+    let body = html! {
+        p .path { a href="/console/audit" { "Audit log" } }
+        h1 { "Audit log, verified" }
+        p {
+            "Each entry is held against its seal and the entry before, and what lives against what the log says has ended. What was \
+             signed and kept elsewhere is worth most where this server is not: " code { "countersign audit verify --heads FILE" } "."
+        }
+        div #parts { (verified(&part)) }
+        p #on .actions {
+            @if let Some(next) = part.next {
+                a .button data-on="#parts" href=(format!("/console/audit/verify?after={next}&limit={limit}")) { "Go on behind " (next) }
+            } @else {
+                a .button.plain href="/console/audit/verify" { "From the beginning" }
+            }
+        }
+    };
+    Ok(page::page(&visitor, StatusCode::OK, "Audit log, verified", &body))
+}
+
+fn verified(part: &Part) -> Markup {
+    let Part { verified, of, next } = part;
+    let end = || if next.is_some() { format!(", of {of}") } else { ", the last one".to_owned() };
+    html! {
+        @if verified.found > 0 {
+            div .wrong role="alert" {
+                p { strong { "Entries " (verified.first) " to " (verified.last) (end()) ": " (verified.found) " things are not right." } }
+                ul { @for problem in &verified.problems { li { (problem.what) } } }
+                p { "Keep a copy of the database as it is, and hold it against a backup and the heads that were kept elsewhere." }
+            }
+        } @else if verified.entries == 0 {
+            p .notice role="status" { "There is nothing behind entry " (verified.last) "." }
+        } @else {
+            p .notice role="status" { "Entries " (verified.first) " to " (verified.last) (end()) ": each is as it was sealed, behind the one before." }
+        }
+    }
+}
+
+/// Everything, or what is of one platform, as lines of JSON.
+pub(super) async fn export(State(app): State<App>, visitor: Visitor, uri: Uri) -> Result<Response, Oops> {
+    visitor.operator.may_oversee().map_err(Error::from)?;
+    let exporting = app.authority.export_audit(&visitor.operator, v1::wanted_of(uri.query())?).await?;
+    Ok(v1::exported(app, exporting).await?)
 }
 
 /// Entries as rows.

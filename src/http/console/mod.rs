@@ -81,6 +81,8 @@ fn routes() -> Router<App> {
         .route("/platforms/{platform}/enable", get(platforms::ask_enable).post(platforms::enable))
         .route("/operations", get(operations::list))
         .route("/audit", get(audit::list))
+        .route("/audit/verify", get(audit::verify))
+        .route("/audit/export", get(audit::export))
         .route("/operators", get(operators::list).post(operators::create))
         .route("/operators/{name}", get(operators::one).post(operators::change))
         .route("/keys", get(keys::list))

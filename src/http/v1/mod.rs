@@ -28,7 +28,10 @@ use axum::{
 use http::{StatusCode, header, request::Parts};
 use serde_json::json;
 
-pub(in crate::http) use self::operations::explained;
+pub(in crate::http) use self::{
+    audit::{exported, part_of, wanted_of},
+    operations::explained,
+};
 use super::{App, auth::RequestContext, envelope, envelope::Refusal, query::Query};
 use crate::domain::{Operator, Owner, PresentedOperator, RoleLacking};
 
@@ -54,6 +57,8 @@ pub(super) fn routes() -> Router<App> {
         .route("/operations/diff", post(operations::diff))
         .route("/operations/explain", post(operations::explain))
         .route("/audit", get(audit::list))
+        .route("/audit/verify", get(audit::verify))
+        .route("/audit/export", get(audit::export))
         .route("/operators", get(operators::list).post(operators::create))
         .route("/operators/{name}", get(operators::read))
         .route("/operators/{name}/role", post(operators::set_role))
@@ -113,6 +118,10 @@ fn refused(app: &App, lacking: RoleLacking) -> Refusal {
     error::refusal(lacking.into())
 }
 
+fn oversees(app: &App, operator: &Operator) -> Result<(), Refusal> {
+    operator.may_oversee().map_err(|lacking| refused(app, lacking))
+}
+
 /// What would be ignored is refused by name, as in the dialects: whoever sends it means something by it.
 fn without_query(parts: &Parts) -> Result<(), Refusal> {
     Query::parse(parts.uri.query(), &[]).finish().map_err(|invalid| Refusal::invalid(&invalid))
@@ -140,7 +149,7 @@ impl FromRequestParts<App> for Oversees {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
         let operator = operator(parts, app).await?;
-        operator.may_oversee().map_err(|lacking| refused(app, lacking))?;
+        oversees(app, &operator)?;
         without_query(parts).map(|()| Self(operator))
     }
 }

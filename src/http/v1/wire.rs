@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::{
-    authority::{AccountListed, Difference, Figures, Found, Issued, Node, Receipt, Standing, filter},
+    authority::{AccountListed, Difference, Figures, Found, Issued, Node, Receipt, Standing, audit::Part, filter},
     config::Shown,
     domain::{BulkRevoke, Need, Operation, Operations, OperatorToken, Platform, RecordedEntry, Timestamp, Token, UseSource, UseSources},
 };
@@ -236,5 +236,22 @@ pub(crate) fn setting(shown: &Shown) -> Value {
         "origin": shown.origin.kind(),
         "from": shown.origin.which(),
         "about": shown.help,
+    })
+}
+
+/// A part of the audit log that was verified, with the members that the whole has as a command prints it.
+pub(crate) fn part(part: &Part) -> Value {
+    let Part { verified, of, next } = part;
+    json!({
+        "intact": verified.found == 0,
+        "entries": verified.entries,
+        "first": verified.first,
+        "last": verified.last,
+        "of": of,
+        "more": next.is_some(),
+        "nextAfter": next,
+        "checkpoints": verified.checkpoints,
+        "problems": verified.problems.iter().map(|problem| json!({ "seq": problem.seq, "what": problem.what })).collect::<Vec<_>>(),
+        "found": verified.found,
     })
 }

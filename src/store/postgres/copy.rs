@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
+use tokio_postgres::types::{FromSql, Type};
 
 use super::{
     Error,
@@ -115,8 +116,7 @@ impl Source {
 
     /// Entries of the audit log before its first place.
     pub(in crate::store) async fn count_before_first(&self) -> Result<u64, Error> {
-        let row = self.session.row("SELECT count(*) FROM audit WHERE seq < 1", &[]).await?;
-        Ok(row.map(|row| row.try_get::<_, i64>(0)).transpose()?.unwrap_or(0).unsigned_abs())
+        count_before_first(&self.session).await
     }
 
     /// Sends all rows of a table, or those behind a number, in the order of their keys.
@@ -150,6 +150,40 @@ fn order(table: &Table, direction: &str) -> String {
 async fn count(s: &Session, table: &Table) -> Result<u64, Error> {
     let row = s.row(&format!("SELECT count(*) FROM {}", table.name), &[]).await?;
     Ok(row.map(|row| row.try_get::<_, i64>(0)).transpose()?.unwrap_or(0).unsigned_abs())
+}
+
+pub(super) async fn count_before_first(s: &Session) -> Result<u64, Error> {
+    let row = s.row("SELECT count(*) FROM audit WHERE seq < 1", &[]).await?;
+    Ok(row.map(|row| row.try_get::<_, i64>(0)).transpose()?.unwrap_or(0).unsigned_abs())
+}
+
+/// A value as the database sends it, which is the same in a row of a query and of a COPY.
+struct Raw<'r>(&'r [u8]);
+
+impl<'r> FromSql<'r> for Raw<'r> {
+    fn from_sql(_: &Type, raw: &'r [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(raw))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+/// The first rows of a table whose key is a number behind one, at most so many.
+pub(super) async fn rows_behind(s: &Session, table: &Table, after: u64, most: usize) -> Result<Rows, Error> {
+    let (key, after) = (order(table, ""), i64::try_from(after).unwrap_or(i64::MAX));
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let found = s.rows(&format!("{} WHERE {key} > $1 ORDER BY {key} LIMIT $2", select(table)), &[&after, &most]).await?;
+    let mut rows = Rows::default();
+    for row in &found {
+        rows.begin(table.columns.len());
+        for column in 0..table.columns.len() {
+            rows.value(row.try_get::<_, Option<Raw<'_>>>(column)?.map(|value| value.0));
+        }
+        rows.end();
+    }
+    Ok(rows)
 }
 
 /// How long the row is that these bytes begin with, if it is all there.

@@ -11,6 +11,8 @@ mod checkpoint;
 mod connect;
 #[cfg(feature = "server")]
 pub(super) mod copy;
+#[cfg(feature = "server")]
+mod entries;
 mod feed;
 mod hold;
 mod keys;

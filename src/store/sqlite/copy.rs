@@ -132,7 +132,7 @@ impl Source {
 
     /// Entries of the audit log before its first place.
     pub(in crate::store) async fn count_before_first(&self) -> Result<u64, Error> {
-        self.held.with(|c| Ok(c.query_row("SELECT count(*) FROM audit WHERE seq < 1", [], |row| row.get(0))?)).await
+        self.held.with(|c| count_before_first(c)).await
     }
 
     /// Sends all rows of a table, or those behind a number, in the order of their keys.
@@ -169,6 +169,22 @@ fn order(table: &Table, direction: &str) -> String {
 
 fn count(c: &Connection, table: &Table) -> Result<u64, Error> {
     Ok(c.query_row(&format!("SELECT count(*) FROM {}", table.name), [], |row| row.get(0))?)
+}
+
+pub(super) fn count_before_first(c: &Connection) -> Result<u64, Error> {
+    Ok(c.query_row("SELECT count(*) FROM audit WHERE seq < 1", [], |row| row.get(0))?)
+}
+
+/// The first rows of a table whose key is a number behind one, at most so many.
+pub(super) fn rows_behind(c: &Connection, table: &Table, after: u64, most: usize) -> Result<Rows, Error> {
+    let key = order(table, "");
+    let mut statement = c.prepare_cached(&format!("{} WHERE {key} > ?1 ORDER BY {key} LIMIT ?2", select(table)))?;
+    let mut found = statement.query((i64::try_from(after).unwrap_or(i64::MAX), most))?;
+    let mut rows = Rows::default();
+    while let Some(row) = found.next()? {
+        push(&mut rows, table, row)?;
+    }
+    Ok(rows)
 }
 
 /// Adds a row as it is kept here.

@@ -9,6 +9,8 @@ mod bulk;
 mod checkpoint;
 #[cfg(feature = "server")]
 pub(super) mod copy;
+#[cfg(feature = "server")]
+mod entries;
 mod files;
 mod hold;
 mod keys;

@@ -96,7 +96,7 @@ async fn every_form_with_what_it_should_not_have() {
 async fn every_address_with_what_it_should_not_have() {
     let app = TestApp::new().await;
     let owner = Browser::invited(&app, "owner", Role::Owner, None).await;
-    let known: [(&str, &[&str]); 10] = [
+    let known: [(&str, &[&str]); 11] = [
         ("/tokens", &["scope", "q", "permission", "status", "used", "order", "after"]),
         ("/bulk-revokes/new", &["scope", "q", "permission", "status", "used", "order", "after"]),
         ("/tokens/new", &["scope"]),
@@ -104,6 +104,8 @@ async fn every_address_with_what_it_should_not_have() {
         ("/platforms", &["done"]),
         ("/operations", &["method", "path"]),
         ("/audit", &["action", "actor", "token", "platform", "beforeSeq"]),
+        ("/audit/verify", &["after", "limit"]),
+        ("/audit/export", &["platform", "afterSeq", "after", "before"]),
         ("/operators/{name}", &["done"]),
         ("/account", &["done"]),
         ("/sign-in", &["to"]),

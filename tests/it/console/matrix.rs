@@ -29,7 +29,7 @@ enum Who {
 use Who::{Ends, Everybody, Has, Issues, Oversees, Owns, Sees, SignedIn};
 
 /// Each route: its path and method, who may, and how it is answered to them.
-const ROWS: [(&str, &str, Who, u16); 43] = [
+const ROWS: [(&str, &str, Who, u16); 45] = [
     ("/", "GET", Everybody, 303),
     ("/console.css", "GET", Everybody, 200),
     ("/console.js", "GET", Everybody, 200),
@@ -58,6 +58,8 @@ const ROWS: [(&str, &str, Who, u16); 43] = [
     ("/platforms/{platform}/enable", "POST", Owns, 303),
     ("/operations", "GET", SignedIn, 200),
     ("/audit", "GET", SignedIn, 200),
+    ("/audit/verify", "GET", Oversees, 200),
+    ("/audit/export", "GET", Oversees, 200),
     ("/operators", "GET", Oversees, 200),
     ("/operators", "POST", Owns, 201),
     ("/operators/{name}", "GET", Oversees, 200),

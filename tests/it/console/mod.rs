@@ -1,6 +1,7 @@
 //! The console, as a browser without script sees it. What holds for every answer of it is checked with each: `support/page.rs`.
 
 mod attacks;
+mod audit;
 mod flows;
 mod inputs;
 mod matrix;

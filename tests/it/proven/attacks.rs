@@ -33,6 +33,10 @@ async fn l_04_an_edit_is_found() {
             let verified = verified(&app, &heads).await;
             assert_eq!(verified.problems.first().map(|problem| problem.seq), Some(5), "{change}: {:?}", verified.problems);
             assert!(verified.problems[0].what.starts_with("audit entry 5 is"), "{:?}", verified.problems);
+            for most in [1, 3, 5, 200_000] {
+                let (problems, entries) = in_parts(&app, most).await;
+                assert_eq!((problems[0].0, problems[0].1.starts_with("audit entry 5 is"), entries), (5, true, 9), "{change}: {problems:?}");
+            }
         }
         attack(&app, &format!("DELETE FROM audit WHERE seq = 5; INSERT INTO audit (seq, {COLUMNS}) SELECT seq, {COLUMNS} FROM kept"));
         database::edit(directory, "DROP TABLE kept");
@@ -120,6 +124,10 @@ async fn l_04_an_old_row_that_was_put_back_is_found() {
         format!("{platform} is enabled, although audit entry 8 disabled it: an old row was put back"),
     ];
     assert_eq!(found.problems.iter().map(|problem| problem.what.clone()).collect::<Vec<_>>(), what);
+    for most in [1, 3, 200_000] {
+        let (problems, _) = in_parts(&app, most).await;
+        assert_eq!(problems.into_iter().map(|(_, what)| what).collect::<Vec<_>>(), what, "{most}");
+    }
     // Nor is it made to disappear.
     app.clock.advance(Duration::from_secs(40 * DAY));
     app.authority.follow().await.unwrap();
@@ -131,6 +139,10 @@ async fn l_04_an_old_row_that_was_put_back_is_found() {
     }
     let found = verified(&app, &Heads::default()).await;
     assert_eq!(found.found, 0, "{:?}", found.problems);
+    // Whichever part has the end, and whichever has what came after it.
+    for most in [1, 2, 200_000] {
+        assert_eq!(in_parts(&app, most).await.0, [], "{most}");
+    }
 }
 
 #[tokio::test]

@@ -121,7 +121,28 @@ async fn log() -> (TestApp, Elsewhere) {
     let verified = verified(&app, &elsewhere.heads()).await;
     assert_eq!((verified.problems.as_slice(), verified.entries, verified.heads, verified.last), ([].as_slice(), 9, 3, 9));
     assert_eq!(verified.newest.map(|(size, _)| size), Some(9));
+    app.authority.follow().await.unwrap();
+    for most in [1, 2, 4, 9, 200_000] {
+        assert_eq!(in_parts(&app, most).await, (Vec::new(), 9), "{most}");
+    }
     (app, elsewhere)
+}
+
+/// The log verified by its server, in parts of so many entries: what is not right, and how many entries there were.
+async fn in_parts(app: &TestApp, most: u64) -> (Vec<(u64, String)>, u64) {
+    let (mut problems, mut entries, mut after) = (Vec::new(), 0, 0);
+    loop {
+        let part = app.authority.verify_audit(&operator(), after, most).await.unwrap();
+        entries += part.verified.entries;
+        problems.extend(part.verified.problems.into_iter().map(|problem| (problem.seq, problem.what)));
+        match part.next {
+            None => return (problems, entries),
+            Some(next) => {
+                assert!(next > after, "it goes nowhere");
+                after = next;
+            }
+        }
+    }
 }
 
 /// What is found first where the log was edited so; it must be found without any head too, unless only heads tell.
@@ -133,6 +154,11 @@ async fn found(statements: &str, only_heads_tell: bool) -> (u64, String) {
     let with_heads = verified(&app, &elsewhere.heads()).await;
     let first = with_heads.problems.first().unwrap_or_else(|| panic!("nothing was found: {statements}")).clone();
     assert_eq!(alone.problems.first().map_or(first.seq, |alone| alone.seq), first.seq, "{statements}");
+    // The server needs no head: it knows what it has followed. How it is cut into parts hides nothing.
+    for most in [1, 2, 3, 4, 5, 200_000] {
+        let (problems, _) = in_parts(&app, most).await;
+        assert_eq!(problems.iter().map(|(seq, _)| *seq).min(), Some(first.seq), "{statements}, parts of {most}: {problems:?}");
+    }
     (first.seq, first.what)
 }
 

@@ -28,6 +28,9 @@ async fn l_05_a_pruned_log_is_proven_as_before() {
     let whole = async || {
         let found = verified(&app, &elsewhere.heads()).await;
         assert_eq!((found.found, found.first, found.heads_of_pruned), (0, 10, 2), "{:?}", found.problems);
+        for most in [1, 2, 200_000] {
+            assert_eq!(in_parts(&app, most).await, (Vec::new(), found.entries), "{most}");
+        }
         found
     };
     let found = whole().await;
@@ -55,6 +58,7 @@ async fn l_05_a_pruned_log_is_proven_as_before() {
     // Nobody else makes entries disappear like this.
     database::edit(directory, "DELETE FROM audit WHERE seq = 10");
     assert_eq!(verified(&app, &Heads::default()).await.problems[0].seq, 10);
+    assert_eq!(in_parts(&app, 2).await.0[0].0, 10);
     database::edit(directory, "UPDATE audit_checkpoint SET pruned = NOT pruned");
     let problems = verified(&app, &Heads::default()).await.problems;
     assert!(problems.iter().any(|problem| problem.what.starts_with("audit entries 1 to 10 are missing")), "{problems:?}");

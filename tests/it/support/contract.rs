@@ -64,7 +64,10 @@ pub(crate) static DOCUMENTS: LazyLock<[Document; 3]> = LazyLock::new(|| {
 /// (mount, path template, method, status)
 type Documented = (&'static str, String, String, String);
 
-/// What each documented answer must look like; none where it has no body.
+/// What an export is: lines, whose shape is frozen elsewhere.
+const LINES: &str = "application/jsonl";
+
+/// What each documented answer must look like; none where it has no body, or lines.
 static VALIDATORS: LazyLock<HashMap<Documented, Option<Validator>>> = LazyLock::new(|| {
     let mut validators = HashMap::new();
     for document in DOCUMENTS.iter() {
@@ -114,6 +117,13 @@ pub(crate) fn check_documented(answer: &Answer, method: &Method, target: &str) {
         return;
     }
     match validator {
+        None if answer.header("content-type") == Some(LINES) => {
+            let status = answer.status.as_str();
+            assert!(document.json["paths"][template]["get"]["responses"][status]["content"][LINES].is_object(), "{answer:?}");
+            let lines = std::str::from_utf8(&answer.body).unwrap();
+            assert!(lines.is_empty() || lines.ends_with('\n'), "{answer:?}");
+            assert!(lines.lines().all(|line| serde_json::from_str::<Value>(line).is_ok_and(|line| line.is_object())), "{answer:?}");
+        }
         None => assert!(answer.body.is_empty(), "{answer:?}"),
         Some(validator) => {
             let body = answer.json();

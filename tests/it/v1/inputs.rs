@@ -214,7 +214,7 @@ async fn queries_are_understood_whole_or_refused() {
         assert_eq!(app.place().await, before, "{operation:?}");
     }
     let tokens = format!("/tokens?environment=sandbox&platform={}", app.platform.id);
-    let (tokens, audit) = (tokens.as_str(), "/audit?");
+    let (tokens, audit, verify, export) = (tokens.as_str(), "/audit?", "/audit/verify?", "/audit/export?");
     for (path, more, field) in [
         ("/tokens?", "environment=sandbox", "platform"),
         ("/tokens?", &tokens["/tokens?environment=sandbox&".len()..], "environment"),
@@ -256,6 +256,16 @@ async fn queries_are_understood_whole_or_refused() {
         (audit, "beforeSeq=-1", "beforeSeq"),
         (audit, "beforeSeq=18446744073709551616", "beforeSeq"),
         (audit, "limit=x", "limit"),
+        (verify, "after=x", "after"),
+        (verify, "after=-1", "after"),
+        (verify, "after=18446744073709551616", "after"),
+        (verify, "after=18446744073709551615", "after"),
+        (verify, "limit=0", "limit"),
+        (verify, "limit=200001", "limit"),
+        (export, "platform=x", "platform"),
+        (export, "afterSeq=-1", "afterSeq"),
+        (export, "after=x", "after"),
+        (export, "before=yesterday", "before"),
     ] {
         refused_as(&app.v1_get(&format!("{path}{more}"), &owner).await, 400, field);
     }

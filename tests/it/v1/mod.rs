@@ -1,5 +1,6 @@
 //! The operator API, over HTTP. What is told of each operation is read from its document.
 
+mod audit;
 mod happy;
 mod inputs;
 pub(crate) mod matrix;

@@ -1,0 +1,118 @@
+//! Verifying and exporting the audit log where it is served. That edits are found is tried with the attacks: `proven/`.
+
+use std::ops::ControlFlow;
+
+use countersign::{
+    authority::audit::{Export, export},
+    domain::Role,
+};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+
+use crate::support::{TestApp, database};
+
+/// What a command exports.
+async fn exported(app: &TestApp, wanted: Export) -> String {
+    let mut lines = String::new();
+    let database = database::of(app.directory.path());
+    let each = |entry: countersign::authority::audit::Exported<'_>| {
+        lines += &format!("{}\n", entry.line());
+        ControlFlow::Continue(())
+    };
+    export(&database, &wanted, each).await.unwrap();
+    lines
+}
+
+#[tokio::test]
+async fn the_log_is_verified_part_by_part() {
+    let app = TestApp::new().await;
+    let viewer = app.program("viewer", Role::Viewer, None).await;
+    let last = app.place().await;
+    let whole = app.v1_get("/audit/verify", &viewer).await.expect(200).json();
+    let expected = json!({
+        "intact": true, "entries": last, "first": 1, "last": last, "of": last, "more": false, "nextAfter": null,
+        "checkpoints": 0, "problems": [], "found": 0,
+    });
+    assert_eq!(whole, expected);
+    let (mut after, mut parts) = (json!(0), 0);
+    while !after.is_null() {
+        let part = app.v1_get(&format!("/audit/verify?limit=2&after={after}"), &viewer).await.expect(200).json();
+        assert_eq!((&part["intact"], part["first"].as_u64()), (&json!(true), Some(after.as_u64().unwrap() + 1)));
+        assert!(part["entries"].as_u64().unwrap() <= 2 && part["more"] == !part["nextAfter"].is_null(), "{part}");
+        (after, parts) = (part["nextAfter"].clone(), parts + 1);
+    }
+    assert_eq!(parts, last.div_ceil(2));
+    // Behind the end there is nothing, and beyond it no place.
+    let nothing = app.v1_get(&format!("/audit/verify?after={last}"), &viewer).await.expect(200).json();
+    assert_eq!((&nothing["entries"], &nothing["last"], &nothing["more"]), (&json!(0), &json!(last), &json!(false)));
+    let beyond = app.v1_get(&format!("/audit/verify?after={}", last + 1), &viewer).await.refused(400, "INVALID_INPUT");
+    assert_eq!(beyond.broken_fields(), ["after"]);
+
+    database::edit(app.directory.path(), "UPDATE audit SET actor = 'operator:mallory' WHERE seq = 2");
+    let told = app.v1_get("/audit/verify", &viewer).await.expect(200).json();
+    assert_eq!((&told["intact"], &told["found"], &told["problems"][0]["seq"]), (&json!(false), &json!(1), &json!(2)));
+    // Only the part that it is in tells of it, and the next one begins behind its seal.
+    let part = async |after: u64| app.v1_get(&format!("/audit/verify?limit=2&after={after}"), &viewer).await.expect(200).json();
+    assert_eq!([part(0).await["found"].clone(), part(2).await["found"].clone()], [1, 0]);
+}
+
+#[tokio::test]
+async fn an_export_is_what_a_command_exports() {
+    let app = TestApp::new().await;
+    let viewer = app.program("viewer", Role::Viewer, None).await;
+    for n in 0..3 {
+        app.token(&format!("t{n}"), &["VIEW"]).await;
+        app.clock.advance(std::time::Duration::from_secs(60));
+    }
+    app.another_platform("Elsewhere").await;
+    let ask = async |query: &str| {
+        let answer = app.v1_get(&format!("/audit/export{query}"), &viewer).await.expect(200);
+        assert_eq!(answer.header("content-type"), Some("application/jsonl"));
+        assert_eq!(answer.header("content-disposition"), Some("attachment; filename=\"audit.jsonl\""));
+        String::from_utf8(answer.body.to_vec()).unwrap()
+    };
+    let all = ask("").await;
+    assert_eq!(all, exported(&app, Export::default()).await);
+    assert_eq!(all.lines().count() as u64, app.place().await);
+    let platform = Export { platform: Some(app.platform.id), after_seq: 2, ..Export::default() };
+    let of_one = ask(&format!("?platform={}&afterSeq=2", app.platform.id)).await;
+    assert_eq!(of_one, exported(&app, platform).await);
+    assert!(of_one.lines().count() > 3 && !of_one.contains("Elsewhere"), "{of_one}");
+    let at = |text: &str| countersign::domain::Timestamp::parse_rfc3339(text, true);
+    let between = Export { after: at("2025-07-21T17:33:00Z"), before: at("2025-07-21T17:34:00Z"), ..Export::default() };
+    let moment = ask("?after=2025-07-21T17:33:00Z&before=2025-07-21T17:34:00Z").await;
+    assert_eq!(moment, exported(&app, between).await);
+    assert_eq!(moment.lines().count(), 1, "{moment}");
+    assert_eq!(ask("?afterSeq=99999").await, "");
+}
+
+/// Whoever has all lines but one must not take them for all.
+#[tokio::test]
+async fn an_export_that_lacks_an_entry_is_broken_off() {
+    let app = TestApp::new().await;
+    let viewer = app.program("viewer", Role::Viewer, None).await;
+    database::edit(app.directory.path(), "UPDATE audit SET action = 'made.up' WHERE seq = 2");
+    let request = http::Request::builder().uri("/v1/audit/export").header("authorization", &viewer).body(axum::body::Body::empty());
+    let response = app.app.answer_admin(request.unwrap(), ([127, 0, 0, 1], 1).into()).await;
+    assert_eq!(response.status(), 200);
+    let (mut body, mut lines) = (response.into_body(), Vec::new());
+    let broken = loop {
+        match body.frame().await {
+            Some(Ok(frame)) => lines.extend(frame.into_data().unwrap_or_default()),
+            end => break end,
+        }
+    };
+    assert!(matches!(broken, Some(Err(_))), "it looks whole");
+    let seqs: Vec<u64> = lines
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice::<Value>(line).unwrap()["seq"].as_u64().unwrap())
+        .collect();
+    assert_eq!(seqs.len() as u64, app_place(&app).await - 1);
+    assert!(!seqs.contains(&2) && seqs.contains(&1) && seqs.contains(&3), "{seqs:?}");
+}
+
+/// The last place, where a list of all entries cannot be read any more.
+async fn app_place(app: &TestApp) -> u64 {
+    database::number(app.directory.path(), "SELECT max(seq) FROM audit").unsigned_abs()
+}
