@@ -135,7 +135,11 @@ const said = (page, words) => page.locator(".notice, .wrong").filter({ hasText: 
 const rows = (page) => page.locator("tbody tr");
 /** Waits until something is as it should be. */
 async function until(what, holds) {
-  for (const end = Date.now() + PATIENCE; !(await holds()); ) assert(Date.now() < end, `never: ${what}`);
+  for (const end = Date.now() + PATIENCE; !(await holds()); ) {
+    assert(Date.now() < end, `never: ${what}`);
+    // Others have their turn: what is waited for may be one of them.
+    await new Promise(setImmediate);
+  }
 }
 
 /** Looks at the page that stands there as everybody may see it, and takes its pictures where they are asked for. */
@@ -202,6 +206,33 @@ async function make_platform(page, name, click = (button) => button.click()) {
   return shown(page);
 }
 
+/** Clicks once more while the answer is on its way: the form is sent once, and what its answer shows is seen. */
+async function click_twice(button) {
+  const page = button.page();
+  let sent = 0;
+  let release;
+  const released = new Promise((resolve) => (release = resolve));
+  await page.route("**/*", async (route) => {
+    if (route.request().method() === "POST") {
+      sent++;
+      await released;
+    }
+    // One that another has taken the place of goes nowhere.
+    await route.continue().catch(() => {});
+  });
+  await button.scrollIntoViewIfNeeded();
+  const { x, y, width, height } = await button.boundingBox();
+  // As a hand does it, which does not wait for the page.
+  const click = () => page.mouse.click(x + width / 2, y + height / 2);
+  await click();
+  await until("it is sent", () => sent === 1);
+  await click();
+  release();
+  await page.locator(".secret").first().waitFor();
+  await page.unroute("**/*");
+  assert.equal(sent, 1, "a form is sent twice");
+}
+
 /** A page that shows something once, loaded again: its form is sent again, makes nothing, and shows nothing. */
 async function sent_again(page, ...secrets) {
   await page.reload();
@@ -257,8 +288,7 @@ async function watch(context, address) {
     assert.equal(asked, 0, "it renews itself where nobody sees it");
     await show(false);
     await until("it renews itself when it is seen again", () => asked === 1);
-    await until("and goes on", async () => (await page.clock.runFor(15_000), await holds(page)));
-    assert(asked > 1);
+    await until("and goes on", async () => (await page.clock.runFor(15_000), asked > 1 && (await holds(page))));
     // Somebody who is signed out meanwhile is told so.
     const cookies = await context.cookies();
     await context.clearCookies();
@@ -307,7 +337,7 @@ async function flows(browser, server, script, wrongs, looked) {
   await nav(page, "Platforms");
   await until("one platform", async () => (await rows(page).count()) === 1);
   // Clicked twice it is sent once, where there is script: its secrets are seen.
-  assert.equal((await make_platform(page, "Northwind Travel", (button) => (script ? button.dblclick() : button.click()))).length, 2);
+  assert.equal((await make_platform(page, "Northwind Travel", (button) => (script ? click_twice(button) : button.click()))).length, 2);
   await nav(page, "Platforms");
   await until("two platforms", async () => (await rows(page).count()) === 2);
 

@@ -151,7 +151,7 @@ async fn a_page_takes_no_longer_for_more_tokens() {
     while let Some(place) = cursor {
         let page = app.v1_get(&format!("/tokens?namePart=at+the+end&cursor={place}"), &viewer).await.expect(200).json();
         pages.push(page["tokens"].as_array().unwrap().len());
-        cursor = page["nextCursor"].as_str().map(str::to_owned);
+        cursor = page["nextCursor"].as_str().filter(|_| pages.len() < 5).map(str::to_owned);
     }
     assert_eq!(pages, [0, 0, 1]);
     // Of a page that is full at once no more is read than that takes: the next begins behind its last.
