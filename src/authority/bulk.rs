@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use super::{
     Authority, Error,
     keyring::{Keyring, Seen},
+    once::OneTimeKey,
     search::{Found, may_look},
     tokens,
 };
@@ -87,18 +88,30 @@ impl Authority {
     }
 
     /// Begins one: it is committed when this returns, and some server is at it until it is over. Whoever begins it says how
-    /// many tokens it is to end.
+    /// many tokens it is to end. A form that is sent again begins nothing: what it began is returned.
     ///
     /// # Errors
     /// As [`Authority::plan_bulk_revoke`]; [`Error::OtherCount`] if they are another number.
-    pub async fn begin_bulk_revoke(self: &Arc<Self>, by: &Operator, search: TokenSearch, expected: u64) -> Result<BulkRevoke, Error> {
+    pub async fn begin_bulk_revoke(
+        self: &Arc<Self>,
+        by: &Operator,
+        search: TokenSearch,
+        expected: u64,
+        form: Option<OneTimeKey>,
+    ) -> Result<BulkRevoke, Error> {
+        by.may_issue()?;
+        let asked = [b"bulk revoke", search.text().as_bytes(), &expected.to_be_bytes()[..]];
+        let id = BulkId(self.new_id(self.now(), by, form.as_ref(), &asked)?.0);
+        if form.is_some() && self.store.find_bulk(id).await?.is_some() {
+            return self.get_bulk_revoke(by, id).await;
+        }
         let BulkPlan { search, count, .. } = self.plan_bulk_revoke(by, search).await?;
         if count != expected {
             return Err(Error::OtherCount(count));
         }
         let now = self.now();
         let bulk = BulkRevoke {
-            id: BulkId(TokenId::new(now, self.random()?).0),
+            id,
             operator: by.name().to_owned(),
             source: by.request().source.clone(),
             search,
@@ -111,9 +124,10 @@ impl Authority {
         let told = json!({ "bulkRevoke": bulk.id.to_string(), "expected": expected, "filter": filter(&bulk.search) });
         let entry = self.bulk_entry(by, Action::TokenBulkRevoke, &bulk, &told);
         if !self.store.put_bulk(None, self.keyring.seal_bulk(bulk.clone()), Some(entry)).await? {
+            // The same form, at this very moment.
             return Err(Error::Changed);
         }
-        let (authority, id) = (Arc::clone(self), bulk.id);
+        let authority = Arc::clone(self);
         tokio::spawn(async move { authority.run_and_tell(id).await });
         Ok(bulk)
     }

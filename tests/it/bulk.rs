@@ -81,7 +81,7 @@ fn begun_by_one_who_dies(app: &TestApp, search: TokenSearch, expected: u64) -> B
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let authority = runtime.block_on(open(directory, clock, entropy)).unwrap();
             let bulk = runtime.block_on(async {
-                let bulk = authority.begin_bulk_revoke(&operator(), search, expected).await.unwrap();
+                let bulk = authority.begin_bulk_revoke(&operator(), search, expected, None).await.unwrap();
                 loop {
                     let bulk = authority.get_bulk_revoke(&operator(), bulk.id).await.unwrap();
                     if bulk.ended > 0 {
@@ -120,11 +120,11 @@ async fn what_was_counted_ends_and_nothing_else() {
     assert_eq!(all.count, 4);
 
     for wrong in [0, 1, 3] {
-        let begun = app.authority.begin_bulk_revoke(&by, plan.search.clone(), wrong).await;
+        let begun = app.authority.begin_bulk_revoke(&by, plan.search.clone(), wrong, None).await;
         assert!(matches!(begun, Err(Error::OtherCount(2))), "{begun:?}");
     }
     assert!(app.authority.list_bulk_revokes(&by).await.unwrap().is_empty());
-    let begun = app.authority.begin_bulk_revoke(&by, plan.search.clone(), 2).await.unwrap();
+    let begun = app.authority.begin_bulk_revoke(&by, plan.search.clone(), 2, None).await.unwrap();
     assert_eq!((begun.state, begun.ended), (BulkState::Running, 0));
     let done = over(&app.authority, begun.id).await;
     assert!(matches!(done.state, BulkState::Finished(_)) && done.ended == 2, "{done:?}");
@@ -243,11 +243,11 @@ async fn the_staff_of_one_platform_end_its_own_alone() {
     let staff = person(&app, Role::Manager, Some(app.platform.id)).await;
     app.clock.advance(Duration::from_millis(1));
     let half = |platform| TokenSearch { scope: Some(Scope { platform, environment: Environment::Sandbox }), ..named("same") };
-    assert!(matches!(app.authority.begin_bulk_revoke(&staff, named("same"), 2).await, Err(Error::RoleLacking(_))));
-    assert!(matches!(app.authority.begin_bulk_revoke(&staff, half(other.id), 1).await, Err(Error::NotFound)));
-    let begun = app.authority.begin_bulk_revoke(&staff, half(app.platform.id), 1).await.unwrap();
+    assert!(matches!(app.authority.begin_bulk_revoke(&staff, named("same"), 2, None).await, Err(Error::RoleLacking(_))));
+    assert!(matches!(app.authority.begin_bulk_revoke(&staff, half(other.id), 1, None).await, Err(Error::NotFound)));
+    let begun = app.authority.begin_bulk_revoke(&staff, half(app.platform.id), 1, None).await.unwrap();
     over(&app.authority, begun.id).await;
-    let of_others = app.authority.begin_bulk_revoke(&operator(), half(other.id), 1).await.unwrap();
+    let of_others = app.authority.begin_bulk_revoke(&operator(), half(other.id), 1, None).await.unwrap();
     over(&app.authority, of_others.id).await;
     for token in [&mine, &theirs] {
         app.get(GRID).auth(token).send().await.refused(401, "UNAUTHORIZED");

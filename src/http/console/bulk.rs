@@ -16,7 +16,7 @@ use super::{
     visitor::Visitor,
 };
 use crate::{
-    authority::{BulkPlan, Error},
+    authority::{BulkPlan, Error, OneTimeKey},
     domain::{BulkId, BulkRevoke, BulkState, Invalid, LastUse, Platform, Timestamp, TokenSearch},
     http::{App, path},
 };
@@ -53,6 +53,7 @@ async fn plan_page(app: &App, visitor: &Visitor, status: StatusCode, search: Tok
             p { "Whoever uses one of them is refused from then on, everywhere, and none can be brought back." }
             form method="post" action="/console/bulk-revokes" {
                 (page::key(visitor))
+                (page::once(app)?)
                 input type="hidden" name="search" value=(search.text());
                 div .field {
                     label for="count" { "How many are they?" }
@@ -90,14 +91,15 @@ fn described(now: Timestamp, search: &TokenSearch, platforms: &[Platform]) -> Ma
 }
 
 pub(super) async fn begin(State(app): State<App>, visitor: Visitor, headers: HeaderMap, body: Body) -> Result<Response, Oops> {
-    let form = form::read(&app, &visitor, &headers, body, &["search", "count"]).await?;
+    let form = form::read(&app, &visitor, &headers, body, &["search", "count", "once"]).await?;
     // A browser ends the lines of a field in its own way.
     let search = form.text("search").and_then(|text| TokenSearch::parse_text(&text.replace("\r\n", "\n")));
     let search = search.ok_or_else(|| Invalid::one("search", "format", "must be as the form has it"))?;
     let Some(expected) = form.text("count").and_then(|text| text.trim().parse().ok()) else {
         return plan_page(&app, &visitor, StatusCode::BAD_REQUEST, search, Some("Type how many they are, in digits.")).await;
     };
-    match app.authority.begin_bulk_revoke(&visitor.operator, search.clone(), expected).await {
+    let once = OneTimeKey::parse(&form.text("once").unwrap_or_default())?;
+    match app.authority.begin_bulk_revoke(&visitor.operator, search.clone(), expected, Some(once)).await {
         Ok(bulk) => Ok(Redirect::to(&format!("/console/bulk-revokes/{}", bulk.id)).into_response()),
         Err(Error::OtherCount(count)) => {
             let problem = format!("They are {count}, and you typed {expected}. Nothing was ended; look at them again.");

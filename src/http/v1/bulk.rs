@@ -96,7 +96,7 @@ pub(super) async fn revoke(State(app): State<App>, Manages(by): Manages, headers
     }
     let (Some(search), Ok(())) = (search, invalid.clone().into_result()) else { return Err(Refusal::invalid(&invalid)) };
     if let Some(expected) = expected_count {
-        let bulk = app.authority.begin_bulk_revoke(&by, search, expected).await.map_err(error::refusal)?;
+        let bulk = app.authority.begin_bulk_revoke(&by, search, expected, None).await.map_err(error::refusal)?;
         return Ok(answer(expected, &bulk.search, Vec::new(), Some(&bulk)));
     }
     let BulkPlan { search, count, first } = app.authority.plan_bulk_revoke(&by, search).await.map_err(error::refusal)?;

@@ -399,8 +399,8 @@ async fn many_end_together_when_somebody_has_typed_how_many() {
     assert!(
         page.contains("End these 2 tokens?") && page.contains("called …old…") && page.contains("old one") && !page.contains(">Root token<")
     );
-    let search = hidden(&page, "search");
-    let send = async |count: &str| manager.sends("/bulk-revokes", &[("search", &search), ("count", count)]).await;
+    let (search, once) = (hidden(&page, "search"), hidden(&page, "once"));
+    let send = async |count: &str| manager.sends("/bulk-revokes", &[("search", &search), ("count", count), ("once", &once)]).await;
     assert!(text(&send("").await.expect(400)).contains("Type how many they are"));
     let wrong = text(&send("3").await.expect(409));
     assert!(wrong.contains("They are 2, and you typed 3.") && hidden(&wrong, "search") == search, "{wrong}");
@@ -408,7 +408,8 @@ async fn many_end_together_when_somebody_has_typed_how_many() {
 
     // As browsers send the lines of a field.
     let lines = search.replace('\n', "\r\n");
-    let begun = manager.sends("/bulk-revokes", &[("search", &lines), ("count", " 2 ")]).await.expect(303);
+    let again = [("search", lines.as_str()), ("count", " 2 "), ("once", &once)];
+    let begun = manager.sends("/bulk-revokes", &again).await.expect(303);
     let path = begun.header("location").unwrap().strip_prefix("/console").unwrap().to_owned();
     let mut page = manager.reads(&path).await;
     assert!(page.contains("2 tokens ended together"));
@@ -421,6 +422,10 @@ async fn many_end_together_when_somebody_has_typed_how_many() {
         app.get(GRID).auth(token).send().await.refused(401, "UNAUTHORIZED");
     }
     app.get(GRID).auth(&kept).send().await.expect(200);
+    // Sent again it begins nothing, and leads to what it began.
+    let place = app.place().await;
+    assert_eq!(manager.sends("/bulk-revokes", &again).await.expect(303).header("location"), begun.header("location"));
+    assert_eq!(app.place().await, place);
     assert!(manager.reads("/bulk-revokes").await.contains(&format!("href=\"/console{path}\"")));
     assert!(manager.reads(&plan).await.contains("There is none"));
     assert!(manager.follows(&format!("{path}/stop"), &[]).await.contains("no server accepts any of them"));

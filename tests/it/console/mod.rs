@@ -166,7 +166,7 @@ fn good_form(app: &TestApp, path: &str, n: usize) -> Vec<(&'static str, String)>
         }
         "/bulk-revokes" => {
             let search = TokenSearch { scope: Some(Scope { platform: app.platform.id, environment: Environment::Sandbox }), ..nothing() };
-            own(&[("search", &search.text()), ("count", "0")])
+            own(&[("search", &search.text()), ("count", "0"), ("once", once)])
         }
         "/platforms" => own(&[("name", "Made"), ("once", once)]),
         "/operators" => own(&[("name", &format!("made-{n}")), ("role", "viewer"), ("platform", ""), ("once", once)]),

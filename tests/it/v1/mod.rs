@@ -113,7 +113,7 @@ impl TestApp {
         // On a runtime of its own, which ends before it is at it.
         let begin = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(authority.begin_bulk_revoke(&operator(), search, 0)).unwrap().id.to_string()
+            runtime.block_on(authority.begin_bulk_revoke(&operator(), search, 0, None)).unwrap().id.to_string()
         };
         tokio::task::spawn_blocking(begin).await.unwrap()
     }
