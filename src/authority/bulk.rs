@@ -100,8 +100,8 @@ impl Authority {
         form: Option<OneTimeKey>,
     ) -> Result<BulkRevoke, Error> {
         by.may_issue()?;
-        let asked = [b"bulk revoke", search.text().as_bytes(), &expected.to_be_bytes()[..]];
-        let id = BulkId(self.new_id(self.now(), by, form.as_ref(), &asked)?.0);
+        let (text, count) = (search.text(), expected.to_be_bytes());
+        let id = BulkId(self.new_id(self.now(), by, form.as_ref(), &[b"bulk revoke", text.as_bytes(), &count])?.0);
         if form.is_some() && self.store.find_bulk(id).await?.is_some() {
             return self.get_bulk_revoke(by, id).await;
         }

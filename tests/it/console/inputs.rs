@@ -96,7 +96,7 @@ async fn every_form_with_what_it_should_not_have() {
 async fn every_address_with_what_it_should_not_have() {
     let app = TestApp::new().await;
     let owner = Browser::invited(&app, "owner", Role::Owner, None).await;
-    let known: [(&str, &[&str]); 11] = [
+    let known: [(&str, &[&str]); 12] = [
         ("/tokens", &["scope", "q", "permission", "status", "used", "order", "after"]),
         ("/bulk-revokes/new", &["scope", "q", "permission", "status", "used", "order", "after"]),
         ("/tokens/new", &["scope"]),
