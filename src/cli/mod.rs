@@ -11,8 +11,6 @@ mod copying;
 mod keys;
 mod migrate_store;
 mod nodes;
-#[doc(hidden)]
-pub mod openapi;
 mod operations;
 mod operator;
 mod output;
