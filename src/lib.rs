@@ -11,6 +11,7 @@
 //!   credential in memory and still knows of every change anywhere.
 //! - [`verifier`], `layer`: proving credentials inside another Rust service, as a call and as a tower layer.
 //! - `store`: the durable side, SQLite. A change and its audit entry are committed together.
+//! - `openapi`: what is read of a platform's own OpenAPI document, by commands and by the console.
 //! - `http`: the two dialects and the operators' pages, over an accept loop of our own.
 //! - `cli`: the commands. Each calls the same authority.
 //!
@@ -32,6 +33,9 @@ pub mod domain;
 pub mod http;
 #[cfg(feature = "tower")]
 pub mod layer;
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod openapi;
 #[cfg(feature = "tower")]
 mod refusal;
 mod store;

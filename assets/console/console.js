@@ -100,3 +100,11 @@ const go_on = async () => {
   }
 };
 go_on();
+
+// A file into a field: without script it is pasted.
+for (const file of document.querySelectorAll("input[data-into]")) {
+  file.closest("[hidden]").hidden = false;
+  file.addEventListener("change", async () => {
+    if (file.files.length) document.querySelector(file.dataset.into).value = await file.files[0].text();
+  });
+}

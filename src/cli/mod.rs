@@ -13,8 +13,6 @@ mod keys;
 mod known;
 mod migrate_store;
 mod nodes;
-#[doc(hidden)]
-pub mod openapi;
 mod operations;
 mod operator;
 mod output;

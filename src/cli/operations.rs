@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{
-    Failure, Outcome, openapi,
+    Failure, Outcome,
     output::{self, Output, list, member},
     reach::{Declined, Reach},
     settings::ReachSettings,
@@ -16,6 +16,7 @@ use crate::{
     authority::Error,
     domain::{Need, Operations, Permission},
     http::v1::wire,
+    openapi,
 };
 
 #[derive(Debug, Subcommand)]

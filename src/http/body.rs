@@ -82,12 +82,21 @@ pub(super) async fn read_as<T: DeserializeOwned>(headers: &HeaderMap, body: Body
 
 /// Reads a form, as browsers send it, without decoding it.
 pub(super) async fn read_form(headers: &HeaderMap, body: Body, timeout: Duration) -> Result<String, Refusal> {
+    read_form_of(headers, body, timeout, LIMIT).await
+}
+
+/// The same of one with a document in it.
+pub(super) async fn read_long_form(headers: &HeaderMap, body: Body, timeout: Duration) -> Result<String, Refusal> {
+    read_form_of(headers, body, timeout, LONG).await
+}
+
+async fn read_form_of(headers: &HeaderMap, body: Body, timeout: Duration, most: usize) -> Result<String, Refusal> {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter().map(HeaderValue::as_bytes);
     if types.next() != Some(b"application/x-www-form-urlencoded") || types.next().is_some() {
         let invalid = Invalid::one("Content-Type", "media_type", "must be application/x-www-form-urlencoded");
         return Err(Refusal::invalid_as(ClientCode::InvalidAs(StatusCode::UNSUPPORTED_MEDIA_TYPE), &invalid).closing());
     }
-    let bytes = read(body, timeout, LIMIT).await?;
+    let bytes = read(body, timeout, most).await?;
     let invalid = |_| Refusal::invalid(&Invalid::one("body", "encoding", "must be percent-encoded UTF-8"));
     String::from_utf8(bytes.into()).map_err(invalid)
 }

@@ -594,12 +594,50 @@ async function flows(browser, server, script, wrongs, looked) {
   await page.getByText("There is no such entry.").waitFor();
   await look(page, "audit-none", looked, false);
 
+  // All of it, verified in parts, which follow each other by themselves where there is script; and taken away.
+  await nav(page, "Audit log");
+  await link(page, "Verify it").click();
+  await said(page, "the last one: each is as it was sealed");
+  await look(page, "audit-verified", looked);
+  await page.goto("/console/audit/verify?limit=20");
+  for (const on = page.locator("a[data-on]"); !script && (await on.count()); ) await on.click();
+  await link(page, "From the beginning").waitFor();
+  if (script) assert((await page.locator("#parts > *").count()) > 1, "there was one part only");
+  await nav(page, "Audit log");
+  const [taken] = await Promise.all([page.waitForEvent("download"), link(page, "Export all of it").click()]);
+  const lines = (await readFile(await taken.path(), "utf8")).trimEnd().split("\n").map((line) => JSON.parse(line));
+  assert(lines.length > 20 && lines.every((line, place) => line.seq === place + 1), "not all entries were exported");
+
   // Operations: none, then what one needs.
   await nav(page, "Operations");
   await page.getByText("None are loaded").waitFor();
   await look(page, "operations-empty", looked);
-  await server.command("operations", "load", path.join(server.data, "api.yaml"));
-  await page.reload();
+  const show = async (of, file) => {
+    await link(page, of).click();
+    await arrived(page, "Load operations");
+    if (script) await page.locator("#file").setInputFiles(path.join(server.data, file));
+    else await field(page, "Document").fill(await readFile(path.join(server.data, file), "utf8"));
+    await until("the document is there", async () => (await field(page, "Document").inputValue()).includes("x-required-permissions"));
+    await button(page, "Show what changes").click();
+  };
+  await link(page, "Load a document").click();
+  await arrived(page, "Load operations");
+  await look(page, "operations-load", looked);
+  await field(page, "Document").fill("paths: {/a: {get: {x-required-permissions: [view]}}}");
+  context.expected.add("400");
+  await button(page, "Show what changes").click();
+  await said(page, "must be a list of VIEW, TRANSACT and MANAGE");
+  context.expected.clear();
+  await nav(page, "Operations");
+  await show("Load a document", "api.yaml");
+  await arrived(page, "What changes");
+  await button(page, "Load them").click();
+  await said(page, "They are loaded. Every server goes by them.");
+  await show("Load another document", "changed.yaml");
+  await page.getByText("less than before").waitFor();
+  await look(page, "operations-diff", looked);
+  await link(page, "Leave it as it is").click();
+  await arrived(page, "Operations");
   await field(page, "Path").fill("/v1/customers/42");
   await button(page, "What does it need?").click();
   await said(page, "VIEW: it is GET /v1/customers/{customerId}");
@@ -610,6 +648,15 @@ async function flows(browser, server, script, wrongs, looked) {
   await nav(page, "Keys");
   await arrived(page, "Keys");
   await look(page, "keys", looked);
+  await nav(page, "Nodes");
+  await until("it knows everything", async () => {
+    await page.reload();
+    return page.getByText("Knows everything").isVisible();
+  });
+  await look(page, "nodes", looked);
+  await nav(page, "Settings");
+  await page.getByText("flag --flush-interval").waitFor();
+  await look(page, "settings", looked);
   context.expected.add("404");
   await page.goto("/console/tokens/Token:019542f5-b3e7-7d02-8000-000000000001");
   await arrived(page, "There is no such thing");
@@ -627,6 +674,10 @@ paths:
   /v1/quotes: { post: { x-required-permissions: [TRANSACT], responses: {} } }
   /v1/quotes/{quoteId}/execute: { post: { x-required-permissions: [TRANSACT], responses: {} } }
 `;
+
+const CHANGED = API.replace("[MANAGE]", "[TRANSACT, MANAGE]")
+  .replace("  /v1/quotes: { post: { x-required-permissions: [TRANSACT]", "  /v1/quotes: { post: { x-required-permissions: [VIEW]")
+  .replace("/v1/quotes/{quoteId}/execute", "/v1/payments");
 
 /** Names that would be markup stand everywhere as they were written; a dialog fails the run. */
 async function markup({ page }) {
@@ -654,7 +705,7 @@ async function markup({ page }) {
     await field(page, "What for").fill(name);
     await button(page, "Create").click();
     await arrived(page, `${name} is there`);
-    for (const there of ["Audit log", "Operators", "Keys", "Operations", "Tokens", "Platforms"]) await nav(page, there);
+    for (const there of ["Audit log", "Operators", "Keys", "Nodes", "Settings", "Operations", "Tokens", "Platforms"]) await nav(page, there);
     await link(page, "ada@example.com").click();
     await button(page, `End ${name}`).waitFor();
     await page.goto("/console/operations?path=" + encodeURIComponent(name));
@@ -753,6 +804,7 @@ try {
     const server = await Server.start();
     servers.push(server);
     await writeFile(path.join(server.data, "api.yaml"), API);
+    await writeFile(path.join(server.data, "changed.yaml"), CHANGED);
     const end = await flows(browser, server, script, wrongs, script ? looked : undefined);
     console.log(`every flow ${script ? "with" : "without"} script`);
     if (script) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// What each part may use of the others, downwards only.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("domain", &[]),
     ("defect", &[]),
     ("client", &[]),
@@ -17,9 +17,10 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("layer", &["domain", "refusal", "verifier"]),
     ("refusal", &["authority", "domain"]),
     ("config", &["domain"]),
+    ("openapi", &["domain"]),
     ("telemetry", &["config"]),
-    ("http", &["authority", "config", "domain", "refusal"]),
-    ("cli", &["authority", "client", "config", "domain", "http", "telemetry"]),
+    ("http", &["authority", "config", "domain", "openapi", "refusal"]),
+    ("cli", &["authority", "client", "config", "domain", "http", "openapi", "telemetry"]),
 ];
 
 /// Words that have one home: (word, where it may stand, why).

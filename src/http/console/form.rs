@@ -11,8 +11,24 @@ pub(super) const KEY: &str = "form_key";
 
 /// Reads a form that a page of theirs has sent.
 pub(super) async fn read(app: &App, visitor: &Visitor, headers: &HeaderMap, body: Body, known: &[&'static str]) -> Result<Query, Oops> {
-    let known = [known, &[KEY]].concat();
-    let form = parsed(app, headers, body, &known).await?;
+    refuse_foreign(headers)?;
+    of_theirs(visitor, &body::read_form(headers, body, app.limits.body_timeout).await?, known)
+}
+
+/// The same of one with a document in it.
+pub(super) async fn read_long(
+    app: &App,
+    visitor: &Visitor,
+    headers: &HeaderMap,
+    body: Body,
+    known: &[&'static str],
+) -> Result<Query, Oops> {
+    refuse_foreign(headers)?;
+    of_theirs(visitor, &body::read_long_form(headers, body, app.limits.body_timeout).await?, known)
+}
+
+fn of_theirs(visitor: &Visitor, text: &str, known: &[&'static str]) -> Result<Query, Oops> {
+    let form = Query::parse(Some(text), &[known, &[KEY]].concat());
     match form.text(KEY) {
         Some(key) if visitor.signed_in.has_sent(&key) => Ok(form.understood()?),
         _ => Err(Oops::foreign()),
@@ -21,15 +37,13 @@ pub(super) async fn read(app: &App, visitor: &Visitor, headers: &HeaderMap, body
 
 /// Reads a form of whoever is not signed in yet: there is nothing that they could be made to do but to sign in.
 pub(super) async fn read_of_anybody(app: &App, headers: &HeaderMap, body: Body, known: &[&'static str]) -> Result<Query, Oops> {
-    Ok(parsed(app, headers, body, known).await?.understood()?)
+    refuse_foreign(headers)?;
+    let text = body::read_form(headers, body, app.limits.body_timeout).await?;
+    Ok(Query::parse(Some(&text), known).understood()?)
 }
 
-async fn parsed(app: &App, headers: &HeaderMap, body: Body, known: &[&'static str]) -> Result<Query, Oops> {
-    if !is_from_here(headers) {
-        return Err(Oops::foreign());
-    }
-    let text = body::read_form(headers, body, app.limits.body_timeout).await?;
-    Ok(Query::parse(Some(&text), known))
+fn refuse_foreign(headers: &HeaderMap) -> Result<(), Oops> {
+    if is_from_here(headers) { Ok(()) } else { Err(Oops::foreign()) }
 }
 
 /// Whether a browser says that one of our own pages has sent it. Whoever says nothing about that is no browser of these years.

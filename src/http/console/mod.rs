@@ -16,6 +16,7 @@ mod chart;
 mod factors;
 mod form;
 mod keys;
+mod loading;
 mod nodes;
 mod oops;
 mod operations;
@@ -79,7 +80,9 @@ fn routes() -> Router<App> {
         .route("/platforms", get(platforms::list).post(platforms::create))
         .route("/platforms/{platform}/disable", get(platforms::ask_disable).post(platforms::disable))
         .route("/platforms/{platform}/enable", get(platforms::ask_enable).post(platforms::enable))
-        .route("/operations", get(operations::list))
+        .route("/operations", get(operations::list).post(loading::load))
+        .route("/operations/load", get(loading::page))
+        .route("/operations/diff", post(loading::diff))
         .route("/audit", get(audit::list))
         .route("/audit/verify", get(audit::verify))
         .route("/audit/export", get(audit::export))

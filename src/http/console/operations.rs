@@ -7,17 +7,27 @@ use maud::{Markup, html};
 use super::{oops::Oops, page, visitor::Visitor};
 use crate::{
     authority::Error,
-    domain::{Operation, Operations},
+    domain::{Operation, Operations, Timestamp},
     http::{App, query::Query, v1},
 };
 
 pub(super) async fn list(State(app): State<App>, visitor: Visitor, uri: Uri) -> Result<Response, Oops> {
-    let query = Query::parse(uri.query(), &["method", "path"]).understood()?;
+    let query = Query::parse(uri.query(), &["method", "path", "done", "until"]).understood()?;
     let (method, path) = (query.text("method").unwrap_or_else(|| "GET".to_owned()), query.text("path").unwrap_or_default());
+    let owns = visitor.owner().is_ok();
     let body = match app.authority.get_operations(&visitor.operator).await {
         Ok((operations, loaded_at)) => html! {
-            h1 { "Operations" }
-            p { "What a token needs for each operation of your API. Loaded " (page::moment(visitor.now, loaded_at)) ", with " code { "countersign operations load" } "." }
+            div .title {
+                h1 { "Operations" }
+                @if owns { a .button href="/console/operations/load" { "Load another document" } }
+            }
+            @if query.text("done").is_some() {
+                @match query.text("until").and_then(|text| Timestamp::parse_rfc3339(&text, false)) {
+                    Some(until) => (page::notice(&format!("They are loaded. Every server goes by them by {until}; some could not be reached."))),
+                    None => (page::notice("They are loaded. Every server goes by them.")),
+                }
+            }
+            p { "What a token needs for each operation of your API. Loaded " (page::moment(visitor.now, loaded_at)) "." }
             (explain(&operations, &method, path.trim()))
             (table(operations.all()))
         },
@@ -26,7 +36,8 @@ pub(super) async fn list(State(app): State<App>, visitor: Visitor, uri: Uri) -> 
             div .empty {
                 h2 { "None are loaded" }
                 p { "With the OpenAPI document of your API, gateways can ask by operation, and nobody has to write permissions into routes." }
-                p { code { "countersign operations load openapi.yaml --dry-run" } " shows what it would say." }
+                @if owns { p { a .button href="/console/operations/load" { "Load a document" } } }
+                @else { p { "An owner loads it, here or with " code { "countersign operations load openapi.yaml" } "." } }
             }
         },
         Err(error) => return Err(error.into()),

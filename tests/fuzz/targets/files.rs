@@ -8,8 +8,8 @@ use countersign::{
         audit::{Heads, MEMBERS},
         fuzzed::{self, Ring},
     },
-    cli::openapi as documents,
     domain::{Action, Actor, AuditEntry, Described, Environment, PlatformId, RecordedEntry, RequestInfo, Scope, Timestamp, TokenId},
+    openapi as documents,
 };
 use serde_json::{Value, json};
 

@@ -80,7 +80,8 @@ async fn every_form_with_what_it_should_not_have() {
         }
         here("name=x").send_admin().await.expect(415);
         here("name=x").header("content-type", form).header("content-type", form).send_admin().await.expect(415);
-        here("").header("content-type", form).body("x".repeat(64 * 1024 + 1)).send_admin().await.expect(413);
+        let most = if route.starts_with("/operations") { 8 << 20 } else { 64 * 1024 };
+        here("").header("content-type", form).body("x".repeat(most + 1)).send_admin().await.expect(413);
         for body in ["name=%FF", "%", "name=%u0041", "&&&===", "\0"] {
             let status = here(body).header("content-type", form).send_admin().await.status.as_u16();
             assert!([400, 403].contains(&status), "{route} {body}: {status}");
@@ -102,7 +103,7 @@ async fn every_address_with_what_it_should_not_have() {
         ("/tokens/new", &["scope"]),
         ("/tokens/{token}", &["done", "until"]),
         ("/platforms", &["done"]),
-        ("/operations", &["method", "path"]),
+        ("/operations", &["method", "path", "done", "until"]),
         ("/audit", &["action", "actor", "token", "platform", "beforeSeq"]),
         ("/audit/verify", &["after", "limit"]),
         ("/audit/export", &["platform", "afterSeq", "after", "before"]),

@@ -3,7 +3,7 @@
 use countersign::domain::Role;
 use http::Method;
 
-use super::{Browser, fields, good_form, routes, target};
+use super::{Browser, confirmed, fields, good_form, routes, target};
 use crate::{
     operators::{Person, name},
     support::{Answer, TestApp, operator},
@@ -29,7 +29,7 @@ enum Who {
 use Who::{Ends, Everybody, Has, Issues, Oversees, Owns, Sees, SignedIn};
 
 /// Each route: its path and method, who may, and how it is answered to them.
-const ROWS: [(&str, &str, Who, u16); 45] = [
+const ROWS: [(&str, &str, Who, u16); 48] = [
     ("/", "GET", Everybody, 303),
     ("/console.css", "GET", Everybody, 200),
     ("/console.js", "GET", Everybody, 200),
@@ -57,6 +57,9 @@ const ROWS: [(&str, &str, Who, u16); 45] = [
     ("/platforms/{platform}/enable", "GET", Owns, 200),
     ("/platforms/{platform}/enable", "POST", Owns, 303),
     ("/operations", "GET", SignedIn, 200),
+    ("/operations", "POST", Owns, 303),
+    ("/operations/load", "GET", Owns, 200),
+    ("/operations/diff", "POST", Owns, 200),
     ("/audit", "GET", SignedIn, 200),
     ("/audit/verify", "GET", Oversees, 200),
     ("/audit/export", "GET", Oversees, 200),
@@ -127,10 +130,10 @@ fn allowed(who: Who, (role, everywhere): (Role, bool), own: bool) -> (bool, bool
     }
 }
 
-async fn ask(app: &TestApp, caller: &Caller<'_>, (path, method): (&str, &str), own: bool, n: usize) -> (Answer, bool) {
+async fn ask(app: &TestApp, owner: &Browser<'_>, caller: &Caller<'_>, (path, method): (&str, &str), own: bool, n: usize) -> (Answer, bool) {
     let account = if caller.may.is_some() { caller.account } else { "owner" };
     let target = target(app, path, account, own, n).await;
-    let form = good_form(app, path, n);
+    let form = if method == "POST" { confirmed(owner, path, good_form(app, path, n)).await } else { Vec::new() };
     let before = app.place().await;
     let request = match method {
         "POST" if matches!(path, "/sign-in" | "/invitation") => {
@@ -148,13 +151,14 @@ async fn ask(app: &TestApp, caller: &Caller<'_>, (path, method): (&str, &str), o
 async fn every_page_by_everybody() {
     let app = TestApp::new().await;
     let callers = callers(&app).await;
+    let shown = Browser::invited(&app, "shown", Role::Owner, None).await;
     let mut n = 0;
     for (path, method, who, ok) in ROWS {
         for caller in &callers {
             for own in [true, false].into_iter().skip(usize::from(!["{token}", "{bulk}", "{id}"].iter().any(|part| path.contains(part)))) {
                 let own = own || !path.contains('{');
                 n += 1;
-                let (answer, changed) = ask(&app, caller, (path, method), own, n).await;
+                let (answer, changed) = ask(&app, &shown, caller, (path, method), own, n).await;
                 let status = answer.status.as_u16();
                 let told = || format!("{} at {method} {path}, own: {own}", caller.account);
                 assert!(!changed || (method == "POST" && status < 400), "{}: {answer:?}", told());

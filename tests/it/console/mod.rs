@@ -4,6 +4,7 @@ mod attacks;
 mod audit;
 mod flows;
 mod inputs;
+mod loading;
 mod matrix;
 mod names;
 mod once;
@@ -175,8 +176,25 @@ fn good_form(app: &TestApp, path: &str, n: usize) -> Vec<(&'static str, String)>
         "/account/password" => own(&[("old", "not the old one"), ("code", "000000"), ("password", CHOSEN), ("again", CHOSEN)]),
         "/account/second-factor" => own(&[("password", "not the old one"), ("code", "000000")]),
         "/account/second-factor/confirm" => own(&[("enrolment", "AAAA"), ("code", "000000")]),
+        "/operations/diff" => own(&[("document", &document(n)), ("base_path", ""), ("rules", "")]),
+        // Without what was shown: see [`confirmed`].
+        "/operations" => own(&[("document", &document(n)), ("base_path", ""), ("rules", ""), ("shown", "")]),
         _ => Vec::new(),
     }
+}
+
+/// A document with one operation.
+fn document(n: usize) -> String {
+    format!("paths: {{/made/{n}: {{get: {{x-required-permissions: [VIEW]}}}}}}")
+}
+
+/// A form of a route as its page has it by then: where something is shown first, with what was shown.
+async fn confirmed(owner: &Browser<'_>, path: &str, mut form: Vec<(&'static str, String)>) -> Vec<(&'static str, String)> {
+    if path == "/operations" {
+        let answer = owner.sends("/operations/diff", &fields(&form[..3])).await.expect(200);
+        form[3].1 = hidden(&text(&answer), "shown");
+    }
+    form
 }
 
 /// A form's fields as they are sent.

@@ -117,10 +117,10 @@ fn server_path(document: &Value) -> Result<String, Invalid> {
     paths.dedup();
     match paths.as_slice() {
         [] => Ok(String::new()),
-        [path] if path.contains('{') => Err(problem("has a path with variables; say the real one with --base-path")),
+        [path] if path.contains('{') => Err(problem("has a path with variables; say the real one as the base path (--base-path)")),
         [path] if path.is_empty() || path.starts_with('/') => Ok(path.clone()),
-        [_] => Err(problem("has a URL without a host; say its path with --base-path")),
-        _ => Err(problem("has servers with different paths; say the one that gateways see with --base-path")),
+        [_] => Err(problem("has a URL without a host; say its path as the base path (--base-path)")),
+        _ => Err(problem("has servers with different paths; say the one that gateways see as the base path (--base-path)")),
     }
 }
 
