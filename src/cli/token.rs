@@ -63,7 +63,7 @@ pub(super) struct List {
     #[arg(long, value_parser = environment)]
     environment: Option<Environment>,
     /// Only of this name
-    #[arg(long, conflicts_with_all = ["Known", "Search"])]
+    #[arg(long, conflicts_with = "Known")]
     name: Option<String>,
     /// Ended ones too
     #[arg(long)]
@@ -85,10 +85,10 @@ pub(super) struct Search {
     #[command(flatten)]
     known: Known,
     /// Only those that have ended
-    #[arg(long, conflicts_with = "all")]
+    #[arg(long, conflicts_with_all = ["all", "name"])]
     ended: bool,
     /// The oldest first
-    #[arg(long)]
+    #[arg(long, conflicts_with = "name")]
     oldest: bool,
 }
 
