@@ -134,7 +134,7 @@ async fn what_was_counted_ends_and_nothing_else() {
     for token in [&new, &late, &app.sandbox, &app.production, &pairs[0], &pairs[1]] {
         app.get("/verify").auth(token).send().await.expect(200);
     }
-    assert_eq!(app.authority.list_bulk_revokes(&by).await.unwrap(), [done.clone()]);
+    assert_eq!(app.authority.list_bulk_revokes(&by).await.unwrap(), std::slice::from_ref(&done));
 
     let (tokens, wholes) = entries(&app, &done).await;
     assert_eq!(tokens.iter().map(ToString::to_string).collect::<Vec<_>>(), doomed.map(|token| token.id));

@@ -4,7 +4,7 @@
 use super::{platforms, tokens::environment};
 use crate::{
     authority::ListTokens,
-    domain::{Invalid, LastUse, Liveness, Order, Permission, Scope, TokenFilter, TokenId, TokenName, TokenSearch, name_part},
+    domain::{Invalid, LastUse, Liveness, Order, Permission, Scope, TokenFilter, TokenId, TokenName, TokenSearch},
     http::query::Query,
 };
 
@@ -18,6 +18,11 @@ pub(super) enum Asked {
     Page(ListTokens),
     /// What is known of the tokens.
     Search(TokenSearch),
+}
+
+/// By the rules of whole names: an empty one is a mistake where every parameter may be left out.
+fn name_part(text: &str) -> Result<String, Invalid> {
+    TokenName::parse("namePart", text).map(|part| part.as_str().to_owned())
 }
 
 fn permission(text: &str) -> Result<Permission, Invalid> {
@@ -72,8 +77,7 @@ pub(super) fn asked(raw: Option<&str>) -> Result<(Option<Scope>, Asked), Invalid
         true => Err(Invalid::one("name", "exclusive", "goes with platform, environment and status active or all alone; see namePart")),
         false => TokenName::parse("name", text),
     });
-    let (name_part, permission) =
-        (query.parsed("namePart", |text| name_part("namePart", text)).flatten(), query.parsed("permission", permission));
+    let (name_part, permission) = (query.parsed("namePart", name_part), query.parsed("permission", permission));
     let (never, order) = (query.parsed("neverUsed", never), query.parsed("order", order));
     let (before, since) = (query.time("usedBefore", true).map(LastUse::Before), query.time("usedSince", true).map(LastUse::Since));
     let (from, until) = (query.time("createdSince", true), query.time("createdUntil", false));
