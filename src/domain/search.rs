@@ -208,7 +208,7 @@ mod tests {
         for search in others.into_iter().chain([all, TokenSearch::default()]) {
             let text = search.text();
             assert_eq!(TokenSearch::parse_text(&text), Some(search));
-            assert_eq!(TokenSearch::parse_text(&format!("{text}name x\n")), None);
+            assert_eq!(TokenSearch::parse_text(&format!("{text}odd x\n")), None);
             assert_eq!(TokenSearch::parse_text(&text[1..]), None);
         }
         assert_eq!(TokenSearch::parse_text(""), None);
