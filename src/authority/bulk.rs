@@ -211,8 +211,9 @@ impl Authority {
             let page = self.look(&TokenSearch { after: bulk.place, ..bulk.search.clone() }, AT_ONCE).await?;
             let ids: Vec<_> = page.found.iter().map(|found| found.token.id).collect();
             let Some(place) = page.next.or(ids.last().copied()).filter(|_| bulk.ended < bulk.expected) else {
-                // All of it is true everywhere, or the moment is known by which it is.
-                let effective_at = self.receipt(None).await?.effective_at;
+                // All of it is true everywhere, or the moment is known by which it is; and it is in the journal.
+                let last = self.store.last_mark().await?;
+                let effective_at = self.receipt(Some(last.seq)).await?.effective_at;
                 let bulk = BulkRevoke { state: BulkState::Finished(effective_at), ..bulk };
                 self.store.put_bulk(Some(seal), self.keyring.seal_bulk(bulk), None).await?;
                 return Ok(());
