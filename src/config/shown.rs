@@ -97,6 +97,10 @@ pub(crate) fn without_password(value: &str) -> String {
 fn without_logins(sinks: &str) -> String {
     let sink = |sink: &str| {
         let Some((scheme, rest)) = sink.split_once("://") else { return sink.to_owned() };
+        // A login with a question mark in it, or a query with an @: what is a secret of it, only its reader knows.
+        if rest.find(['?', '#']).zip(rest.rfind('@')).is_some_and(|(query, at)| query < at) {
+            return format!("{scheme}://{REDACTED}");
+        }
         let (login, place) = rest.rsplit_once('@').map_or(("", rest), |(_, place)| ("[REDACTED]@", place));
         let (place, query) = place.split_once(['?', '#']).map_or((place, ""), |(place, _)| (place, "?[REDACTED]"));
         format!("{scheme}://{login}{place}{query}")
@@ -127,8 +131,9 @@ mod tests {
             ("https://t0ken@b/x; syslog:/run/log", "https://[REDACTED]@b/x; syslog:/run/log"),
             ("https://me:a@b/x;https://me:c@d/y?of=us", "https://[REDACTED]@b/x; https://[REDACTED]@d/y?[REDACTED]"),
             ("https://b/x?key=t0ken", "https://b/x?[REDACTED]"),
-            ("https://b/x?mail=a@b", "https://[REDACTED]@b"),
-            ("https://me:a?b@c/x#t0ken", "https://[REDACTED]@c/x?[REDACTED]"),
+            ("https://b/x?mail=a@b", "https://[REDACTED]"),
+            ("https://me:a?b@c/x#t0ken", "https://[REDACTED]"),
+            ("https://me:a@c/x#t0ken", "https://[REDACTED]@c/x?[REDACTED]"),
         ] {
             assert_eq!(without_logins(sinks), shown);
         }
