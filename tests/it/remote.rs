@@ -108,58 +108,7 @@ fn same(json: &Value) -> Value {
 }
 
 /// Every command that can ask, one behind the other; `{platform}` and so on stand for ids that they have told before.
-const COMMANDS: &str = "
-platform create --name Acme > platform
-platform list
-platform show {platform}
-platform disable {platform}
-platform disable {platform}
-platform enable {platform}
-token create --platform {platform} --environment sandbox --name ci --permissions VIEW,TRANSACT > token
-token create --platform {platform} --environment production --name a&b=ü --permissions MANAGE
-token list
-token list --platform {platform} --limit 1
-token list --platform {platform} --limit 0
-token list --environment production --name a&b=ü
-token list --name-part C --oldest
-token list --name-part A& --permission MANAGE --unused-for 0m --created-since 2020-01-01T00:00:00Z --created-until 2100-01-01T00:00:00Z
-token list --platform {platform} --never-used --all --limit 1
-token list --used-since 2020-01-01T00:00:00Z --environment sandbox
-token show {token}
-token revoke {token}
-token revoke {token}
-token bulk-revoke --platform {platform} --environment production --name-part ü --dry-run
-token bulk-revoke --name-part b=ü --unused-for 0m --permission MANAGE --expect 1 > bulk
-token bulk-revokes
-token bulk-stop {bulk}
-token list --all --environment sandbox
-token list --ended
-operator create bob@example.com --role viewer
-operator create staff --role manager --platform {platform}
-operator list
-operator show bob@example.com
-operator role bob@example.com manager
-operator disable bob@example.com
-operator enable bob@example.com
-operator reset bob@example.com
-operator token create --operator bob@example.com --name ci --expires 2100-01-01T00:00:00.5Z > operator-token
-operator token create --operator bob@example.com --name for-ever
-operator token list bob@example.com
-operator token revoke {operator-token}
-operator token revoke {operator-token}
-operations load DOCUMENT --dry-run
-operations load DOCUMENT --base-path /v2 --operation-rules GET->VIEW;POST->any
-operations load DOCUMENT
-operations list
-operations explain GET /v1/customers
-operations explain GET /v1/none
-operations explain GET /v1/%2Fx
-audit list
-audit list --limit 100
-audit list --limit 3 --before-seq 9
-audit list --platform {platform} --token {token} --action token.revoke --after 2020-01-01T00:00:00Z --before 2100-01-01T00:00:00Z
-audit list --actor system
-";
+const COMMANDS: &str = include_str!("remote/commands.txt");
 
 /// Runs them all, and returns what each printed as JSON.
 fn run_all(mut run: impl FnMut(&[&str]) -> Value) -> Vec<(String, Value)> {
