@@ -291,6 +291,9 @@ async fn s_08_a_missing_key_is_no_wrong_secret() {
     assert!(support::logged().contains("a key is missing in this node's key file"));
     let refused = two.app.authority.set_platform_disabled(&operator(), platform.id, true).await.unwrap_err();
     assert!(refused.to_string().contains("key 2 is missing in this node's key file"), "{refused}");
+    // Nor is its entry in the audit log called edited.
+    let verified = two.app.authority.verify_audit(&operator(), 0, 1000).await.unwrap_err();
+    assert!(verified.to_string().contains("key 2 is missing in this node's key file"), "{verified}");
     assert_eq!(two.app.authority.figures().tampered, 0);
 
     fs::copy(&two.files[0], &two.files[1]).unwrap();

@@ -136,6 +136,12 @@ async fn l_04_entries_before_the_first_one_are_no_entries() {
     };
     countersign::authority::audit::export(&at, &Export::default(), count).await.unwrap();
     assert_eq!(exported, listed.len());
+    // Nor in what a server exports.
+    let (mut exporting, mut served) = (app.authority.export_audit(&operator(), Export::default()).await.unwrap(), 0);
+    while let Some((lines, more)) = app.authority.clone().export_more(exporting).await.unwrap() {
+        (exporting, served) = (more, served + lines.lines().count());
+    }
+    assert_eq!(served, listed.len());
 }
 
 #[tokio::test]

@@ -3,13 +3,19 @@
 use std::ops::ControlFlow;
 
 use countersign::{
-    authority::audit::{Export, export},
+    authority::{
+        Error,
+        audit::{Export, export},
+    },
     domain::Role,
 };
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
-use crate::support::{TestApp, database};
+use crate::{
+    operators::Person,
+    support::{GRID, TestApp, database, open, operator},
+};
 
 /// What a command exports.
 async fn exported(app: &TestApp, wanted: Export) -> String {
@@ -115,4 +121,32 @@ async fn an_export_that_lacks_an_entry_is_broken_off() {
 /// The last place, where a list of all entries cannot be read any more.
 async fn app_place(app: &TestApp) -> u64 {
     database::number(app.directory.path(), "SELECT max(seq) FROM audit").unsigned_abs()
+}
+
+/// Of another history every entry is as it was sealed; but a server knows which one it has followed.
+#[tokio::test]
+async fn l_04_an_entry_in_the_place_of_the_one_that_was_followed_is_found() {
+    let app = TestApp::new().await;
+    let token = app.token("a", &["VIEW"]).await;
+    database::remember(app.directory.path());
+    app.delete(&format!("{GRID}/{}", token.id)).send().await.expect(204);
+    app.authority.follow().await.unwrap();
+    let followed = app.place().await;
+    database::go_back(app.directory.path());
+    // Whoever did not know the first history makes another one, as long as that.
+    let other = open(app.directory.path(), &app.clock, &app.entropy).await.unwrap();
+    other.set_platform_disabled(&operator(), app.platform.id, true).await.unwrap();
+    let verified = app.authority.verify_audit(&operator(), 0, 1000).await.unwrap().verified;
+    assert_eq!((verified.last, verified.found), (followed, 1), "{:?}", verified.problems);
+    assert_eq!(verified.problems[0].what, format!("audit entry {followed} is not the one that this server has followed"));
+    assert_eq!(other.verify_audit(&operator(), 0, 1000).await.unwrap().verified.found, 0);
+}
+
+/// Whoever asks, by whatever way: the log is of all platforms.
+#[tokio::test]
+async fn the_staff_of_one_platform_neither_verify_nor_export() {
+    let app = TestApp::new().await;
+    let staff = Person::invited(&app, "staff", Role::Manager, Some(app.platform.id)).await.1.operator(Default::default());
+    assert!(matches!(app.authority.verify_audit(&staff, 0, 1000).await, Err(Error::RoleLacking(_))));
+    assert!(matches!(app.authority.export_audit(&staff, Export::default()).await, Err(Error::RoleLacking(_))));
 }
