@@ -145,13 +145,13 @@ impl Authority {
         }
     }
 
-    /// The newest bulk revokes that the operator sees.
+    /// The newest bulk revokes that the operator sees; none that was edited.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn list_bulk_revokes(&self, by: &Operator) -> Result<Vec<BulkRevoke>, Error> {
-        let all = self.store.list_bulks(LISTED).await?.into_iter().map(|record| record.bulk);
-        Ok(all.filter(|bulk| bulk.is_seen_by(by)).collect())
+        let all = self.store.list_bulks(LISTED).await?.into_iter().filter_map(|record| self.intact_bulk(record).ok());
+        Ok(all.map(|record| record.bulk).filter(|bulk| bulk.is_seen_by(by)).collect())
     }
 
     /// One of them.
@@ -292,9 +292,9 @@ impl Authority {
         Ok(())
     }
 
-    /// Seals anew what was sealed with a key that is about to be retired.
+    /// Seals anew what was sealed with a key that is about to be retired, also what is over: it is told still.
     pub(super) async fn reseal_bulk_revokes(&self, key: u32) -> Result<(), Error> {
-        for before in self.store.running_bulks().await?.into_iter().filter(|record| record.seal.key == key) {
+        for before in self.store.list_bulks(u16::MAX).await?.into_iter().filter(|record| record.seal.key == key) {
             if self.keyring.see_bulk(&before) == Seen::Intact
                 && !self.store.put_bulk(Some(before.seal), self.keyring.seal_bulk(before.bulk), None).await?
             {

@@ -1,6 +1,6 @@
 //! Retiring a key: what lives by it ends.
 //!
-//! Accounts and tokens of operators, and bulk revokes under way, are sealed anew first. Then one transaction does so with what processes have in memory and
+//! Accounts and tokens of operators, and bulk revokes, are sealed anew first. Then one transaction does so with what processes have in memory and
 //! needs no secret for it (platforms, operations), and says that the key is retired. From
 //! then on no process accepts or makes anything under it; so all its tokens are dead at one place of the feed, and none can
 //! join or leave them. Then each is ended as any token is, so that lists, totals, journals and the audit log say so.

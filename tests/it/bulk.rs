@@ -13,6 +13,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::{
+    keys::write_keys,
     operators::{Person, token_name},
     support::{GRID, TestApp, database, open, operator},
 };
@@ -282,6 +283,8 @@ async fn z_11_an_edited_one_ends_nothing() {
         let left = app.authority.plan_bulk_revoke(&operator(), named("doomed")).await.unwrap().count;
         assert_eq!(database::edit(app.directory.path(), &format!("UPDATE bulk_revoke SET {edit} WHERE over_at IS NULL")), n);
         assert!(matches!(app.authority.get_bulk_revoke(&operator(), begun.id).await, Err(Error::Tampered)), "{edit}");
+        let listed = app.authority.list_bulk_revokes(&operator()).await.unwrap();
+        assert!(listed.iter().all(|bulk| bulk.id != begun.id), "{edit}");
         app.authority.resume_bulk_revokes().await.unwrap();
         app.clock.advance(LONG);
         app.authority.resume_bulk_revokes().await.unwrap();
@@ -289,4 +292,25 @@ async fn z_11_an_edited_one_ends_nothing() {
     }
     app.get("/verify").auth(&kept).send().await.expect(200);
     assert!(app.metrics().await.contains("countersign_integrity_failures 5\n"));
+}
+
+#[tokio::test]
+async fn s_08_they_outlive_the_key_that_sealed_them() {
+    let app = TestApp::new().await;
+    app.token("doomed", &["VIEW"]).await;
+    app.clock.advance(Duration::from_millis(1));
+    let begun = app.authority.begin_bulk_revoke(&operator(), named("doomed"), 1, None).await.unwrap();
+    let done = over(&app.authority, begun.id).await;
+    let running = BulkId::parse(&app.bulk_revoke().await).unwrap();
+    write_keys(&app.directory.path().join("keys.json"), &[(1, "verify-only")], 2);
+    app.authority.reload_keys().await.unwrap();
+    let plan = app.authority.plan_retirement(&operator(), 1).await.unwrap();
+    app.authority.retire_key(&operator(), &plan, true).await.unwrap();
+    assert_eq!(app.authority.get_bulk_revoke(&operator(), done.id).await.unwrap(), done);
+    assert_eq!(app.authority.list_bulk_revokes(&operator()).await.unwrap().len(), 2);
+    app.authority.resume_bulk_revokes().await.unwrap();
+    app.clock.advance(LONG);
+    app.authority.resume_bulk_revokes().await.unwrap();
+    let over = app.authority.get_bulk_revoke(&operator(), running).await.unwrap();
+    assert!(matches!(over.state, BulkState::Finished(_)), "{over:?}");
 }
