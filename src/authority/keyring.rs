@@ -60,6 +60,9 @@ pub(crate) enum Seen {
 /// One key of the ring: each purpose's key, expanded once.
 pub(crate) struct Key {
     id: u32,
+    /// When it was made, if the key file says so.
+    #[cfg(feature = "server")]
+    created: Option<String>,
     retired: AtomicBool,
     digest: Digester,
     seal: HmacSha256,
@@ -81,8 +84,8 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    fn new(id: u32, root: &[u8; 32]) -> Option<Self> {
-        let hkdf = Hkdf::<Sha256>::from_prk(root).ok()?;
+    fn new(entry: &KeyEntry) -> Option<Self> {
+        let hkdf = Hkdf::<Sha256>::from_prk(entry.root.as_array()).ok()?;
         let derive_bytes = |purpose: &str| {
             let mut key = Zeroizing::new([0; 32]);
             hkdf.expand_multi_info(&[b"countersign v1 ", purpose.as_bytes()], key.as_mut_slice()).ok().map(|()| key)
@@ -91,7 +94,9 @@ impl Key {
         let mut replay_root = Zeroizing::new([0; 32]);
         hkdf.expand(b"countersign v1 replay secret", replay_root.as_mut_slice()).ok()?;
         Some(Self {
-            id,
+            id: entry.id,
+            #[cfg(feature = "server")]
+            created: entry.created.clone(),
             retired: AtomicBool::new(false),
             digest: Digester::new(&*derive_bytes("digest")?),
             seal: derive("seal")?,
@@ -194,7 +199,7 @@ impl Keyring {
     /// Goes by another key file from now on, whose keys are known to be the same as far as they are here already. Says
     /// whether it did: not, if that has no active key.
     pub(crate) fn take_over(&self, file: &KeyFile) -> bool {
-        let new = file.keys.iter().filter(|key| self.get(key.id).is_none()).map(|key| Key::new(key.id, key.root.as_array()));
+        let new = file.keys.iter().filter(|key| self.get(key.id).is_none()).map(Key::new);
         let Some(new) = new.collect::<Option<Vec<_>>>() else { return false };
         let Some(active) = file.keys.iter().find(|key| key.state == KeyState::Active) else { return false };
         for key in new {
@@ -244,6 +249,18 @@ impl Keyring {
     /// The key with an id.
     pub(crate) fn get(&self, id: u32) -> Option<&Key> {
         self.keys().find(|key| key.id == id)
+    }
+
+    /// All of them, retired ones too: id, what each is good for, and when it was made, if the key file says so.
+    #[cfg(feature = "server")]
+    pub(crate) fn list(&self) -> Vec<(u32, KeyState, Option<String>)> {
+        let active = self.active().id;
+        let state = |key: &Key| match key.id {
+            _ if key.is_retired() => KeyState::Retired,
+            id if id == active => KeyState::Active,
+            _ => KeyState::VerifyOnly,
+        };
+        self.keys().map(|key| (key.id, state(key), key.created.clone())).collect()
     }
 
     /// The place on the ring of a key; `None` where there is none, and for places that an index entry cannot hold.
@@ -492,7 +509,7 @@ fn checkpoint_seal(key: &Key, mark: &Mark, peaks: &[u8], pruned: bool) -> [u8; 3
 
 /// What each key of a file makes of an installation's identity; `None` if a key can't be derived.
 pub(crate) fn canaries(file: &KeyFile, installation: &[u8; 16]) -> Option<Vec<(u32, [u8; 32])>> {
-    let canary = |key: &KeyEntry| Some((key.id, mac(&Key::new(key.id, key.root.as_array())?.canary, &[installation])));
+    let canary = |key: &KeyEntry| Some((key.id, mac(&Key::new(key)?.canary, &[installation])));
     file.keys.iter().map(canary).collect()
 }
 

@@ -4,7 +4,7 @@
 //! retired: what is retired is so for every process that reads the database, whatever file it has.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -191,13 +191,17 @@ impl Authority {
     }
 }
 
+/// The state of a key that is not here.
+#[cfg(feature = "server")]
+const MISSING: &str = "missing";
+
 /// A key, and what lives by it.
 #[cfg(feature = "server")]
 #[derive(Debug, Clone)]
 pub struct KeyListed {
     /// Its id.
     pub id: u32,
-    /// `active`, `verify-only` or `retired`.
+    /// `active`, `verify-only`, `retired`, or `missing`: the database knows it, and this process lacks it.
     pub state: &'static str,
     /// When it was made, in RFC 3339, if the key file says so.
     pub created: Option<String>,
@@ -209,27 +213,23 @@ pub struct KeyListed {
 
 #[cfg(feature = "server")]
 impl Authority {
-    /// All keys, oldest first. Reads all tokens.
+    /// All keys that the database or this process knows, as this process goes by them, oldest first. Reads all tokens.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`]; [`Error::RoleLacking`].
     pub async fn list_keys(&self, by: &Operator) -> Result<Vec<KeyListed>, Error> {
         by.may_oversee()?;
-        let source = &self.keys.source;
-        let file = key_source::read(source)
-            .await
-            .and_then(|file| file.ok_or_else(|| format!("{source} is missing")))
-            .map_err(Error::Unavailable)?;
         let (known, sealed) = (self.store.list_canaries().await?, self.store.count_sealed().await?);
-        let listed = file.keys.iter().map(|key| {
-            let retired_at = known.iter().find(|canary| canary.key == key.id).and_then(|canary| canary.retired_at);
-            let state = if retired_at.is_some() { KeyState::Retired } else { key.state };
-            let sealing = sealed.iter().find(|(id, _)| *id == key.id).map(|(_, sealing)| *sealing).unwrap_or_default();
-            KeyListed { id: key.id, state: state.name(), created: key.created.clone(), retired_at, sealing }
+        let mut here: BTreeMap<_, _> = self.keyring.list().into_iter().map(|(id, state, created)| (id, (state, created))).collect();
+        let ids: BTreeSet<_> = here.keys().copied().chain(known.iter().map(|canary| canary.key)).collect();
+        let listed = ids.into_iter().map(|id| {
+            let retired_at = known.iter().find(|canary| canary.key == id).and_then(|canary| canary.retired_at);
+            let (state, created) = here.remove(&id).map_or((MISSING, None), |(state, created)| (state.name(), created));
+            let state = if retired_at.is_some() { KeyState::Retired.name() } else { state };
+            let sealing = sealed.iter().find(|(key, _)| *key == id).map(|(_, sealing)| *sealing).unwrap_or_default();
+            KeyListed { id, state, created, retired_at, sealing }
         });
-        let mut listed: Vec<_> = listed.collect();
-        listed.sort_by_key(|key| key.id);
-        Ok(listed)
+        Ok(listed.collect())
     }
 
     /// Enters in the audit log that a key was added, which the key file here has. Other processes look whether theirs does.

@@ -6,12 +6,13 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::{
-    Failure, Outcome, copying, open, open_as, operator,
-    output::{self, Output, harmless},
-    settings::StoreSettings,
+    Failure, Outcome, copying, open_as, operator,
+    output::{self, Output, harmless, member, member_or_dash},
+    reach::Reach,
+    settings::{ReachSettings, StoreSettings},
 };
 use crate::{
-    authority::{Clock as _, KeyFileEdit, KeyListed, Retirement, SystemClock, SystemEntropy},
+    authority::{Clock as _, KeyFileEdit, Retirement, SystemClock, SystemEntropy},
     domain::Token,
     http::v1::wire,
 };
@@ -22,9 +23,9 @@ const TOLD: usize = 20;
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {
     /// Lists the keys, and what lives by each
-    List(Plain),
+    List(List),
     /// Adds a key that nothing is sealed with yet, so that every server can have it first
-    Add(Plain),
+    Add(Add),
     /// Makes a key the one that new things are sealed with, from each server's next SIGHUP on
     Activate(One),
     /// Retires a key: nothing is accepted under it any more when this returns. Refused while tokens live by it
@@ -32,7 +33,15 @@ pub(super) enum KeysCommand {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Plain {
+pub(super) struct List {
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+    #[command(flatten)]
+    settings: ReachSettings,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Add {
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
@@ -65,8 +74,8 @@ pub(super) struct Retire {
 impl KeysCommand {
     pub(super) async fn run(self) -> Outcome {
         match self {
-            Self::List(list) => list.list().await,
-            Self::Add(add) => add.add().await,
+            Self::List(list) => list.run().await,
+            Self::Add(add) => add.run().await,
             Self::Activate(one) => one.activate().await,
             Self::Retire(retire) => retire.run().await,
         }
@@ -75,23 +84,23 @@ impl KeysCommand {
 
 const NEXT: &str = "Copy the key file to every server, and send each SIGHUP";
 
-impl Plain {
-    async fn list(self) -> Outcome {
-        let (authority, operator) = open(&self.settings).await?;
-        let keys = authority.list_keys(&operator).await?;
+impl List {
+    async fn run(self) -> Outcome {
+        let json = Reach::of(&self.settings).await?.get("/keys").await?;
         let text = || {
-            let row = |key: &KeyListed| {
-                let shown = |at: Option<String>| at.unwrap_or_else(|| "-".to_owned());
-                let counts = [key.sealing.tokens, key.sealing.platforms, key.sealing.operations].map(copying::number);
-                [vec![key.id.to_string(), key.state.to_owned(), shown(key.created.clone())], counts.into()].concat()
+            let row = |key: &Value| {
+                let counts = ["liveTokens", "platforms", "operations"].map(|of| copying::number(key[of].as_u64().unwrap_or(0)));
+                [vec![member(key, "id"), member(key, "state"), member_or_dash(key, "createdAt")], counts.into()].concat()
             };
             let headings = ["ID", "STATE", "CREATED", "LIVE TOKENS", "PLATFORMS", "OPERATIONS"];
-            output::table(&headings, &keys.iter().map(row).collect::<Vec<_>>())
+            output::table(&headings, &output::list(&json, "keys").iter().map(row).collect::<Vec<_>>())
         };
-        output::print(self.output, text, || json!({ "keys": keys.iter().map(key_json).collect::<Vec<_>>() }))
+        output::print(self.output, text, || json.clone())
     }
+}
 
-    async fn add(self) -> Outcome {
+impl Add {
+    async fn run(self) -> Outcome {
         let config = self.settings.config()?;
         let mut edit = KeyFileEdit::begin(&config.keys).map_err(Failure::CouldNotRun)?;
         // Opened first: a file that is not this database's is not added to.
@@ -102,18 +111,6 @@ impl Plain {
         let text = || format!("Key {id} is in the key file; nothing is sealed with it yet. {NEXT}; then: countersign keys activate {id}");
         output::print(self.output, text, || json!({ "id": id, "state": "verify-only" }))
     }
-}
-
-fn key_json(key: &KeyListed) -> Value {
-    json!({
-        "id": key.id,
-        "state": key.state,
-        "createdAt": key.created,
-        "retiredAt": key.retired_at.map(|at| at.to_string()),
-        "liveTokens": key.sealing.tokens,
-        "platforms": key.sealing.platforms,
-        "operations": key.sealing.operations,
-    })
 }
 
 impl One {

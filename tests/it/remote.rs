@@ -507,7 +507,6 @@ fn what_works_on_the_data_itself_asks_no_server() {
     let server = Server::start(data.path());
     let url = admin(&server);
     for line in [
-        "keys list",
         "keys add",
         "keys activate 1",
         "keys retire 1",
@@ -530,7 +529,7 @@ fn what_works_on_the_data_itself_asks_no_server() {
         assert!(said.contains("(environment COUNTERSIGN_SERVER), or say --server ''"), "{line}: {said}");
     }
     let mut command = program_on(data.path());
-    command.args(["keys", "list", "--server", "", "--data"]).arg(data.path()).env("COUNTERSIGN_SERVER", &url);
+    command.args(["audit", "verify", "--server", "", "--data"]).arg(data.path()).env("COUNTERSIGN_SERVER", &url);
     assert_eq!(text(&command.output().unwrap()).2, 0);
 
     // Here or there, and not both.

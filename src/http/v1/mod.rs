@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `platforms.rs`, `tokens.rs`, `bulk.rs`, `operations.rs`, `audit.rs`, `operators.rs`, `nodes.rs`, `settings.rs` | handlers |
+//! | `platforms.rs`, `tokens.rs`, `bulk.rs`, `operations.rs`, `audit.rs`, `operators.rs`, `keys.rs`, `nodes.rs`, `settings.rs` | handlers |
 //! | `search.rs` | what a list of tokens is asked for |
 //! | `wire.rs` | the JSON of all of them, which commands print too |
 //! | `error.rs` | what the authority's refusals are here |
@@ -10,6 +10,7 @@
 mod audit;
 mod bulk;
 mod error;
+mod keys;
 mod nodes;
 mod operations;
 mod operators;
@@ -67,6 +68,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/operators/{name}/reset", post(operators::reset))
         .route("/operators/{name}/tokens", get(operators::list_tokens).post(operators::create_token))
         .route("/operator-tokens/{id}/revoke", post(operators::revoke_token))
+        .route("/keys", get(keys::list))
         .route("/nodes", get(nodes::list))
         .route("/settings", get(settings::list))
 }

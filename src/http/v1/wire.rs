@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::{
-    authority::{AccountListed, Difference, Figures, Found, Issued, Node, Receipt, Standing, audit::Part, filter},
+    authority::{AccountListed, Difference, Figures, Found, Issued, KeyListed, Node, Receipt, Standing, audit::Part, filter},
     config::Shown,
     domain::{BulkRevoke, Need, Operation, Operations, OperatorToken, Platform, RecordedEntry, Timestamp, Token, UseSource, UseSources},
 };
@@ -226,6 +226,19 @@ pub(crate) fn nodes(last: u64, nodes: &[Node], figures: &Figures) -> Value {
         })
     });
     json!({ "last": last, "nodes": nodes.iter().map(node).collect::<Vec<_>>(), "server": server })
+}
+
+/// A key, and what lives by it.
+pub(crate) fn key(key: &KeyListed) -> Value {
+    json!({
+        "id": key.id,
+        "state": key.state,
+        "createdAt": key.created,
+        "retiredAt": text(key.retired_at),
+        "liveTokens": key.sealing.tokens,
+        "platforms": key.sealing.platforms,
+        "operations": key.sealing.operations,
+    })
 }
 
 pub(crate) fn setting(shown: &Shown) -> Value {

@@ -3,7 +3,10 @@
 use countersign::{authority::Clock as _, domain::Role};
 use serde_json::{Value, json};
 
-use crate::support::{TestApp, database};
+use crate::{
+    keys::write_keys,
+    support::{TestApp, database, operator},
+};
 
 /// What is told of a node, by its name.
 fn node(told: &Value, id: &str) -> Value {
@@ -64,6 +67,34 @@ async fn who_answers_from_memory_and_how_far_each_has_followed() {
     let gone = node(&app.v1_get("/nodes", &viewer).await.expect(200).json(), &id);
     assert_eq!((&gone["suspected"], &gone["staleMillis"]), (&json!(true), &json!(300_000)));
     assert!(gone["seenAt"].as_str().unwrap() <= app.clock.wall().plus_millis(-90_000).to_string().as_str(), "{gone}");
+}
+
+#[tokio::test]
+async fn keys_as_the_server_that_is_asked_goes_by_them() {
+    let mut app = TestApp::new().await;
+    app.token("ci", &["VIEW"]).await;
+    let viewer = app.program("viewer", Role::Viewer, None).await;
+    let key = |id: u32, state: &str, tokens: u64| json!({ "id": id, "state": state, "createdAt": null, "retiredAt": null, "liveTokens": tokens, "platforms": u64::from(tokens > 0), "operations": 0 });
+    let first = app.v1_get("/keys", &viewer).await.expect(200).json();
+    assert!(first["keys"][0]["createdAt"].is_string(), "{first}");
+    // A server that has a second key, and the one that is asked, which has not.
+    let file = app.directory.path().join("other.json");
+    std::fs::copy(app.directory.path().join("keys.json"), &file).unwrap();
+    write_keys(&file, &[(1, "verify-only")], 2);
+    let before = app.try_replace(|options| options.keys = file.into()).await.unwrap();
+    let told = app.v1_get("/keys", &viewer).await.expect(200).json();
+    assert_eq!(told, json!({ "keys": [key(1, "verify-only", 3), key(2, "active", 0)] }));
+    app.token("under-the-second", &["VIEW"]).await;
+    let told = before.list_keys(&operator()).await.unwrap();
+    let states: Vec<_> = told.iter().map(|key| (key.id, key.state, key.sealing.tokens)).collect();
+    assert_eq!(states, [(1, "active", 3), (2, "missing", 1)]);
+
+    let plan = app.authority.plan_retirement(&operator(), 1).await.unwrap();
+    app.authority.retire_key(&operator(), &plan, true).await.unwrap();
+    let told = app.v1_get("/keys", &viewer).await.expect(200).json();
+    assert_eq!((&told["keys"][0]["state"], &told["keys"][0]["liveTokens"]), (&json!("retired"), &json!(0)));
+    assert_eq!(told["keys"][0]["retiredAt"], app.clock.wall().to_string());
+    assert_eq!((&told["keys"][1]["state"], &told["keys"][1]["liveTokens"]), (&json!("active"), &json!(1)));
 }
 
 #[tokio::test]
