@@ -11,6 +11,7 @@
 
 mod answered;
 mod broken;
+mod bulk;
 #[path = "../prove/cluster.rs"]
 #[expect(dead_code, reason = "tests/prove has it too")]
 mod cluster;
@@ -55,6 +56,7 @@ impl Args {
 type Campaign = (&'static str, &'static str, fn(&Args) -> bool);
 
 const CAMPAIGNS: &[Campaign] = &[
+    ("bulk", "many tokens end by one command, whose processes are killed; each ends once, and is counted once", bulk::run),
     ("crash", "servers, databases and single sessions are killed under load; what was answered is there, and nothing by half", crash::run),
     ("database", "PostgreSQL is down, silent, slow, coming and going, takes no changes or nobody's word; it passes", database::run),
     ("disks", "the embedded database's disk is full, slow, fails, takes nothing; nobody takes the log or heads; it passes", disks::run),
