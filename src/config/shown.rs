@@ -95,18 +95,28 @@ pub(crate) fn without_password(value: &str) -> String {
 /// Sinks of heads without anything by which a collector may know who writes: a login, of which the name may be a token, and
 /// what a query says.
 fn without_logins(sinks: &str) -> String {
-    let sink = |sink: &str| {
-        let Some((scheme, rest)) = sink.split_once("://") else { return sink.to_owned() };
-        // A login with a question mark in it, or a query with an @: what is a secret of it, only its reader knows.
-        if rest.find(['?', '#']).zip(rest.rfind('@')).is_some_and(|(query, at)| query < at) {
-            return format!("{scheme}://{REDACTED}");
-        }
-        let (login, place) = rest.rsplit_once('@').map_or(("", rest), |(_, place)| ("[REDACTED]@", place));
-        let (place, query) = place.split_once(['?', '#']).map_or((place, ""), |(place, _)| (place, "?[REDACTED]"));
-        format!("{scheme}://{login}{place}{query}")
-    };
-    let sinks = sinks.split([';', ' ']).filter(|word| !word.is_empty()).map(sink);
-    sinks.collect::<Vec<_>>().join("; ")
+    let words: Vec<_> = sinks.split([';', ' ']).filter(|word| !word.is_empty()).collect();
+    let url = words.iter().position(|word| word.contains("://")).unwrap_or(words.len());
+    let login = words.iter().rposition(|word| word.contains('@')).unwrap_or(0);
+    let shown = words.iter().enumerate().map(|(at, word)| match word.split_once("://") {
+        // All from the first URL to the last @ may be one login, in which somebody forgot to encode what stands between sinks.
+        Some((scheme, _)) if at < login => format!("{scheme}://{REDACTED}"),
+        Some((scheme, rest)) => format!("{scheme}://{}", without_login(rest)),
+        None if (url..=login).contains(&at) => REDACTED.to_owned(),
+        None => (*word).to_owned(),
+    });
+    shown.collect::<Vec<_>>().join("; ")
+}
+
+/// What is behind the scheme of a URL.
+fn without_login(rest: &str) -> String {
+    // A login with a question mark in it, or a query with an @: what is a secret of it, only its reader knows.
+    if rest.find(['?', '#']).zip(rest.rfind('@')).is_some_and(|(query, at)| query < at) {
+        return REDACTED.to_owned();
+    }
+    let (login, place) = rest.rsplit_once('@').map_or(("", rest), |(_, place)| ("[REDACTED]@", place));
+    let (place, query) = place.split_once(['?', '#']).map_or((place, ""), |(place, _)| (place, "?[REDACTED]"));
+    format!("{login}{place}{query}")
 }
 
 #[cfg(test)]
@@ -129,7 +139,12 @@ mod tests {
             ("", ""),
             ("file:/mnt/heads.jsonl;syslog", "file:/mnt/heads.jsonl; syslog"),
             ("https://t0ken@b/x; syslog:/run/log", "https://[REDACTED]@b/x; syslog:/run/log"),
-            ("https://me:a@b/x;https://me:c@d/y?of=us", "https://[REDACTED]@b/x; https://[REDACTED]@d/y?[REDACTED]"),
+            ("https://b/x?of=us;https://me:c@d/y?of=us", "https://[REDACTED]; https://[REDACTED]@d/y?[REDACTED]"),
+            ("https://me:t0ken;https://me@d/y;https://e/z", "https://[REDACTED]; https://[REDACTED]@d/y; https://e/z"),
+            (
+                "file:/a@b https://me:a file:/t0ken syslog:/t0ken@b file:/c",
+                "file:/a@b; https://[REDACTED]; [REDACTED]; [REDACTED]; file:/c",
+            ),
             ("https://b/x?key=t0ken", "https://b/x?[REDACTED]"),
             ("https://b/x?mail=a@b", "https://[REDACTED]"),
             ("https://me:a?b@c/x#t0ken", "https://[REDACTED]"),
