@@ -33,6 +33,7 @@ pub mod domain;
 pub mod http;
 #[cfg(feature = "tower")]
 pub mod layer;
+mod measure;
 #[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod openapi;

@@ -165,6 +165,11 @@ impl Index {
         self.tables.live()
     }
 
+    /// How many bytes its table has.
+    pub(crate) fn bytes(&self) -> usize {
+        self.tables.bytes()
+    }
+
     /// Looks up an id and does `then` with the first entry that `is_it` takes, of those that could be meant (one, but for
     /// a chance of 2^-62). `Err` says whether there was none at all.
     pub(crate) fn find<R>(

@@ -62,6 +62,12 @@ impl Lease {
         nanos(now) < self.until.load(Ordering::SeqCst) || Defect::Clock.is_seeded()
     }
 
+    /// How old what is believed is: the time since the beginning of the last feed read that was applied. `None` if none was.
+    pub(crate) fn age(&self, now: Duration) -> Option<Duration> {
+        let until = Duration::from_nanos(self.until.load(Ordering::SeqCst));
+        (!until.is_zero()).then(|| (now + self.length).saturating_sub(until))
+    }
+
     /// Notes that the database can't be reached.
     pub(crate) fn lose(&self) {
         if self.on_loss != OnDatabaseLoss::Deny {
@@ -129,7 +135,9 @@ mod tests {
     fn it_runs_from_the_start_of_the_read_and_never_backwards() {
         let lease = Lease::new(SECOND(1), OnDatabaseLoss::Deny);
         assert!(!lease.holds(SECOND(0)), "nothing was read");
+        assert_eq!(lease.age(SECOND(3)), None);
         lease.renew(SECOND(10));
+        assert_eq!([lease.age(SECOND(10)), lease.age(SECOND(13))], [Some(SECOND(0)), Some(SECOND(3))]);
         assert!(lease.holds(SECOND(10)) && lease.holds(Duration::from_millis(10_999)));
         assert!(!lease.holds(SECOND(11)), "over at its end");
         lease.renew(SECOND(5));

@@ -37,6 +37,7 @@ mod digester;
 mod entropy;
 mod error;
 mod feed;
+mod figures;
 #[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod fuzzed;
@@ -90,6 +91,7 @@ use self::{
     attempts::Attempts, denials::Denials, feed::Followed, index::Index, keyring::Keyring, keys::Keys, lease::Lease, reseal::Reseals,
     uses::Uses,
 };
+pub use crate::measure::Histogram;
 use crate::{
     domain::{Action, Actor, AuditEntry, KeySource, OnDatabaseLoss, RequestInfo, Timestamp, TokenId},
     store::{self, Location, Mark, Store},
@@ -111,6 +113,7 @@ pub use denials::Reason;
 pub use entropy::{Entropy, NoEntropy, SystemEntropy};
 pub use error::Error;
 pub use feed::Follower;
+pub use figures::Figures;
 #[cfg(feature = "server")]
 pub use journal::{Journal, Reach};
 #[cfg(feature = "server")]
@@ -407,28 +410,6 @@ impl Authority {
         let now = self.clock.boot();
         self.lease.as_ref().is_some_and(|lease| !lease.holds(now) && lease.serves_stale(now))
     }
-
-    /// The figures of the metrics page.
-    pub fn figures(&self) -> Figures {
-        Figures {
-            live_tokens: self.index.len(),
-            followed: self.followed().mark.seq,
-            tampered: self.tampered().len(),
-            stale: self.is_stale(),
-            lease_holds: self.lease.as_ref().map(|lease| lease.holds(self.clock.boot())),
-            journal_failing: self.journal.as_ref().is_some_and(journal::Writer::is_failing),
-            stale_accepts: self.lease.as_ref().map_or(0, Lease::accepted_stale),
-            denials: self.denials.totals().collect(),
-            ends: self.ends.count.load(Ordering::Relaxed),
-            ends_took: Duration::from_micros(self.ends.micros.load(Ordering::Relaxed)),
-            keys_lacking: self.keys.lacking().len(),
-            key_reload_failures: self.keys.failures(),
-            #[cfg(feature = "server")]
-            head_size: self.heads.size.load(Ordering::Relaxed),
-            #[cfg(feature = "server")]
-            head_failures: self.heads.failures.load(Ordering::Relaxed),
-        }
-    }
 }
 
 /// Why it does not start, and what to do: about the journal that knows of it, which may be another one than its own.
@@ -460,39 +441,4 @@ pub enum Ready {
     Wholly,
     /// Prove credentials from memory; the database can't be reached.
     Stale,
-}
-
-/// What an [`Authority`] counts.
-#[derive(Debug, Clone)]
-pub struct Figures {
-    /// Live tokens in the index.
-    pub live_tokens: usize,
-    /// The place of the feed that the index has followed.
-    pub followed: u64,
-    /// Rows that were found not to be as they were sealed.
-    pub tampered: usize,
-    /// Whether the index may be believed now; none of a process that does not answer from memory.
-    pub lease_holds: Option<bool>,
-    /// Whether credentials are accepted although the lease is over, because the database can't be reached.
-    pub stale: bool,
-    /// Credentials that were accepted so since start.
-    pub stale_accepts: u64,
-    /// Whether the journal could not be written when that was tried last: what ends is in the database alone.
-    pub journal_failing: bool,
-    /// Refusals since start.
-    pub denials: Vec<(Reason, u64)>,
-    /// Tokens that were ended since start.
-    pub ends: u64,
-    /// How long those took in all from being asked for to their commit.
-    pub ends_took: Duration,
-    /// Keys that the database knows and the key file here lacks.
-    pub keys_lacking: usize,
-    /// Key files since start that were not taken over.
-    pub key_reload_failures: u64,
-    /// How many entries of the audit log the last head is of that was signed and written elsewhere.
-    #[cfg(feature = "server")]
-    pub head_size: u64,
-    /// How often a head could not be signed, or not be written to one of its sinks.
-    #[cfg(feature = "server")]
-    pub head_failures: u64,
 }

@@ -32,7 +32,10 @@ use super::{
     envelope::{ClientCode, Refusal},
     source,
 };
-use crate::domain::{Invalid, RequestInfo};
+use crate::{
+    domain::{Invalid, RequestInfo},
+    measure::Stopwatch,
+};
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The request line, without its method and version.
@@ -61,7 +64,7 @@ pub(super) async fn answer(app: App, router: axum::Router, request: Request<Inco
 
 /// Answers a request in the process, as tests send it.
 pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: Request, peer: SocketAddr) -> Response {
-    let began = app.clock.boot();
+    let began = Stopwatch::start();
     let forwarded = request.headers().get_all(source::FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
     let source = app.source(forwarded, peer);
     let info = RequestInfo { id: request_id(&app, &request), source: source.to_string() };
@@ -111,8 +114,8 @@ pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: R
     if let Ok(id) = HeaderValue::from_str(&context.info.id) {
         headers.insert(REQUEST_ID, id);
     }
-    let micros = u64::try_from((app.clock.boot().saturating_sub(began)).as_micros()).unwrap_or(u64::MAX);
-    app.metrics.answered(response.status());
+    let took = began.took();
+    app.metrics.requested(&method, route.get().map(String::as_str), response.status(), took);
     let receipt = context.receipt.get();
     // The route, not the path: what a client puts into a path may be anything.
     tracing::info!(
@@ -123,7 +126,7 @@ pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: R
         path_bytes = path.len(),
         status = response.status().as_u16(),
         caller = context.caller.get().map_or("-", String::as_str),
-        micros,
+        micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         seq = receipt.and_then(|receipt| receipt.seq),
         effective_at = receipt.map(|receipt| tracing::field::display(receipt.effective_at)),
         unheard = receipt.filter(|receipt| !receipt.unheard.is_empty()).map(|receipt| receipt.unheard.join(",")),

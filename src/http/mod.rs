@@ -25,8 +25,10 @@ pub mod fuzzed;
 mod grid;
 mod http1;
 mod json;
+mod metrics;
 mod ops;
 mod path;
+mod process;
 mod query;
 mod reference;
 mod source;
@@ -110,7 +112,7 @@ pub struct Shared {
     clock: Arc<dyn Clock>,
     limits: Limits,
     surroundings: Surroundings,
-    metrics: ops::Metrics,
+    metrics: metrics::Metrics,
     ending: AtomicBool,
     /// The start of all request ids of this process, and how many there were.
     ids: (u32, AtomicU64),
@@ -141,7 +143,7 @@ impl App {
             clock,
             limits,
             surroundings,
-            metrics: ops::Metrics::default(),
+            metrics: metrics::Metrics::default(),
             ending: AtomicBool::new(false),
             ids: (run, AtomicU64::new(1)),
             date: date::Shown::default(),

@@ -52,6 +52,7 @@ pub(crate) use nodes::NodeRecord;
 #[cfg(feature = "server")]
 pub(crate) use operators::{AccountRecord, OperatorTokenRecord, Put, SessionRecord};
 pub(crate) use postgres::Postgres;
+pub(crate) use queue::Measured;
 pub use row::Sealing;
 pub(crate) use row::{Canary, OperationsRecord, PlatformRecord, Record, Seal, Unreadable, split_proof};
 #[cfg(feature = "server")]
@@ -249,6 +250,11 @@ impl Store {
         let store = Self::open_held(location).await?;
         store.refuse_hold().await?;
         Ok(store)
+    }
+
+    /// What was measured of it since it was opened.
+    pub(crate) fn measured(&self) -> Measured {
+        on!(self, s => s.measured())
     }
 
     /// Refuses a database from which nothing may be served. To be asked again behind [`Store::announce`]: who moves a

@@ -13,6 +13,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::Error;
+use crate::measure::{Durations, Histogram, Stopwatch};
 
 /// Jobs waiting at the most that end nothing; one more is refused, so that whoever is not waits for a few commits and no more.
 const MOST: usize = 1024;
@@ -26,10 +27,23 @@ pub(super) enum Urgency {
     Normal,
 }
 
+/// What is measured of a store.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    /// How long the writer was at what it took at once, each time: a transaction, mostly.
+    pub(crate) commits: Histogram,
+    /// How long reads took, the wait for their turn included.
+    pub(crate) reads: Histogram,
+    /// Changes that wait for the writer, and end nothing.
+    pub(crate) waiting: usize,
+}
+
 /// The way to the thread. Dropping it finishes what waits.
 pub(super) struct Queue<J> {
     jobs: Option<mpsc::UnboundedSender<(Urgency, J)>>,
     normal: Arc<AtomicUsize>,
+    /// How long the thread was at what it took at once, each time: a transaction mostly.
+    taken: Arc<Durations>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -37,11 +51,23 @@ impl<J: Send + 'static> Queue<J> {
     /// Starts the thread, which is to work until there is nothing more.
     pub(super) fn start(name: &str, work: impl FnOnce(Waiting<J>) + Send + 'static) -> Result<Self, Error> {
         let (jobs, arriving) = mpsc::unbounded_channel();
-        let normal = Arc::<AtomicUsize>::default();
-        let waiting = Waiting { arriving, ending: VecDeque::new(), normal: VecDeque::new(), count: Arc::clone(&normal) };
+        let (normal, taken) = (Arc::<AtomicUsize>::default(), Arc::<Durations>::default());
+        let waiting = Waiting {
+            arriving,
+            ending: VecDeque::new(),
+            normal: VecDeque::new(),
+            count: Arc::clone(&normal),
+            taken: Arc::clone(&taken),
+            at_it: None,
+        };
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || work(waiting));
         let thread = thread.map_err(|e| Error::Unavailable(e.to_string()))?;
-        Ok(Self { jobs: Some(jobs), normal, thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), normal, taken, thread: Some(thread) })
+    }
+
+    /// What is measured of it, with how long `reads` took.
+    pub(super) fn measured(&self, reads: Histogram) -> Measured {
+        Measured { commits: self.taken.read(), reads, waiting: self.normal.load(Ordering::Relaxed) }
     }
 
     /// Has a job done that answers whoever gave it.
@@ -75,19 +101,31 @@ pub(super) struct Waiting<J> {
     ending: VecDeque<J>,
     normal: VecDeque<J>,
     count: Arc<AtomicUsize>,
+    taken: Arc<Durations>,
+    /// Since when the thread is at what it took last.
+    at_it: Option<Stopwatch>,
 }
 
 impl<J> Waiting<J> {
     /// The next jobs, at most so many, as soon as there is one; none once the queue is dropped and empty.
     pub(super) async fn next(&mut self, most: usize) -> Vec<J> {
+        self.done();
         let first = if self.is_empty() { self.arriving.recv().await } else { None };
         self.take(first, most)
     }
 
     /// The same on a thread that may block.
     pub(super) fn blocking_next(&mut self, most: usize) -> Vec<J> {
+        self.done();
         let first = if self.is_empty() { self.arriving.blocking_recv() } else { None };
         self.take(first, most)
+    }
+
+    /// The thread asks again, so it is done with what it took.
+    fn done(&mut self) {
+        if let Some(at_it) = self.at_it.take() {
+            self.taken.note(at_it.took());
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -95,7 +133,7 @@ impl<J> Waiting<J> {
     }
 
     fn take(&mut self, first: Option<(Urgency, J)>, most: usize) -> Vec<J> {
-        let Self { arriving, ending, normal, count } = self;
+        let Self { arriving, ending, normal, count, at_it, .. } = self;
         for (urgency, job) in first.into_iter().chain(std::iter::from_fn(|| arriving.try_recv().ok())) {
             match urgency {
                 Urgency::Ending => ending.push_back(job),
@@ -105,6 +143,7 @@ impl<J> Waiting<J> {
         let ends = ending.len().min(most);
         let others = normal.len().min(most - ends);
         count.fetch_sub(others, Ordering::Relaxed);
+        *at_it = Some(Stopwatch::start());
         ending.drain(..ends).chain(normal.drain(..others)).collect()
     }
 }

@@ -7,19 +7,20 @@ use std::{
 };
 
 /// What each part may use of the others, downwards only.
-const ALLOWED: [(&str, &[&str]); 13] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     ("domain", &[]),
     ("defect", &[]),
     ("client", &[]),
-    ("store", &["defect", "domain"]),
-    ("authority", &["client", "defect", "domain", "store"]),
+    ("measure", &[]),
+    ("store", &["defect", "domain", "measure"]),
+    ("authority", &["client", "defect", "domain", "measure", "store"]),
     ("verifier", &["authority", "domain"]),
     ("layer", &["domain", "refusal", "verifier"]),
     ("refusal", &["authority", "domain"]),
     ("config", &["domain"]),
     ("openapi", &["domain"]),
     ("telemetry", &["config"]),
-    ("http", &["authority", "config", "domain", "openapi", "refusal"]),
+    ("http", &["authority", "config", "domain", "measure", "openapi", "refusal"]),
     ("cli", &["authority", "client", "config", "domain", "http", "openapi", "telemetry"]),
 ];
 

@@ -31,6 +31,7 @@ mod keys; // changing the server key
 mod layering; // who may use whom, and other facts about the source
 mod listing; // pages, cursors, totals
 mod loss; // the database cannot be reached
+mod metrics; // what is counted and measured
 mod operators; // who may act as one
 mod packaging; // what a release consists of
 mod permission; // the matrix

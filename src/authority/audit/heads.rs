@@ -38,6 +38,21 @@ pub(in crate::authority) struct HeadCounts {
     pub(in crate::authority) size: AtomicU64,
     /// How often one could not be signed, or not be written to a sink.
     pub(in crate::authority) failures: AtomicU64,
+    /// When all sinks were last found to have a head of all that there was, in milliseconds of the clock that counts suspend, and
+    /// one; 0 is never.
+    whole: AtomicU64,
+}
+
+impl HeadCounts {
+    fn note_whole(&self, now: Duration) {
+        self.whole.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX - 1) + 1, Ordering::Relaxed);
+    }
+
+    /// For how long there may have been entries that no head elsewhere is of. `None` if none was ever written.
+    pub(in crate::authority) fn age(&self, now: Duration) -> Option<Duration> {
+        let whole = self.whole.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(now.saturating_sub(Duration::from_millis(whole)))
+    }
 }
 
 /// Signs heads of the log of a process that answers.
@@ -103,8 +118,9 @@ impl HeadWriter {
     /// counted, and tried again with the next call.
     pub async fn write(&mut self) {
         let authority = Arc::clone(&self.authority);
-        let counts = &authority.heads;
-        match self.sign().await {
+        let (counts, began) = (&authority.heads, authority.clock.boot());
+        let signed = self.sign().await;
+        match &signed {
             Ok(()) => self.failing = false,
             Err(cause) => {
                 counts.failures.fetch_add(1, Ordering::Relaxed);
@@ -128,6 +144,9 @@ impl HeadWriter {
             }
         }))
         .await;
+        if signed.is_ok() && self.sinks.iter().all(|kept| kept.size == *size) {
+            counts.note_whole(began);
+        }
     }
 
     /// Reads what is new of the log, and signs it where all of it is as it was sealed: never over an edited one.

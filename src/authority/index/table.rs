@@ -223,6 +223,11 @@ impl Tables {
         self.live.load(Ordering::Relaxed)
     }
 
+    /// How many bytes they take.
+    pub(super) fn bytes(&self) -> usize {
+        self.now.load().slots.len() * size_of::<Slot>()
+    }
+
     /// How many slots there are.
     #[cfg(test)]
     pub(super) fn room(&self) -> usize {

@@ -16,7 +16,7 @@ use super::{
     head::{Head, fields_of},
     told::{self, Fields},
 };
-use crate::domain::Presented;
+use crate::{domain::Presented, measure::Stopwatch};
 
 /// Where it is.
 const PATH: &str = "/verify";
@@ -33,13 +33,14 @@ pub(super) fn behind_mount(path: &str) -> Option<&str> {
 
 /// Answers a gateway whose request is not plain. With `unread`, it has a body that nobody will read.
 pub(in crate::http) async fn answer(app: App, parts: Parts, peer: SocketAddr, unread: bool) -> Response {
+    let began = Stopwatch::start();
     let fields = fields_of(&parts);
     let head = Head::of(&parts, &fields);
     let mut response = tell_asking(&app, &head, peer, |decided| response(&app, &head, decided)).await;
     if unread || app.is_ending() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    app.metrics.answered(response.status());
+    app.metrics.verified(response.status(), began);
     response
 }
 

@@ -22,6 +22,7 @@ use super::{
     over_http::{self, behind_mount},
     told::{self, Fields as _},
 };
+use crate::measure::Stopwatch;
 
 /// How long a head and an answer are, mostly.
 const ROOM: usize = 2048;
@@ -35,12 +36,13 @@ const PIECES: usize = 8;
 pub(in crate::http) async fn answer(app: &App, stream: &mut Patient, peer: SocketAddr) -> Option<Vec<u8>> {
     let (mut unread, mut answer, mut pieces) = (Vec::with_capacity(ROOM), Vec::with_capacity(ROOM), 0);
     loop {
-        let (length, of_somebody) = match answer_at_once(app, &unread, peer, &mut answer) {
+        let began = Stopwatch::start();
+        let (length, of_somebody) = match answer_at_once(app, &unread, peer, began, &mut answer) {
             Outcome::Answered(length, of_somebody) => (length, of_somebody),
             Outcome::Asking(length) => {
                 stream.waiting().set(Waiting::BUSY);
                 // In a box, so that a connection that has nothing to wait for stays small.
-                (length, Box::pin(answer_asking(app, &unread[..length], peer, &mut answer)).await)
+                (length, Box::pin(answer_asking(app, &unread[..length], peer, began, &mut answer)).await)
             }
             Outcome::Partial if pieces < PIECES && unread.len() < HEAD_LIMIT => {
                 pieces += 1;
@@ -77,11 +79,11 @@ enum Outcome {
     Other,
 }
 
-fn answer_at_once(app: &App, bytes: &[u8], peer: SocketAddr, answer: &mut Vec<u8>) -> Outcome {
+fn answer_at_once(app: &App, bytes: &[u8], peer: SocketAddr, began: Stopwatch, answer: &mut Vec<u8>) -> Outcome {
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
     match parse(bytes, &mut fields) {
         Parsed::Plain(head, length) if !app.is_ending() => {
-            match over_http::tell_at_once(app, &head, peer, |decided| write(app, &head, decided, answer)) {
+            match over_http::tell_at_once(app, &head, peer, |decided| write(app, &head, decided, began, answer)) {
                 Some(of_somebody) => Outcome::Answered(length, of_somebody),
                 None => Outcome::Asking(length),
             }
@@ -91,14 +93,14 @@ fn answer_at_once(app: &App, bytes: &[u8], peer: SocketAddr, answer: &mut Vec<u8
     }
 }
 
-async fn answer_asking(app: &App, bytes: &[u8], peer: SocketAddr, answer: &mut Vec<u8>) -> bool {
+async fn answer_asking(app: &App, bytes: &[u8], peer: SocketAddr, began: Stopwatch, answer: &mut Vec<u8>) -> bool {
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
     let Parsed::Plain(head, _) = parse(bytes, &mut fields) else { return false };
-    over_http::tell_asking(app, &head, peer, |decided| write(app, &head, decided, answer)).await
+    over_http::tell_asking(app, &head, peer, |decided| write(app, &head, decided, began, answer)).await
 }
 
 /// Writes the answer; says whether it is to somebody who has proven who they are.
-fn write(app: &App, head: &Head<'_>, decided: &Decided<'_>, answer: &mut Vec<u8>) -> bool {
+fn write(app: &App, head: &Head<'_>, decided: &Decided<'_>, began: Stopwatch, answer: &mut Vec<u8>) -> bool {
     // After a defect while another was written, some of that is there.
     answer.clear();
     let (status, body) = match decided {
@@ -121,7 +123,7 @@ fn write(app: &App, head: &Head<'_>, decided: &Decided<'_>, answer: &mut Vec<u8>
     if head.method != "HEAD" {
         answer.extend_from_slice(body);
     }
-    app.metrics.answered(status);
+    app.metrics.verified(status, began);
     super::is_of_somebody(decided)
 }
 

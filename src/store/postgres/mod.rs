@@ -39,8 +39,8 @@ use self::{
     writer::Writer,
 };
 use super::{
-    Changes, Decision, Error, Insert, Inserted, KeptSince, Loaded, Location, Mark, OperationsRecord, PlatformRecord, Record, Records,
-    Settled, Unreadable, log::Log, queue::Urgency,
+    Changes, Decision, Error, Insert, Inserted, KeptSince, Loaded, Location, Mark, Measured, OperationsRecord, PlatformRecord, Record,
+    Records, Settled, Unreadable, log::Log, queue::Urgency,
 };
 use crate::domain::{AuditEntry, AuditQuery, PlatformId, RecordedEntry, Scope, Timestamp, TokenId, TokenName, TokenQuery, TokenUse, Use};
 
@@ -136,6 +136,10 @@ impl Postgres {
 
     pub(super) const fn log(&self) -> &Log {
         &self.log
+    }
+
+    pub(super) fn measured(&self) -> Measured {
+        self.writer.measured(self.readers.took())
     }
 
     pub(super) async fn installation(&self) -> Result<[u8; 16], Error> {

@@ -12,6 +12,7 @@ use super::{
     connect::Connector,
     session::{Session, unknown_commit},
 };
+use crate::measure::{Durations, Histogram, Stopwatch};
 
 /// How long a read may take, waiting for a session included.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -25,7 +26,10 @@ const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// The sessions.
 #[derive(Clone)]
-pub(super) struct Readers(Pool<Sessions>);
+pub(super) struct Readers {
+    pool: Pool<Sessions>,
+    took: Arc<Durations>,
+}
 
 /// Makes sessions.
 struct Sessions(Arc<Connector>);
@@ -57,14 +61,14 @@ impl Readers {
     /// Shares so many sessions at the most.
     pub(super) fn new(connector: Arc<Connector>, sessions: usize) -> Result<Self, Error> {
         let pool = Pool::builder(Sessions(connector)).max_size(sessions).wait_timeout(Some(WAITING)).runtime(Runtime::Tokio1).build();
-        pool.map(Self).map_err(|e| Error::Unavailable(e.to_string()))
+        pool.map(|pool| Self { pool, took: Arc::default() }).map_err(|e| Error::Unavailable(e.to_string()))
     }
 
     async fn session(&self) -> Result<Object<Sessions>, Error> {
-        if self.0.status().waiting >= QUEUE {
+        if self.pool.status().waiting >= QUEUE {
             return Err(Error::Unavailable("too many reads are waiting".to_owned()));
         }
-        self.0.get().await.map_err(|e| match e {
+        self.pool.get().await.map_err(|e| match e {
             PoolError::Backend(error) => error,
             PoolError::Timeout(_) => late(),
             other => Error::Unavailable(other.to_string()),
@@ -83,7 +87,7 @@ impl Readers {
             drop(begun.0.take());
             result
         };
-        in_time(finish).await
+        self.in_time(finish).await
     }
 
     /// The same, of a server that no other one had replaced when this began.
@@ -140,17 +144,25 @@ impl Readers {
             drop(begun.0.take());
             committing.take().ok_or_else(|| Error::Unavailable("a transaction had no result".to_owned()))
         };
-        in_time(transaction).await
+        self.in_time(transaction).await
+    }
+
+    async fn in_time<R>(&self, work: impl Future<Output = Result<R, Error>>) -> Result<R, Error> {
+        let began = Stopwatch::start();
+        // Boxed: whoever asks would else carry all that connecting and transactions need.
+        let done = tokio::time::timeout(DEADLINE, Box::pin(work)).await.unwrap_or_else(|_| Err(late()));
+        self.took.note(began.took());
+        done
+    }
+
+    /// How long what was asked took, the wait for a session included.
+    pub(super) fn took(&self) -> Histogram {
+        self.took.read()
     }
 }
 
 fn replaced() -> Error {
     Error::Unavailable("another server has taken the place of the one that was asked".to_owned())
-}
-
-async fn in_time<R>(work: impl Future<Output = Result<R, Error>>) -> Result<R, Error> {
-    // Boxed: whoever asks would else carry all that connecting and transactions need.
-    tokio::time::timeout(DEADLINE, Box::pin(work)).await.unwrap_or_else(|_| Err(late()))
 }
 
 fn late() -> Error {

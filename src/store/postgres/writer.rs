@@ -15,10 +15,13 @@ use super::{
     connect::Connector,
     session::{Session, unknown_commit},
 };
-use crate::store::{
-    Insert, Inserted,
-    log::Log,
-    queue::{Queue, Urgency, Waiting},
+use crate::{
+    measure::Histogram,
+    store::{
+        Insert, Inserted, Measured,
+        log::Log,
+        queue::{Queue, Urgency, Waiting},
+    },
 };
 
 /// Jobs in one transaction at the most: keeps a commit short.
@@ -103,6 +106,11 @@ impl Writer {
             })
         };
         Queue::start("postgres-writer", write).map(Self)
+    }
+
+    /// What is measured of it, with how long `reads` took.
+    pub(super) fn measured(&self, reads: Histogram) -> Measured {
+        self.0.measured(reads)
     }
 
     /// Inserts a token, with whatever else is waiting, and returns once that is durable.

@@ -43,8 +43,8 @@ use self::{
 #[cfg(feature = "server")]
 use super::NodeRecord;
 use super::{
-    Changes, Decision, Error, Hold, Insert, Inserted, KeptSince, Loaded, Location, Mark, OperationsRecord, PlatformRecord, Record, Records,
-    Settled, Unreadable, is_creation, is_of_keys, log::Log, queue::Urgency,
+    Changes, Decision, Error, Hold, Insert, Inserted, KeptSince, Loaded, Location, Mark, Measured, OperationsRecord, PlatformRecord,
+    Record, Records, Settled, Unreadable, is_creation, is_of_keys, log::Log, queue::Urgency,
 };
 use crate::{
     defect::Defect,
@@ -245,6 +245,10 @@ impl Sqlite {
 
     async fn read<R: Send + 'static>(&self, run: impl FnOnce(&Connection) -> Result<R, Error> + Send + 'static) -> Result<R, Error> {
         self.readers.read(run).await
+    }
+
+    pub(super) fn measured(&self) -> Measured {
+        self.writer.measured(self.readers.took())
     }
 
     pub(super) async fn installation(&self) -> Result<[u8; 16], Error> {

@@ -14,6 +14,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::{Error, connect};
+use crate::measure::{Durations, Histogram, Stopwatch};
 
 /// Reads waiting at the most; one more is refused.
 const QUEUE: usize = 4096;
@@ -56,6 +57,7 @@ impl Shared {
 pub(super) struct Readers {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    took: Durations,
 }
 
 impl Readers {
@@ -73,7 +75,12 @@ impl Readers {
             thread.map_err(|e| Error::Unavailable(e.to_string()))
         };
         let threads = (0..threads).map(spawn).collect::<Result<_, _>>()?;
-        Ok(Self { shared, threads })
+        Ok(Self { shared, threads, took: Durations::default() })
+    }
+
+    /// How long reads took, the wait for a thread included.
+    pub(super) fn took(&self) -> Histogram {
+        self.took.read()
     }
 
     /// Runs a read on one of the threads.
@@ -81,7 +88,7 @@ impl Readers {
         &self,
         run: impl FnOnce(&Connection) -> Result<R, Error> + Send + 'static,
     ) -> Result<R, Error> {
-        let (reply, answer) = oneshot::channel();
+        let (began, (reply, answer)) = (Stopwatch::start(), oneshot::channel());
         let job = Box::new(move |connection: &Connection| {
             // A caller that has gone away needs no answer, and no work.
             if !reply.is_closed() {
@@ -101,7 +108,9 @@ impl Readers {
             queue.jobs.push_back(job);
         }
         self.shared.filled.notify_one();
-        answer.await.unwrap_or_else(|_| Err(Error::Unavailable("the readers have stopped".to_owned())))
+        let read = answer.await.unwrap_or_else(|_| Err(Error::Unavailable("the readers have stopped".to_owned())));
+        self.took.note(began.took());
+        read
     }
 }
 

@@ -21,7 +21,9 @@ use super::{
 };
 use crate::{
     domain::{AuditEntry, TokenId},
+    measure::Histogram,
     store::{
+        Measured,
         log::{Log, Mark},
         queue::{Queue, Urgency, Waiting},
     },
@@ -138,6 +140,11 @@ impl Writer {
             }
         };
         Queue::start("sqlite-writer", write).map(Self)
+    }
+
+    /// What is measured of it, with how long `reads` took.
+    pub(super) fn measured(&self, reads: Histogram) -> Measured {
+        self.0.measured(reads)
     }
 
     /// Runs a job in the next transaction and returns once it is durable.

@@ -27,7 +27,7 @@ use super::{
     App, Asked, Decided, Question, Refused, Requirement, decide_asking,
     told::{self, Fields},
 };
-use crate::domain::Presented;
+use crate::{domain::Presented, measure::Stopwatch};
 
 /// The one method.
 const PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
@@ -47,8 +47,9 @@ async fn check(app: &App, request: Request<Incoming>, peer: SocketAddr) -> Resul
     let AttributeContext { request, context_extensions } = attributes.unwrap_or_default();
     let http = request.and_then(|request| request.http).unwrap_or_default();
     let extensions = context_extensions.iter().map(|pair| Some((text(&pair.key)?, text(&pair.value)?)));
+    let began = Stopwatch::start();
     let decided = decide_asking(app, &question(app, &http, peer, extensions.collect::<Option<Vec<_>>>())).await;
-    Ok(told(app, decided))
+    Ok(told(app, decided, began))
 }
 
 /// What of a framed message decides: method, path, credentials, forwarded addresses, and the route's own pairs.
@@ -97,7 +98,7 @@ fn text(bytes: &Bytes) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }
 
-fn told(app: &App, decided: Decided<'_>) -> CheckResponse {
+fn told(app: &App, decided: Decided<'_>, began: Stopwatch) -> CheckResponse {
     let mut headers = Vec::new();
     told::put(app, &decided, &mut headers);
     let (status, code, told) = match decided {
@@ -112,7 +113,7 @@ fn told(app: &App, decided: Decided<'_>) -> CheckResponse {
             (refused.status(), code(refused), Told::Denied(Denied { status, headers, body: refused.body().clone() }))
         }
     };
-    app.metrics.answered(status);
+    app.metrics.verified(status, began);
     // Without a status, Envoy would take it for a yes.
     CheckResponse { status: Some(Status { code }), told: Some(told) }
 }
