@@ -120,6 +120,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     pub log: String,
     pub log_format: LogFormat,
+    pub otlp: Option<Uri>,
+    pub trace_ratio: f64,
     pub server: Option<Uri>,
     pub operator_token: Option<TokenSource>,
     shown: Vec<Shown>,
@@ -177,7 +179,8 @@ impl Layers {
         };
         parse(value).unwrap_or_else(|| {
             // A URL can hold a password in more ways than can be blotted out.
-            let given = if ["database", "audit_head", "server"].contains(&name) { String::new() } else { format!(", not {value:?}") };
+            let given =
+                if ["database", "audit_head", "otlp", "server"].contains(&name) { String::new() } else { format!(", not {value:?}") };
             self.problems.push(format!("{origin}: {name} must be {what}{given}"));
             fallback
         })
@@ -221,6 +224,16 @@ fn parse_on_database_loss(text: &str) -> Option<OnDatabaseLoss> {
         Some(("serve_stale", most)) => parse_duration(most.trim()).filter(|most| !most.is_zero()).map(OnDatabaseLoss::ServeStale),
         _ => None,
     }
+}
+
+/// Without what may be a secret: headers have their own place.
+fn parse_collector(text: &str) -> Option<Option<Uri>> {
+    if text.is_empty() {
+        return Some(None);
+    }
+    let url: Uri = text.parse().ok()?;
+    let plain = matches!(url.scheme_str(), Some("http" | "https")) && url.query().is_none() && !url.authority()?.as_str().contains('@');
+    plain.then_some(Some(url))
 }
 
 /// None is SQLite.
@@ -395,6 +408,13 @@ impl Config {
                     _ => None,
                 },
                 LogFormat::Json,
+            ),
+            otlp: layers.take("otlp", "empty, or a URL such as http://127.0.0.1:4318, without a login", parse_collector, None),
+            trace_ratio: layers.take(
+                "trace_ratio",
+                "a number from 0 to 1 such as 0.01",
+                |text| text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio)),
+                0.0,
             ),
             server: layers.take("server", remote::SERVER, remote::parse_server, None),
             operator_token,

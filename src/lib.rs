@@ -39,6 +39,7 @@ mod measure;
 pub mod openapi;
 #[cfg(feature = "tower")]
 mod refusal;
+mod spans;
 mod store;
 #[cfg(feature = "server")]
 mod telemetry;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument as _;
+
 use super::{Authority, Error, Issued, OneTimeKey, Receipt, keyring::Seen, tokens::entry_of};
 use crate::{
     domain::{
@@ -24,7 +26,9 @@ impl Authority {
     ) -> Result<(Platform, Vec<Issued>), Error> {
         let (authority, by) = (Arc::clone(self), by.clone());
         // Apart from the caller, as a token's create is.
-        tokio::spawn(async move { authority.make_platform(&by, name, form).await }).await.map_err(|e| Error::Unavailable(e.to_string()))?
+        tokio::spawn(async move { authority.make_platform(&by, name, form).await }.in_current_span())
+            .await
+            .map_err(|e| Error::Unavailable(e.to_string()))?
     }
 
     async fn make_platform(&self, by: &Owner, name: TokenName, form: Option<OneTimeKey>) -> Result<(Platform, Vec<Issued>), Error> {
@@ -80,7 +84,7 @@ impl Authority {
     /// [`Error::NotFound`], [`Error::Tampered`], [`Error::Unavailable`].
     pub async fn set_platform_disabled(self: &Arc<Self>, by: &Owner, id: PlatformId, disabled: bool) -> Result<(Platform, Receipt), Error> {
         let (authority, by) = (Arc::clone(self), by.clone());
-        tokio::spawn(async move { authority.change_platform(by, id, disabled).await })
+        tokio::spawn(async move { authority.change_platform(by, id, disabled).await }.in_current_span())
             .await
             .map_err(|e| Error::Unavailable(e.to_string()))?
     }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use constant_time_eq::constant_time_eq_n;
+use tracing::Instrument as _;
 
 use super::{
     Authority, Error, REPLAY, REPLAY_SECRET, Receipt,
@@ -132,7 +133,9 @@ impl Authority {
         }
         let authority = Arc::clone(self);
         // Apart from the request: a client that hangs up must not leave a token that is committed but not in the index.
-        tokio::spawn(async move { authority.create(&caller, new, key).await }).await.map_err(|e| Error::Unavailable(e.to_string()))?
+        tokio::spawn(async move { authority.create(&caller, new, key).await }.in_current_span())
+            .await
+            .map_err(|e| Error::Unavailable(e.to_string()))?
     }
 
     async fn create(self: &Arc<Self>, caller: &Caller, new: NewToken, key: Option<IdempotencyKey>) -> Result<Issued, Error> {
@@ -279,7 +282,9 @@ impl Authority {
     pub async fn revoke_token(self: &Arc<Self>, by: &MayManage, id: TokenId) -> Result<Ended, Error> {
         let (authority, caller) = (Arc::clone(self), by.caller().clone());
         // Apart from the request, as create is.
-        tokio::spawn(async move { authority.revoke(caller, id).await }).await.map_err(|e| Error::Unavailable(e.to_string()))?
+        tokio::spawn(async move { authority.revoke(caller, id).await }.in_current_span())
+            .await
+            .map_err(|e| Error::Unavailable(e.to_string()))?
     }
 
     async fn revoke(self: &Arc<Self>, caller: Caller, id: TokenId) -> Result<Ended, Error> {

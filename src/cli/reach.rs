@@ -115,6 +115,7 @@ impl Reach {
             trusted_proxies: Vec::new(),
             assertions: None,
             log_lines_lost: telemetry::lines_lost,
+            otlp_failures: telemetry::otlp_failures,
             settings,
         };
         let app = App::new(authority, Arc::new(SystemClock), limits, surroundings, std::process::id());

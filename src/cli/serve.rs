@@ -45,7 +45,7 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) async fn start(mut config: Config) -> Result<Self, Failure> {
-        let log = telemetry::start(&config);
+        let log = telemetry::start(&config).map_err(Failure::CouldNotRun)?;
         raise_descriptors(&mut config);
         // First of all: a signal that comes while the index is loading must not be lost.
         let (signals, hangup) = (signals()?, watched(SignalKind::hangup())?);
@@ -77,6 +77,7 @@ impl Server {
             trusted_proxies: config.trusted_proxies.clone(),
             assertions: config.assertion.then(|| authority.assertions(config.assertion_lifetime, config.assertion_audience.clone())),
             log_lines_lost: telemetry::lines_lost,
+            otlp_failures: telemetry::otlp_failures,
             settings: config.shown().to_vec(),
         };
         let app = App::new(Arc::clone(&authority), Arc::new(SystemClock), limits, surroundings, u32::from_be_bytes(run));

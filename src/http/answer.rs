@@ -23,6 +23,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header,
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tower::ServiceExt as _;
+use tracing::Instrument as _;
 
 use super::{
     App,
@@ -35,6 +36,7 @@ use super::{
 use crate::{
     domain::{Invalid, RequestInfo},
     measure::Stopwatch,
+    spans,
 };
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -70,6 +72,7 @@ pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: R
     let info = RequestInfo { id: request_id(&app, &request), source: source.to_string() };
     let context = RequestContext { info, source, caller: Arc::default(), receipt: Arc::default() };
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let span = spans::of_request(&method, request.headers(), Some(&context.info.id));
     request.extensions_mut().insert(context.clone());
     let route = Arc::new(std::sync::OnceLock::new());
     request.extensions_mut().insert(Route(Arc::clone(&route)));
@@ -96,7 +99,7 @@ pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: R
             }
         }
     };
-    let mut response = answered.await.unwrap_or_else(|_| {
+    let mut response = answered.instrument(span.clone()).await.unwrap_or_else(|_| {
         app.metrics.panics.inc();
         Refusal::internal().closing().into_response()
     });
@@ -115,17 +118,20 @@ pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: R
         headers.insert(REQUEST_ID, id);
     }
     let took = began.took();
-    app.metrics.requested(&method, route.get().map(String::as_str), response.status(), took);
+    let (route, caller) = (route.get().map(String::as_str), context.caller.get().map(String::as_str));
+    app.metrics.requested(&method, route, response.status(), took);
+    spans::answered(&span, &method, route, response.status().as_u16(), caller);
+    let _entered = span.enter();
     let receipt = context.receipt.get();
     // The route, not the path: what a client puts into a path may be anything.
     tracing::info!(
         request_id = context.info.id,
         source = context.info.source,
         method = method.as_str(),
-        route = route.get().map_or("-", String::as_str),
+        route = route.unwrap_or("-"),
         path_bytes = path.len(),
         status = response.status().as_u16(),
-        caller = context.caller.get().map_or("-", String::as_str),
+        caller = caller.unwrap_or("-"),
         micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         seq = receipt.and_then(|receipt| receipt.seq),
         effective_at = receipt.map(|receipt| tracing::field::display(receipt.effective_at)),

@@ -169,6 +169,8 @@ pub(super) fn page(app: &App) -> Result<String, fmt::Error> {
     of_authority(registry, figures);
     let lost = ConstCounter::new((app.surroundings.log_lines_lost)());
     registry.register("log_lines_lost", "Lines of the log that nobody took in time, or that could not be written", lost);
+    let failures = ConstCounter::new((app.surroundings.otlp_failures)());
+    registry.register("otlp_failures", "Traces or lines of the log that could not be sent to the collector, by request", failures);
     let mut text = String::new();
     encode(&mut text, &all).map(|()| text)
 }

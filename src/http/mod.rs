@@ -98,6 +98,8 @@ pub struct Surroundings {
     pub assertions: Option<Assertions>,
     /// How many lines of the log were lost since start.
     pub log_lines_lost: fn() -> u64,
+    /// How often traces or lines could not be sent to a collector since start.
+    pub otlp_failures: fn() -> u64,
     /// What this process was told, and by whom.
     pub settings: Vec<Shown>,
 }

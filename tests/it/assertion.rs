@@ -24,7 +24,8 @@ fn asserting(app: &mut TestApp, lifetime: u64, audience: Option<&str>) {
     let limits = Limits { body_timeout: Duration::from_secs(5), request_timeout: Duration::from_secs(20) };
     let gateways = Config::layered(&Default::default(), [], None).unwrap().gateways;
     let assertions = Some(app.authority.assertions(Duration::from_secs(lifetime), audience.map(str::to_owned)));
-    let surroundings = Surroundings { gateways, trusted_proxies: Vec::new(), assertions, log_lines_lost: || 0, settings: Vec::new() };
+    let surroundings =
+        Surroundings { gateways, trusted_proxies: Vec::new(), assertions, log_lines_lost: || 0, otlp_failures: || 0, settings: Vec::new() };
     app.app = App::new(app.authority.clone(), app.clock.clone() as _, limits, surroundings, 0);
 }
 

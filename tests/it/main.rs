@@ -48,6 +48,7 @@ mod search; // looking for tokens, as operators do
 mod secrets; // nowhere but in the 201
 mod sources; // where tokens are used from
 mod tampering; // with the database, and without the key
+mod traces; // what a collector is sent
 mod uses; // counted in memory, added up in the database
 mod verify; // what gateways ask
 mod wire; // raw sockets against the real listener

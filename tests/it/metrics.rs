@@ -40,6 +40,7 @@ fn documented() -> BTreeSet<String> {
 async fn every_name_is_documented_and_every_documented_one_is_there() {
     let app = TestApp::new().await;
     app.authority.follow().await.unwrap();
+    app.get(GRID).send().await.expect(200);
     let page = app.metrics().await;
     let mut names = names(&page);
     // Where heads are written; `tests/external/monitoring.py` has a server that does.

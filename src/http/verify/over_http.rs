@@ -9,6 +9,7 @@ use std::{
 use axum::{body::Body, response::Response};
 use futures_util::FutureExt as _;
 use http::{HeaderValue, StatusCode, header, request::Parts};
+use tracing::Instrument as _;
 
 use super::{
     super::{answer, connection::Known, source},
@@ -16,7 +17,7 @@ use super::{
     head::{Head, fields_of},
     told::{self, Fields},
 };
-use crate::{domain::Presented, measure::Stopwatch};
+use crate::{domain::Presented, measure::Stopwatch, spans};
 
 /// Where it is.
 const PATH: &str = "/verify";
@@ -36,7 +37,9 @@ pub(in crate::http) async fn answer(app: App, parts: Parts, peer: SocketAddr, un
     let began = Stopwatch::start();
     let fields = fields_of(&parts);
     let head = Head::of(&parts, &fields);
-    let mut response = tell_asking(&app, &head, peer, |decided| response(&app, &head, decided)).await;
+    let span = spans::asked(&parts.method, &parts.headers);
+    let mut response = tell_asking(&app, &head, peer, |decided| response(&app, &head, decided)).instrument(span.clone()).await;
+    spans::answered(&span, &parts.method, Some(PATH), response.status().as_u16(), None);
     if unread || app.is_ending() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -22,7 +22,7 @@ use super::{
     over_http::{self, behind_mount},
     told::{self, Fields as _},
 };
-use crate::measure::Stopwatch;
+use crate::{measure::Stopwatch, spans};
 
 /// How long a head and an answer are, mostly.
 const ROOM: usize = 2048;
@@ -82,7 +82,7 @@ enum Outcome {
 fn answer_at_once(app: &App, bytes: &[u8], peer: SocketAddr, began: Stopwatch, answer: &mut Vec<u8>) -> Outcome {
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
     match parse(bytes, &mut fields) {
-        Parsed::Plain(head, length) if !app.is_ending() => {
+        Parsed::Plain(head, length) if !app.is_ending() && !is_traced(&head) => {
             match over_http::tell_at_once(app, &head, peer, |decided| write(app, &head, decided, began, answer)) {
                 Some(of_somebody) => Outcome::Answered(length, of_somebody),
                 None => Outcome::Asking(length),
@@ -91,6 +91,11 @@ fn answer_at_once(app: &App, bytes: &[u8], peer: SocketAddr, began: Stopwatch, a
         Parsed::Partial => Outcome::Partial,
         _ => Outcome::Other,
     }
+}
+
+/// Whether somebody wants to see what becomes of it; nobody who does is in that much of a hurry.
+fn is_traced(head: &Head<'_>) -> bool {
+    spans::is_on() && head.all(spans::TRACEPARENT.as_str()).next().is_some()
 }
 
 async fn answer_asking(app: &App, bytes: &[u8], peer: SocketAddr, began: Stopwatch, answer: &mut Vec<u8>) -> bool {

@@ -6,13 +6,17 @@ use deadpool::{
     Runtime,
     managed::{Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult},
 };
+use tracing::Instrument as _;
 
 use super::{
     Error,
     connect::Connector,
     session::{Session, unknown_commit},
 };
-use crate::measure::{Durations, Histogram, Stopwatch};
+use crate::{
+    measure::{Durations, Histogram, Stopwatch},
+    spans,
+};
 
 /// How long a read may take, waiting for a session included.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -150,7 +154,8 @@ impl Readers {
     async fn in_time<R>(&self, work: impl Future<Output = Result<R, Error>>) -> Result<R, Error> {
         let began = Stopwatch::start();
         // Boxed: whoever asks would else carry all that connecting and transactions need.
-        let done = tokio::time::timeout(DEADLINE, Box::pin(work)).await.unwrap_or_else(|_| Err(late()));
+        let done = tokio::time::timeout(DEADLINE, Box::pin(work)).instrument(spans::of_database!("database read", "postgresql")).await;
+        let done = done.unwrap_or_else(|_| Err(late()));
         self.took.note(began.took());
         done
     }

@@ -8,6 +8,7 @@ use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Du
 
 use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
 use super::{
     Error,
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::{
     measure::Histogram,
+    spans,
     store::{
         Insert, Inserted, Measured,
         log::Log,
@@ -130,7 +132,8 @@ impl Writer {
 
 /// Whoever waits behind transactions that a silent database keeps would wait for each of them.
 async fn in_time<R>(asked: impl Future<Output = Result<R, Error>>) -> Result<R, Error> {
-    tokio::time::timeout(DEADLINE, asked).await.unwrap_or_else(|_| Err(late()))
+    let done = tokio::time::timeout(DEADLINE, asked).instrument(spans::of_database!("database change", "postgresql")).await;
+    done.unwrap_or_else(|_| Err(late()))
 }
 
 /// What became of a transaction that was not committed.

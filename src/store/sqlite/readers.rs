@@ -12,9 +12,13 @@ use std::{
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
 use super::{Error, connect};
-use crate::measure::{Durations, Histogram, Stopwatch};
+use crate::{
+    measure::{Durations, Histogram, Stopwatch},
+    spans,
+};
 
 /// Reads waiting at the most; one more is refused.
 const QUEUE: usize = 4096;
@@ -108,7 +112,10 @@ impl Readers {
             queue.jobs.push_back(job);
         }
         self.shared.filled.notify_one();
-        let read = answer.await.unwrap_or_else(|_| Err(Error::Unavailable("the readers have stopped".to_owned())));
+        let read = answer
+            .instrument(spans::of_database!("database read", "sqlite"))
+            .await
+            .unwrap_or_else(|_| Err(Error::Unavailable("the readers have stopped".to_owned())));
         self.took.note(began.took());
         read
     }

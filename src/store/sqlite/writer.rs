@@ -12,6 +12,7 @@ use std::{
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
 use super::{
     Error,
@@ -22,6 +23,7 @@ use super::{
 use crate::{
     domain::{AuditEntry, TokenId},
     measure::Histogram,
+    spans,
     store::{
         Measured,
         log::{Log, Mark},
@@ -153,7 +155,8 @@ impl Writer {
         F: FnMut(&mut Batch<'_>) -> Result<R, Error> + Send + 'static,
         R: Send + 'static,
     {
-        self.0.ask(urgency, |reply| Box::new(Work { run, urgency, done: None, reply })).await
+        let asked = self.0.ask(urgency, |reply| Box::new(Work { run, urgency, done: None, reply }));
+        asked.instrument(spans::of_database!("database change", "sqlite")).await
     }
 }
 

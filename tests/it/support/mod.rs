@@ -402,6 +402,7 @@ fn app(authority: &Arc<Authority>, clock: &Arc<ManualClock>) -> App {
         trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
         assertions: None,
         log_lines_lost: || 0,
+        otlp_failures: || 0,
         settings: config.shown().to_vec(),
     };
     App::new(Arc::clone(authority), Arc::clone(clock) as _, limits, surroundings, 0)

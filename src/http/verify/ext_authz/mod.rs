@@ -11,9 +11,10 @@ use std::{net::SocketAddr, panic::AssertUnwindSafe};
 use axum::extract::Request;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{Response, StatusCode, header};
+use http::{Method, Response, StatusCode, header};
 use hyper::body::Incoming;
 use prost::Message as _;
+use tracing::Instrument as _;
 
 use self::{
     message::{
@@ -27,7 +28,7 @@ use super::{
     App, Asked, Decided, Question, Refused, Requirement, decide_asking,
     told::{self, Fields},
 };
-use crate::{domain::Presented, measure::Stopwatch};
+use crate::{domain::Presented, measure::Stopwatch, spans};
 
 /// The one method.
 const PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
@@ -43,12 +44,16 @@ pub(in crate::http) async fn answer(app: App, request: Request<Incoming>, peer: 
 
 async fn check(app: &App, request: Request<Incoming>, peer: SocketAddr) -> Result<CheckResponse, Failed> {
     unary::check_head(&request, PATH)?;
+    let span = spans::asked(&Method::POST, request.headers());
     let CheckRequest { attributes } = unary::read(request.into_body(), app.limits.body_timeout).await?;
     let AttributeContext { request, context_extensions } = attributes.unwrap_or_default();
     let http = request.and_then(|request| request.http).unwrap_or_default();
     let extensions = context_extensions.iter().map(|pair| Some((text(&pair.key)?, text(&pair.value)?)));
     let began = Stopwatch::start();
-    let decided = decide_asking(app, &question(app, &http, peer, extensions.collect::<Option<Vec<_>>>())).await;
+    let question = question(app, &http, peer, extensions.collect::<Option<Vec<_>>>());
+    let decided = decide_asking(app, &question).instrument(span.clone()).await;
+    let status = decided.as_ref().map_or_else(|refused| refused.status(), |_| StatusCode::OK);
+    spans::answered(&span, &Method::POST, Some(PATH), status.as_u16(), None);
     Ok(told(app, decided, began))
 }
 
