@@ -4,7 +4,7 @@
 //! retired: what is retired is so for every process that reads the database, whatever file it has.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -220,11 +220,12 @@ impl Authority {
     pub async fn list_keys(&self, by: &Operator) -> Result<Vec<KeyListed>, Error> {
         by.may_oversee()?;
         let (known, sealed) = (self.store.list_canaries().await?, self.store.count_sealed().await?);
-        let mut here: BTreeMap<_, _> = self.keyring.list().into_iter().map(|(id, state, created)| (id, (state, created))).collect();
-        let ids: BTreeSet<_> = here.keys().copied().chain(known.iter().map(|canary| canary.key)).collect();
+        let here = self.keyring.list();
+        let ids: BTreeSet<_> = here.iter().map(|(id, ..)| *id).chain(known.iter().map(|canary| canary.key)).collect();
         let listed = ids.into_iter().map(|id| {
             let retired_at = known.iter().find(|canary| canary.key == id).and_then(|canary| canary.retired_at);
-            let (state, created) = here.remove(&id).map_or((MISSING, None), |(state, created)| (state.name(), created));
+            let key = here.iter().find(|(key, ..)| *key == id);
+            let (state, created) = key.map_or((MISSING, None), |(_, state, created)| (state.name(), created.clone()));
             let state = if retired_at.is_some() { KeyState::Retired.name() } else { state };
             let sealing = sealed.iter().find(|(key, _)| *key == id).map(|(_, sealing)| *sealing).unwrap_or_default();
             KeyListed { id, state, created, retired_at, sealing }
