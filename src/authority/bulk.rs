@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use super::{
     Authority, Error,
+    audit::ended::stopped,
     keyring::{Keyring, Seen},
     once::OneTimeKey,
     search::{Found, may_look},
@@ -22,8 +23,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Action, AuditEntry, BulkId, BulkRevoke, BulkState, Caller, Issuer, LastUse, Operator, Order, Permissions, Timestamp, TokenId,
-        TokenSearch, name_part,
+        Action, AuditEntry, AuditQuery, BulkId, BulkRevoke, BulkState, Caller, Issuer, LastUse, Operator, Order, PageLimit, Permissions,
+        Timestamp, TokenId, TokenSearch, name_part,
     },
     store::{BulkRecord, Decision, Record},
 };
@@ -66,6 +67,10 @@ impl Authority {
         may_look(by, &search)?;
         // It is kept as lines.
         let name = name_part("namePart", search.name.as_deref().unwrap_or_default())?;
+        if search.used.is_some() {
+            // What was used here a moment ago is no "never used". What was at other servers they write within `flush_interval`.
+            self.flush().await?;
+        }
         let until = search.until.min(self.now());
         let search =
             TokenSearch { name, live: Some(true), until, order: Order::OldestFirst, after: None, limit: Default::default(), ..search };
@@ -287,9 +292,30 @@ impl Authority {
             }
         }
         for id in left {
-            self.run_and_tell(id).await;
+            if self.was_stopped(id).await? {
+                self.note_tampered(format!("bulk revoke {id}, which was stopped: an old row was put back"));
+            } else {
+                self.run_and_tell(id).await;
+            }
         }
         Ok(())
+    }
+
+    /// Whether the log says that somebody stopped it: its row may be one of before.
+    async fn was_stopped(&self, id: BulkId) -> Result<bool, Error> {
+        let mut before_seq = None;
+        loop {
+            let query =
+                AuditQuery { action: Some(Action::TokenBulkRevokeStop), before_seq, limit: PageLimit::LARGEST, ..AuditQuery::default() };
+            let (page, more) = self.store.list_audit(query).await?;
+            if page.iter().any(|entry| stopped(entry) == Some(id)) {
+                return Ok(true);
+            }
+            before_seq = page.last().map(|entry| entry.seq);
+            if !more || before_seq.is_none() {
+                return Ok(false);
+            }
+        }
     }
 
     /// Seals anew what was sealed with a key that is about to be retired, also what is over: it is told still.

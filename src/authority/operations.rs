@@ -9,12 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Authority, Error, Receipt, keyring::Seen};
 use crate::{
-    domain::{Action, AuditEntry, Invalid, Need, NoOperation, Operation, Operations, Operator, Owner, Target, Timestamp},
+    domain::{Action, AuditEntry, Need, NoOperation, Operation, Operations, Operator, Owner, Target, Timestamp},
     store::OperationsRecord,
 };
-
-/// Operations at the most: an API has hundreds.
-const MOST: usize = 20_000;
 
 /// Those in force in this process, with the place in the feed of their change.
 #[derive(Debug)]
@@ -144,11 +141,8 @@ impl Authority {
     /// Puts operations in force: when this returns, they are so in every process, unless the receipt says by when.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if there are too many, [`Error::Unavailable`].
+    /// [`Error::Unavailable`].
     pub async fn load_operations(&self, by: &Owner, operations: &Operations) -> Result<(Difference, Receipt), Error> {
-        if operations.all().len() > MOST {
-            return Err(Invalid::one("operations", "max_items", format!("must be at most {MOST}")).into());
-        }
         let difference = self.diff_operations(by, operations).await?;
         let now = self.now();
         let record = self.keyring.seal_operations(document(operations.all()), now);

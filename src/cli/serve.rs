@@ -157,8 +157,8 @@ impl Server {
     }
 }
 
-/// Descriptors for everything that is not a client's connection: databases, locks, the log, operators.
-const DESCRIPTORS_KEPT: u64 = 56;
+/// Descriptors for everything that is not a client's connection: databases, locks, the log; and operators.
+const DESCRIPTORS_KEPT: u64 = 40 + http::ADMIN_CONNECTIONS as u64;
 
 /// Allows this process as many files as it may have, and no more connections than that leaves room for.
 fn raise_descriptors(config: &mut Config) {

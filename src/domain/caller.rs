@@ -5,7 +5,7 @@
 
 use std::{fmt, ops::Deref};
 
-use super::{Account, Actor, ClientId, Issuer, Permission, Permissions, PlatformId, RequestInfo, Role, Scope};
+use super::{Account, Actor, ClientId, Issuer, Permission, Permissions, PlatformId, RequestInfo, Role, Scope, Timestamp};
 
 /// A token whose credential was proven just now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +103,8 @@ pub struct Operator {
     role: Role,
     platform: Option<PlatformId>,
     request: RequestInfo,
+    /// When what proved them ends, if it does by itself.
+    until: Option<Timestamp>,
 }
 
 /// An operator without the role that it takes.
@@ -124,12 +126,23 @@ impl fmt::Display for RoleLacking {
 impl Operator {
     /// The holder of an account that was proven just now.
     pub fn of(account: &Account, request: RequestInfo) -> Self {
-        Self { name: account.name.as_str().to_owned(), role: account.role, platform: account.platform, request }
+        Self { name: account.name.as_str().to_owned(), role: account.role, platform: account.platform, request, until: None }
     }
 
     /// Whoever reaches the admin listener and looks at what it shows to everybody there.
     pub fn looking(request: RequestInfo) -> Self {
-        Self { name: "admin-listener".to_owned(), role: Role::Viewer, platform: None, request }
+        Self { name: "admin-listener".to_owned(), role: Role::Viewer, platform: None, request, until: None }
+    }
+
+    /// The same by a token, which ends then.
+    #[must_use]
+    pub fn ending(self, until: Option<Timestamp>) -> Self {
+        Self { until, ..self }
+    }
+
+    /// When the token ends that proved them, if it was one that does.
+    pub const fn until(&self) -> Option<Timestamp> {
+        self.until
     }
 
     /// Who it is, for the audit log.
@@ -207,7 +220,7 @@ pub struct Owner(Operator);
 impl Owner {
     /// A person with access to the machine and its key file, who runs a command.
     pub const fn at_command_line(name: String, request: RequestInfo) -> Self {
-        Self(Operator { name, role: Role::Owner, platform: None, request })
+        Self(Operator { name, role: Role::Owner, platform: None, request, until: None })
     }
 
     /// The owner as a caller inside `scope`, with every permission.
@@ -252,7 +265,7 @@ mod tests {
         let scope = |n| Scope { platform: platform(n), environment: Environment::Sandbox };
         for role in Role::ALL {
             for bound in [None, Some(platform(1))] {
-                let operator = Operator { name: "a".to_owned(), role, platform: bound, request: RequestInfo::default() };
+                let operator = Operator { name: "a".to_owned(), role, platform: bound, request: RequestInfo::default(), until: None };
                 let caller = operator.within(scope(1)).unwrap();
                 assert_eq!(caller.clone().may_manage().is_ok(), role >= Role::Manager);
                 assert_eq!(operator.may_issue().is_ok(), role >= Role::Manager);

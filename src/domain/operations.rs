@@ -4,6 +4,8 @@
 //! alone: if the operation there has not the request's method, no other path is tried. `HEAD` is `GET` where it is not
 //! described itself, because servers answer it so.
 
+use std::collections::{HashMap, HashSet};
+
 use super::{Invalid, Operation, Target};
 
 /// The operations of a platform's API. Nothing is allocated to find one.
@@ -25,7 +27,7 @@ struct Node {
 }
 
 /// A segment with parameters: the literal texts before, between and behind them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Pattern(Vec<Box<str>>);
 
 /// Why no operation was found.
@@ -73,31 +75,21 @@ impl Pattern {
     }
 }
 
-impl Operations {
-    /// Arranges operations.
-    ///
-    /// # Errors
-    /// All paths that can't be arranged, and all operations that stand there twice.
-    pub fn new(all: Vec<Operation>) -> Result<Self, Invalid> {
-        let (mut this, mut invalid) = (Self { all: Vec::new(), nodes: vec![Node::default()] }, Invalid::default());
-        for (place, operation) in all.iter().enumerate() {
-            let field = format!("{} {}", operation.method, operation.path);
-            match this.insert(operation, place) {
-                Ok(()) => {}
-                Err((constraint, message)) => invalid.add(&field, constraint, message),
-            }
-        }
-        for node in &mut this.nodes {
-            node.literals.sort();
-            // Stable, so that among equally literal ones the document's order decides.
-            node.patterns.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.literal_len()));
-        }
-        this.all = all;
-        invalid.into_result().map(|()| this)
-    }
+/// The tree while it is made, with what finds a place below another at once: a document is whoever's that sends it.
+#[derive(Default)]
+struct Arranging<'o> {
+    nodes: Vec<Node>,
+    literals: HashMap<(usize, &'o str), usize>,
+    patterns: HashMap<(usize, Pattern), usize>,
+    methods: HashSet<(usize, &'o str)>,
+}
 
-    fn insert(&mut self, operation: &Operation, place: usize) -> Result<(), (&'static str, &'static str)> {
+impl<'o> Arranging<'o> {
+    fn insert(&mut self, operation: &'o Operation, place: usize) -> Result<(), (&'static str, &'static str)> {
         let path = operation.path.strip_prefix('/').ok_or(("path", "must begin with a slash"))?;
+        if path.len() > Operations::LONGEST || operation.method.len() > Operations::LONGEST {
+            return Err(("max_length", "is longer than any request's"));
+        }
         let plain = path.replace(['{', '}'], "");
         if Target::parse(&format!("/{plain}")).is_err() || plain.contains(['%', '?']) {
             return Err(("path", "must be a path that is read in one way: no empty or dot segment, nothing encoded, no query"));
@@ -106,32 +98,68 @@ impl Operations {
         for segment in path.split('/') {
             at = self.child(at, segment).ok_or(("path", "has braces that are no parameters, or parameters next to each other"))?;
         }
-        let methods = &mut self.nodes[at].methods;
-        if methods.iter().any(|(method, _)| **method == *operation.method) {
+        if !self.methods.insert((at, &operation.method)) {
             return Err(("unique", "stands there twice, be it with other names of parameters"));
         }
-        methods.push((operation.method.as_str().into(), place));
+        self.nodes[at].methods.push((operation.method.as_str().into(), place));
         Ok(())
     }
 
     /// The node of a segment below another, made if need be.
-    fn child(&mut self, at: usize, segment: &str) -> Option<usize> {
-        let new = self.nodes.len();
-        let node = &mut self.nodes[at];
-        let found = if segment.contains(['{', '}']) {
+    fn child(&mut self, at: usize, segment: &'o str) -> Option<usize> {
+        let (new, node) = (self.nodes.len(), &mut self.nodes[at]);
+        let child = if segment.contains(['{', '}']) {
             let pattern = Pattern::parse(segment)?;
-            let found = node.patterns.iter().find(|(known, _)| *known == pattern).map(|(_, child)| *child);
-            found.map_or_else(|| node.patterns.push((pattern, new)), drop);
-            found
+            *self.patterns.entry((at, pattern.clone())).or_insert_with(|| {
+                node.patterns.push((pattern, new));
+                new
+            })
         } else {
-            let found = node.literals.iter().find(|(known, _)| **known == *segment).map(|(_, child)| *child);
-            found.map_or_else(|| node.literals.push((segment.into(), new)), drop);
-            found
+            *self.literals.entry((at, segment)).or_insert_with(|| {
+                node.literals.push((segment.into(), new));
+                new
+            })
         };
-        Some(found.unwrap_or_else(|| {
+        if child == new {
             self.nodes.push(Node::default());
-            new
-        }))
+        }
+        Some(child)
+    }
+}
+
+impl Operations {
+    /// Operations at the most: an API has hundreds.
+    pub const MOST: usize = 20_000;
+    /// Segments of all paths together at the most, those that paths have in common counted once.
+    pub const SEGMENTS: usize = 200_000;
+    /// Bytes of a path, and of a method.
+    pub const LONGEST: usize = 2048;
+
+    /// Arranges operations.
+    ///
+    /// # Errors
+    /// That there are too many; or all paths that can't be arranged, and all operations that stand there twice.
+    pub fn new(all: Vec<Operation>) -> Result<Self, Invalid> {
+        let too_many = |what: &str, most: usize| Invalid::one("operations", "max_items", format!("must have at most {most} {what}"));
+        if all.len() > Self::MOST {
+            return Err(too_many("operations", Self::MOST));
+        }
+        let (mut tree, mut invalid) = (Arranging { nodes: vec![Node::default()], ..Arranging::default() }, Invalid::default());
+        for (place, operation) in all.iter().enumerate() {
+            if let Err((constraint, message)) = tree.insert(operation, place) {
+                invalid.add(&format!("{} {}", operation.method, operation.path), constraint, message);
+            }
+            if tree.nodes.len() > Self::SEGMENTS {
+                return Err(too_many("segments of paths", Self::SEGMENTS));
+            }
+        }
+        let mut nodes = tree.nodes;
+        for node in &mut nodes {
+            node.literals.sort();
+            // Stable, so that among equally literal ones the document's order decides.
+            node.patterns.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.literal_len()));
+        }
+        invalid.into_result().map(|()| Self { all, nodes })
     }
 
     /// The operation of a request.
@@ -249,6 +277,29 @@ mod tests {
         ]);
         let fields: Vec<_> = bad.unwrap_err().problems().iter().map(|problem| problem.field.clone()).collect();
         assert_eq!(fields.len(), 10, "{fields:?}");
+    }
+
+    /// A document is whoever's that sends it: what is too much is refused at once, and what is not takes no time that matters.
+    #[test]
+    fn a_document_that_means_no_good_is_refused_or_arranged_in_time() {
+        let too_many = |list: Vec<String>| operations(&list.iter().map(|path| ("GET", &**path)).collect::<Vec<_>>()).unwrap_err();
+        let paths = |count: usize, path: &dyn Fn(usize) -> String| (0..count).map(path).collect::<Vec<_>>();
+        for (list, constraint) in [
+            (paths(Operations::MOST + 1, &|n| format!("/{n}")), "max_items"),
+            (paths(500, &|n| format!("/{n}{}", "/a".repeat(900))), "max_items"),
+            (vec![format!("/{}", "a".repeat(Operations::LONGEST + 1))], "max_length"),
+        ] {
+            assert_eq!(too_many(list).problems()[0].constraint, constraint);
+        }
+        // Each of these, compared with each other one, would be 200 million comparisons.
+        for shape in [&(|n| format!("/{n}")) as &dyn Fn(usize) -> String, &|n| format!("/{{x}}-{n}"), &|n| format!("/{n}/{{x}}")] {
+            let list = paths(Operations::MOST, shape);
+            let table = operations(&list.iter().map(|path| ("GET", &**path)).collect::<Vec<_>>()).unwrap();
+            assert_eq!(found(&table, "GET", &list[7].replace("{x}", "y")), Ok(&*list[7]));
+        }
+        let methods = paths(Operations::MOST, &|n| format!("M-{n}"));
+        let table = operations(&methods.iter().map(|method| (&**method, "/")).collect::<Vec<_>>()).unwrap();
+        assert_eq!(found(&table, "M-19999", "/"), Ok("/"));
     }
 
     /// The same by the simplest means: of all paths that fit, the one whose segments are the most literal from the left.

@@ -12,6 +12,9 @@ impl PageLimit {
     /// The most.
     pub const MAX: u16 = 100;
 
+    /// The most.
+    pub const LARGEST: Self = Self(Self::MAX);
+
     /// That many, if it is allowed.
     pub const fn new(limit: u16) -> Option<Self> {
         if limit >= Self::MIN && limit <= Self::MAX { Some(Self(limit)) } else { None }

@@ -12,12 +12,16 @@ use serde::{
     de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 
+use tokio::sync::Semaphore;
+
 use super::envelope::{ClientCode, Refusal};
 use crate::domain::Invalid;
 
 const LIMIT: usize = 64 * 1024;
 /// For a document of a thousand operations.
 const LONG: usize = 8 << 20;
+/// Long ones that are read at the same time; further ones wait. They are in memory while they are.
+static LONG_ONES: Semaphore = Semaphore::const_new(4);
 const DEPTH: usize = 16;
 
 /// A JSON value whose objects keep each member once.
@@ -77,7 +81,8 @@ pub(super) async fn read_json(headers: &HeaderMap, body: Body, timeout: Duration
 
 /// Reads a request's JSON as what it must be: no member unknown, none twice, none missing.
 pub(super) async fn read_as<T: DeserializeOwned>(headers: &HeaderMap, body: Body, timeout: Duration) -> Result<T, Refusal> {
-    read_at_most(headers, body, timeout, LIMIT).await
+    check_type(headers)?;
+    parse_as(&read(body, timeout, LIMIT).await?)
 }
 
 /// Reads a form, as browsers send it, without decoding it.
@@ -87,6 +92,7 @@ pub(super) async fn read_form(headers: &HeaderMap, body: Body, timeout: Duration
 
 /// The same of one with a document in it.
 pub(super) async fn read_long_form(headers: &HeaderMap, body: Body, timeout: Duration) -> Result<String, Refusal> {
+    let _place = LONG_ONES.acquire().await;
     read_form_of(headers, body, timeout, LONG).await
 }
 
@@ -101,16 +107,23 @@ async fn read_form_of(headers: &HeaderMap, body: Body, timeout: Duration, most: 
     String::from_utf8(bytes.into()).map_err(invalid)
 }
 
-/// The same of a long document.
-pub(super) async fn read_long<T: DeserializeOwned>(headers: &HeaderMap, body: Body, timeout: Duration) -> Result<T, Refusal> {
-    read_at_most(headers, body, timeout, LONG).await
+/// The same of a long document, of which `make` makes something: apart, because others are not to wait for that.
+pub(super) async fn read_long<T: DeserializeOwned, R: Send + 'static>(
+    headers: &HeaderMap,
+    body: Body,
+    timeout: Duration,
+    make: impl FnOnce(T) -> Result<R, Refusal> + Send + 'static,
+) -> Result<R, Refusal> {
+    check_type(headers)?;
+    let _place = LONG_ONES.acquire().await;
+    let bytes = read(body, timeout, LONG).await?;
+    let made = tokio::task::spawn_blocking(move || parse_as(&bytes).and_then(make)).await;
+    made.unwrap_or_else(|_| Err(Refusal::internal()))
 }
 
-async fn read_at_most<T: DeserializeOwned>(headers: &HeaderMap, body: Body, timeout: Duration, most: usize) -> Result<T, Refusal> {
-    check_type(headers)?;
-    let bytes = read(body, timeout, most).await?;
+fn parse_as<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     // The parser's own message may quote the input, which may hold a secret.
-    serde_json::from_slice(&bytes).map(|Members(value)| value).map_err(|e| {
+    serde_json::from_slice(bytes).map(|Members(value)| value).map_err(|e| {
         let what = if e.is_data() { "is not as the document of this API has it" } else { "is not valid JSON" };
         Refusal::invalid(&Invalid::one("body", "structure", format!("{what}, at line {} column {}", e.line(), e.column())))
     })

@@ -282,8 +282,8 @@ impl http1::Service for Routed {
     }
 }
 
-/// Connections of the admin listener at the most.
-const ADMIN_CONNECTIONS: usize = 16;
+/// Connections of the admin listener at the most: whoever keeps some busy there must not keep out who looks after us.
+pub(crate) const ADMIN_CONNECTIONS: usize = 64;
 /// Connections of the `ext_authz` listener at the most: each thread of an Envoy has one.
 pub(crate) const EXT_AUTHZ_CONNECTIONS: usize = 256;
 

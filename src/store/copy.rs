@@ -21,7 +21,7 @@ use super::{
     Canary, Checkpoint, Database, Error, Hold, Mark, Seal, postgres, sealed,
     sealed::Sealed,
     sqlite,
-    tables::{AUDIT, CHECKPOINT, PLATFORM, Rows, TABLES, TOKEN, Table, integer, values},
+    tables::{ACCOUNT, AUDIT, BULK_REVOKE, CHECKPOINT, OPERATOR_TOKEN, PLATFORM, Rows, TABLES, TOKEN, Table, integer, values},
 };
 use crate::domain::RecordedEntry;
 
@@ -126,9 +126,9 @@ impl Source {
         Ok(all)
     }
 
-    /// Hands all platforms and tokens to `visit`, but for those that cannot be read: nobody accepts them.
+    /// Hands all that the log says an end of to `visit`, but for those that cannot be read: nobody accepts them.
     pub(crate) async fn visit_subjects(&self, mut visit: impl FnMut(Sealed)) -> Result<(), Error> {
-        for table in [&PLATFORM, &TOKEN] {
+        for table in [&PLATFORM, &TOKEN, &ACCOUNT, &OPERATOR_TOKEN, &BULK_REVOKE] {
             let each = |found: Result<Sealed, String>| {
                 found.into_iter().for_each(&mut visit);
                 ControlFlow::Continue(())

@@ -314,3 +314,39 @@ async fn s_08_they_outlive_the_key_that_sealed_them() {
     let over = app.authority.get_bulk_revoke(&operator(), running).await.unwrap();
     assert!(matches!(over.state, BulkState::Finished(_)), "{over:?}");
 }
+
+/// What a token's holder did a moment ago is not written yet, and counts.
+#[tokio::test]
+async fn a_token_that_was_used_just_now_was_not_never_used() {
+    let app = TestApp::new().await;
+    let (used, unused) = (app.token("used", &["VIEW"]).await, app.token("unused", &["VIEW"]).await);
+    app.clock.advance(Duration::from_millis(1));
+    app.get("/verify").auth(&used).send().await.expect(200);
+    let never = TokenSearch { used: Some(LastUse::Never), ..named("used") };
+    let plan = app.authority.plan_bulk_revoke(&operator(), never).await.unwrap();
+    assert_eq!(plan.first.iter().map(|found| found.token.id.to_string()).collect::<Vec<_>>(), [unused.id]);
+}
+
+/// A row from before it was stopped passes its own seal, and the log knows better: whoever can write the database alone ends
+/// nothing by it.
+#[tokio::test]
+async fn z_11_a_stopped_one_whose_old_row_was_put_back_is_not_gone_on_with() {
+    let app = TestApp::new().await;
+    many(&app, "doomed", 600).await;
+    app.clock.advance(Duration::from_millis(1));
+    let begun = begun_by_one_who_dies(&app, named("doomed"), 600);
+    let directory = app.directory.path().to_owned();
+    database::edit(&directory, "CREATE TABLE kept AS SELECT * FROM bulk_revoke");
+    let stopped = app.authority.stop_bulk_revoke(&operator(), begun.id).await.unwrap();
+    database::edit(&directory, "DELETE FROM bulk_revoke; INSERT INTO bulk_revoke SELECT * FROM kept");
+    let left = app.authority.plan_bulk_revoke(&operator(), named("doomed")).await.unwrap().count;
+    assert!(left > 0 && left == 600 - stopped.ended, "{left}, {stopped:?}");
+    app.authority.resume_bulk_revokes().await.unwrap();
+    app.clock.advance(LONG);
+    app.authority.resume_bulk_revokes().await.unwrap();
+    assert_eq!(app.authority.plan_bulk_revoke(&operator(), named("doomed")).await.unwrap().count, left);
+    assert!(app.metrics().await.contains("countersign_integrity_failures 1\n"));
+    let verified = app.authority.verify_audit(&operator(), 0, 200_000).await.unwrap().verified;
+    let what = verified.problems.iter().map(|problem| problem.what.clone()).collect::<Vec<_>>();
+    assert!(what.len() == 1 && what[0].starts_with(&format!("bulk revoke {} goes on, although audit entry ", begun.id)), "{what:?}");
+}

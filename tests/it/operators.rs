@@ -418,6 +418,16 @@ async fn programs_act_for_operators() {
     let bobs = app.authority.create_operator_token(&bob, name("bob"), token_name("own"), None, None).await.unwrap();
     let hidden = app.authority.revoke_operator_token(&alice, bobs.token.id).await;
     assert!(matches!(hidden, Err(Error::NotFound)), "whoever may not see it learns nothing of it");
+    // What was lent for a minute makes nothing that lives longer.
+    let soon = |millis: i64| Some(countersign::authority::Clock::wall(&*app.clock).plus_millis(millis));
+    let lent = app.authority.create_operator_token(&bob, name("bob"), token_name("lent"), soon(60_000), None).await.unwrap();
+    let borrower =
+        app.authority.prove_operator(&PresentedOperator::parse(lent.secret.expose()).unwrap(), request()).await.unwrap().unwrap();
+    let make = async |until| app.authority.create_operator_token(&borrower, name("bob"), token_name("made"), until, None).await;
+    for until in [None, soon(60_001)] {
+        assert!(matches!(make(until).await, Err(Error::Invalid(_))), "{until:?}");
+    }
+    assert_eq!(make(soon(60_000)).await.unwrap().token.expires_at, soon(60_000));
     let listed = app.authority.list_operator_tokens(&bob, name("alice")).await.unwrap();
     let mut names: Vec<_> = listed.iter().map(|token| token.name.as_str()).collect();
     assert_eq!(names[0], "third", "the newest first");

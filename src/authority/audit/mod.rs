@@ -8,6 +8,7 @@
 //! A line has the seal of its entry in it, which nobody can guess without the server key: so a hash of a line that somebody
 //! may not see tells nothing about it.
 
+pub(super) mod ended;
 mod export;
 mod head;
 mod heads;

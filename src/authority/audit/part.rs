@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use super::{
     Outline, Tree, Verified,
+    ended::{AccountSays, Ended, named},
     head::Checked,
     of_checkpoint,
-    verify::{Ended, Walk},
+    verify::Walk,
 };
 use crate::{
     authority::{Authority, Error, feed::Followed},
-    domain::{Action, AuditQuery, Invalid, Operator},
-    store::Mark,
+    domain::{AccountName, Action, AuditQuery, Invalid, Operator, PageLimit},
+    store::{Mark, Sealed},
 };
 
 /// Entries that are read at once: whoever verifies tokens on this thread waits for no more.
@@ -145,17 +146,47 @@ impl Authority {
     /// Holds what lives against what the log says has ended.
     async fn hold_against<P: FnMut(u64, u64)>(&self, walk: &mut Walk<'_, P>, ended: &Ended) -> Result<(), Error> {
         if !ended.tokens.is_empty() {
-            for id in self.store.unended_among(ended.tokens.keys().copied().collect()).await? {
-                walk.live_token(id, ended.tokens[&id]);
-            }
+            let live = self.store.unended_among(ended.tokens.keys().copied().collect()).await?;
+            walk.note(live.into_iter().filter_map(|id| ended.live_token(id)));
         }
         for (&id, &seq) in &ended.platforms {
             let is_enabled = self.store.find_platform(id).await?.is_some_and(|record| record.platform.disabled_at.is_none());
             let enabling = AuditQuery { platform: Some(id), action: Some(Action::PlatformEnable), ..AuditQuery::default() };
             if is_enabled && self.store.list_audit(enabling).await?.0.first().is_none_or(|enabled| enabled.seq < seq) {
-                walk.enabled_platform(id, seq);
+                walk.note(ended.enabled_platform(id));
             }
         }
+        for (name, says) in &ended.accounts {
+            let Some(record) = self.store.find_account(AccountName::stored(name)).await? else { continue };
+            // What is behind this part may have changed it again.
+            let differs = if says.differs(&record).is_some() { self.last_said(name, *says).await?.differs(&record) } else { None };
+            walk.note(differs);
+        }
+        for id in ended.operator_tokens.keys() {
+            let found = self.store.find_operator_token(*id).await?;
+            walk.note(found.and_then(|(record, _)| ended.held_against(&Sealed::OperatorToken(record))));
+        }
+        for id in ended.bulks.keys() {
+            let found = self.store.find_bulk(*id).await?;
+            walk.note(found.and_then(|record| ended.held_against(&Sealed::Bulk(Box::new(record)))));
+        }
         Ok(())
+    }
+
+    /// What the log says of an account with all that is behind what was known of it.
+    async fn last_said(&self, name: &str, mut says: AccountSays) -> Result<AccountSays, Error> {
+        let (since, mut before_seq, mut behind) = (says.since(), None, Vec::new());
+        loop {
+            let query = AuditQuery { action: Some(Action::OperatorChange), before_seq, limit: PageLimit::LARGEST, ..AuditQuery::default() };
+            let (page, more) = self.store.list_audit(query).await?;
+            before_seq = page.last().map(|entry| entry.seq);
+            behind.extend(page.into_iter().take_while(|entry| entry.seq > since).map(|entry| (entry.seq, named(&entry))));
+            if !more || before_seq.is_none_or(|seq| seq <= since) {
+                break;
+            }
+        }
+        let of_them = behind.into_iter().rev().filter(|(_, (of, _))| of.as_deref() == Some(name));
+        of_them.for_each(|(seq, (_, detail))| says.note(seq, &detail));
+        Ok(says)
     }
 }

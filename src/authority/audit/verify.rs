@@ -1,19 +1,17 @@
 //! Verifying the whole log: every entry behind the one before, and the tree over them against what was signed.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    ops::ControlFlow,
-};
+use std::{collections::BTreeMap, ops::ControlFlow};
 
 use super::{
     Outline, Reading, Tree,
+    ended::Ended,
     head::{Checked, Heads},
     line, of_checkpoint, tree,
 };
 use crate::{
     authority::{copying::sentence, keyring::Seen},
-    domain::{Action, KeySource, PlatformId, RecordedEntry, Timestamp, TokenId},
-    store::{Database, Mark, PlatformRecord, Record, Seal, Sealed},
+    domain::{KeySource, RecordedEntry, Timestamp},
+    store::{Database, Mark, Seal},
 };
 
 /// Problems that are told one by one.
@@ -86,38 +84,14 @@ pub async fn verify(database: &Database, keys: &KeySource, heads: &Heads, progre
         ControlFlow::Continue(())
     };
     reading.source.visit_entries(start.seq, each).await.map_err(sentence)?;
-    if walk.ended.is_any() {
-        reading.source.visit_subjects(|sealed| walk.subject(&sealed)).await.map_err(sentence)?;
+    let ended = std::mem::take(&mut walk.ended);
+    if ended.is_any() {
+        reading.source.visit_subjects(|sealed| walk.note(ended.held_against(&sealed))).await.map_err(sentence)?;
     }
     let before_first = reading.source.count_before_first().await.map_err(sentence)?;
     walk.before_first(before_first);
     let is_new = !reading.source.has_records().await.map_err(sentence)?;
     Ok(walk.finish(is_new))
-}
-
-/// What the log says has ended, as far as it was read.
-#[derive(Default)]
-pub(super) struct Ended {
-    /// Tokens, and where each ended.
-    pub(super) tokens: HashMap<TokenId, u64>,
-    /// Platforms that are disabled, and since which place.
-    pub(super) platforms: HashMap<PlatformId, u64>,
-}
-
-impl Ended {
-    fn note(&mut self, recorded: &RecordedEntry) {
-        let entry = &recorded.entry;
-        match (entry.action, entry.token, entry.platform) {
-            (Action::TokenRevoke, Some(token), _) => drop(self.tokens.insert(token, recorded.seq)),
-            (Action::PlatformDisable, _, Some(platform)) => drop(self.platforms.insert(platform, recorded.seq)),
-            (Action::PlatformEnable, _, Some(platform)) => drop(self.platforms.remove(&platform)),
-            _ => {}
-        }
-    }
-
-    fn is_any(&self) -> bool {
-        !self.tokens.is_empty() || !self.platforms.is_empty()
-    }
 }
 
 /// Where the verification is.
@@ -231,31 +205,9 @@ impl<'r, P: FnMut(u64, u64)> Walk<'r, P> {
         self.bad(first, format!("{what}: {why}"));
     }
 
-    /// Holds a row against what the log says of it.
-    fn subject(&mut self, sealed: &Sealed) {
-        match sealed {
-            Sealed::Token(Record { token, .. }) if token.revoked_at.is_none() => {
-                if let Some(seq) = self.ended.tokens.get(&token.id) {
-                    self.live_token(token.id, *seq);
-                }
-            }
-            Sealed::Platform(PlatformRecord { platform, .. }) if platform.disabled_at.is_none() => {
-                if let Some(seq) = self.ended.platforms.get(&platform.id) {
-                    self.enabled_platform(platform.id, *seq);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Notes a token that has not ended by its row.
-    pub(super) fn live_token(&mut self, id: TokenId, seq: u64) {
-        self.verified.note(seq, format!("{id} is live, although audit entry {seq} ended it: an old row was put back"));
-    }
-
-    /// Notes a platform that is enabled by its row.
-    pub(super) fn enabled_platform(&mut self, id: PlatformId, seq: u64) {
-        self.verified.note(seq, format!("{id} is enabled, although audit entry {seq} disabled it: an old row was put back"));
+    /// Notes problems.
+    pub(super) fn note(&mut self, problems: impl IntoIterator<Item = (u64, String)>) {
+        problems.into_iter().for_each(|(seq, what)| self.verified.note(seq, what));
     }
 
     /// Holds what was read so far against what was signed and sealed of it.

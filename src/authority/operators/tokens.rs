@@ -43,6 +43,13 @@ impl Authority {
         if expires_at.is_some_and(|at| at <= now) {
             return Err(Invalid::one("expiresAt", "past", "must be in the future").into());
         }
+        // A token that was lent for an hour is not to become one for ever.
+        if let Some(until) = by.until()
+            && expires_at.is_none_or(|at| at > until)
+        {
+            let longer = format!("must be no later than {until}, when the token ends that asks");
+            return Err(Invalid::one("expiresAt", "too_late", longer).into());
+        }
         let record = self.intact_account(self.store.find_account(account).await?.ok_or(Error::NotFound)?)?;
         // When it ends is told from when it is made, which is another moment each time.
         let asked = [b"operator token", record.account.name.as_str().as_bytes(), name.as_str().as_bytes()];
@@ -116,7 +123,7 @@ impl Authority {
             && token.expires_at.is_none_or(|at| at > self.now())
             && account.account.disabled_at.is_none();
         match self.intact_account(account) {
-            Ok(record) if holds => Ok(Some(Operator::of(&record.account, request))),
+            Ok(record) if holds => Ok(Some(Operator::of(&record.account, request).ending(token.expires_at))),
             Ok(_) | Err(Error::Tampered) => Ok(None),
             Err(e) => Err(e),
         }

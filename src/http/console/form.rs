@@ -1,5 +1,7 @@
 //! What a form sends; and that it is one of ours, sent by whoever it was made for.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use http::{HeaderMap, header};
 
@@ -8,6 +10,9 @@ use crate::http::{App, body, query::Query};
 
 /// The member of every form that no other site can know.
 pub(super) const KEY: &str = "form_key";
+
+/// How long a form of somebody who is not signed in may take to come.
+const OF_ANYBODY: Duration = Duration::from_secs(2);
 
 /// Reads a form that a page of theirs has sent.
 pub(super) async fn read(app: &App, visitor: &Visitor, headers: &HeaderMap, body: Body, known: &[&'static str]) -> Result<Query, Oops> {
@@ -38,7 +43,8 @@ fn of_theirs(visitor: &Visitor, text: &str, known: &[&'static str]) -> Result<Qu
 /// Reads a form of whoever is not signed in yet: there is nothing that they could be made to do but to sign in.
 pub(super) async fn read_of_anybody(app: &App, headers: &HeaderMap, body: Body, known: &[&'static str]) -> Result<Query, Oops> {
     refuse_foreign(headers)?;
-    let text = body::read_form(headers, body, app.limits.body_timeout).await?;
+    // Whoever sends it byte by byte keeps a place that others wait for.
+    let text = body::read_form(headers, body, app.limits.body_timeout.min(OF_ANYBODY)).await?;
     Ok(Query::parse(Some(&text), known).understood()?)
 }
 

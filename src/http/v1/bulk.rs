@@ -2,7 +2,7 @@
 
 use axum::{body::Body, extract::State, response::Response};
 use http::{HeaderMap, StatusCode, Uri};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::{By, Manages, error, platforms, wire};
@@ -27,19 +27,32 @@ struct Asked {
     expected_count: Option<u64>,
 }
 
+/// A member that is there: null is not the same as leaving it out, which finds more.
+fn given<'de, D: Deserializer<'de>>(member: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(member).map(Some)
+}
+
 /// As [`wire::bulk`] shows it: what a dry run answers can be sent as it is.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Filter {
+    #[serde(default, deserialize_with = "given")]
     platform: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     environment: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     name_part: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     permission: Option<String>,
     #[serde(default)]
     never_used: bool,
+    #[serde(default, deserialize_with = "given")]
     used_before: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     used_since: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     created_since: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     created_until: Option<String>,
 }
 
@@ -91,8 +104,10 @@ pub(super) async fn revoke(State(app): State<App>, Manages(by): Manages, headers
     let Asked { filter: Members(wanted), dry_run, expected_count } = body::read_as(&headers, body, app.limits.body_timeout).await?;
     let mut invalid = Invalid::default();
     let search = invalid.take(wanted.search());
-    if dry_run == expected_count.is_some() {
-        invalid.add("expectedCount", "required", "is required, or dryRun: true in its place, which says it");
+    match (dry_run, expected_count) {
+        (false, None) => invalid.add("expectedCount", "required", "is required, or dryRun: true in its place, which says it"),
+        (true, Some(_)) => invalid.add("expectedCount", "exclusive", "goes without dryRun, which says it"),
+        _ => {}
     }
     let (Some(search), Ok(())) = (search, invalid.clone().into_result()) else { return Err(Refusal::invalid(&invalid)) };
     if let Some(expected) = expected_count {

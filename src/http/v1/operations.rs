@@ -53,11 +53,13 @@ fn none_loaded(error: Error) -> Refusal {
 }
 
 async fn described(app: &App, headers: &HeaderMap, body: Body) -> Result<Operations, Refusal> {
-    let Load { operations } = body::read_long(headers, body, app.limits.body_timeout).await?;
-    let mut invalid = Invalid::default();
-    let all: Vec<_> = (0..).zip(operations).filter_map(|(at, Members(described))| invalid.take(operation(at, described))).collect();
-    let operations = invalid.into_result().and_then(|()| Operations::new(all));
-    operations.map_err(|invalid| Refusal::invalid(&invalid))
+    let arrange = |Load { operations }: Load| {
+        let mut invalid = Invalid::default();
+        let all: Vec<_> = (0..).zip(operations).filter_map(|(at, Members(described))| invalid.take(operation(at, described))).collect();
+        let operations = invalid.into_result().and_then(|()| Operations::new(all));
+        operations.map_err(|invalid| Refusal::invalid(&invalid))
+    };
+    body::read_long(headers, body, app.limits.body_timeout, arrange).await
 }
 
 fn operation(at: usize, described: Described) -> Result<Operation, Invalid> {

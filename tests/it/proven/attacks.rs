@@ -1,6 +1,9 @@
 //! What whoever edits the database cannot hide: the eight attacks, an old row put back, a forged head.
 
+use countersign::domain::Role;
+
 use super::*;
+use crate::operators::name;
 
 /// Makes room behind the fifth entry.
 const ROOM: &str = "UPDATE audit SET seq = -seq - 1 WHERE seq > 5; UPDATE audit SET seq = -seq WHERE seq < 0";
@@ -142,6 +145,48 @@ async fn l_04_an_old_row_that_was_put_back_is_found() {
     // Whichever part has the end, and whichever has what came after it.
     for most in [1, 2, 200_000] {
         assert_eq!(in_parts(&app, most).await.0, [], "{most}");
+    }
+}
+
+/// The same of operators and of their programs: a row from before lets in who was disabled, has given back a role, or whose token
+/// has ended. The log knows better.
+#[tokio::test]
+async fn l_04_an_operator_whose_old_row_was_put_back_is_found() {
+    let app = TestApp::new().await;
+    let (authority, directory) = (&app.authority, app.directory.path().to_owned());
+    for of in ["ghost", "lesser", "program", "again"] {
+        authority.create_account(&operator(), name(of), Role::Owner, None, None).await.unwrap();
+    }
+    let (token, _) = app.operator_token("program", None).await;
+    database::edit(&directory, "CREATE TABLE kept AS SELECT * FROM account");
+    database::edit(&directory, "CREATE TABLE kept_token AS SELECT * FROM operator_token");
+    authority.set_account_disabled(&operator(), name("ghost"), true).await.unwrap();
+    authority.set_account_role(&operator(), name("lesser"), Role::Viewer).await.unwrap();
+    authority.revoke_operator_token(&operator(), token).await.unwrap();
+    // What the log has taken back itself is none of it.
+    for disabled in [true, false] {
+        authority.set_account_disabled(&operator(), name("again"), disabled).await.unwrap();
+    }
+    assert_eq!(verified(&app, &Heads::default()).await.found, 0);
+    let last = app.place().await;
+    for table in ["account", "operator_token"] {
+        let kept = if table == "account" { "kept" } else { "kept_token" };
+        // In their places, as others name accounts.
+        let columns =
+            if table == "account" { &["role", "disabled_at", "generation", "access", "seal"][..] } else { &["revoked_at", "seal"] };
+        let set: Vec<_> = columns.iter().map(|of| format!("{of} = (SELECT {of} FROM {kept} k WHERE k.id = {table}.id)")).collect();
+        database::edit(&directory, &format!("UPDATE {table} SET {}", set.join(", ")));
+    }
+    let what = [
+        format!("operator ghost is enabled, although audit entry {} disabled them: an old row was put back", last - 4),
+        format!("operator lesser is owner, although audit entry {} made them viewer: an old row was put back", last - 3),
+        format!("operator token {} is live, although audit entry {} ended it: an old row was put back", token.0, last - 2),
+    ];
+    let found = verified(&app, &Heads::default()).await;
+    assert_eq!(found.problems.iter().map(|problem| problem.what.clone()).collect::<Vec<_>>(), what);
+    for most in [1, 3, 200_000] {
+        let (problems, _) = in_parts(&app, most).await;
+        assert_eq!(problems.into_iter().map(|(_, what)| what).collect::<Vec<_>>(), what, "{most}");
     }
 }
 

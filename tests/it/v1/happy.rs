@@ -239,9 +239,13 @@ async fn operators_and_their_tokens() {
     });
     assert_eq!(app.v1_get(tokens, &bearer).await.expect(200).json(), json!({ "operatorTokens": [shown] }));
     assert_eq!(app.v1_get("/operator", &bearer).await.expect(200).json()["role"], "manager");
-    // Programs make tokens of their own operator, and end them, this one too.
-    let own = app.v1_post(tokens, &bearer, &json!({ "name": "own", "expiresAt": null })).await.expect(201).json();
-    assert_eq!(own["expiresAt"], Value::Null);
+    // Programs make tokens of their own operator that end when theirs does, and end them, this one too.
+    for until in [Value::Null, json!("2025-07-31T22:00:00.001Z")] {
+        let longer = app.v1_post(tokens, &bearer, &json!({ "name": "own", "expiresAt": until })).await.expect(400);
+        assert_eq!(longer.broken_fields(), ["expiresAt"]);
+    }
+    let own = app.v1_post(tokens, &bearer, &json!({ "name": "own", "expiresAt": "2025-07-31T22:00:00Z" })).await.expect(201).json();
+    assert_eq!(own["expiresAt"], "2025-07-31T22:00:00.000Z");
     for id in [&own["id"], &own["id"], &made["id"]] {
         let ended = app.v1("POST", &format!("/operator-tokens/{}/revoke", id.as_str().unwrap()), &bearer).send_admin().await.expect(200);
         assert_eq!((&ended.json()["id"], &ended.json()["revokedAt"]), (id, &json!("2025-07-21T17:32:28.000Z")));

@@ -103,6 +103,7 @@ async fn bodies_are_as_the_document_has_them_or_refused() {
 async fn values_are_what_they_can_be_or_refused() {
     let app = TestApp::new().await;
     let owner = app.program("owner", Role::Owner, None).await;
+    let viewer = app.program("viewer", Role::Viewer, Some(app.platform.id)).await;
     let before = app.place().await;
     let platform = app.platform.id;
     let long = "x".repeat(256);
@@ -151,11 +152,19 @@ async fn values_are_what_they_can_be_or_refused() {
     ] {
         let mut body = good_body("bulkRevokeTokens", platform, 0).unwrap();
         body["filter"][member] = value;
-        let field = if member == "platform" && body["filter"][member].is_null() { "environment" } else { member };
+        // Null is not the same as leaving it out: who sends it means something, and would end more.
+        let field = if body["filter"][member].is_null() { "body".to_owned() } else { format!("filter.{member}") };
         let answer = app.v1_post("/tokens:bulkRevoke", &owner, &body).await;
         assert_eq!(answer.status.as_u16(), 400, "{answer:?}");
-        assert!(answer.broken_fields().contains(&format!("filter.{field}")), "{member}: {answer:?}");
+        assert!(answer.broken_fields().contains(&field), "{member}: {answer:?}");
     }
+    let mut both = good_body("bulkRevokeTokens", platform, 0).unwrap();
+    both["dryRun"] = json!(true);
+    refused_as(&app.v1_post("/tokens:bulkRevoke", &owner, &both).await, 400, "expectedCount");
+    // Whoever may look may ask what loading would change: no more than could be loaded.
+    let many = |count: usize| json!({ "operations": (0..count).map(|n| json!({ "method": "GET", "path": format!("/p{n}"), "needs": [] })).collect::<Vec<_>>() });
+    app.v1_post("/operations/diff", &viewer, &many(20_000)).await.expect(200);
+    refused_as(&app.v1_post("/operations/diff", &viewer, &many(20_001)).await, 400, "operations");
     let operation = |member: &str, value: Value| {
         let mut body = good_body("loadOperations", platform, 0).unwrap();
         body["operations"][0][member] = value;
