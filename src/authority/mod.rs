@@ -121,7 +121,7 @@ pub use key_edit::KeyFileEdit;
 #[cfg(feature = "server")]
 pub use keys::KeyListed;
 #[cfg(feature = "server")]
-pub use nodes::Node;
+pub use nodes::{DatabaseHealth, Node};
 pub use once::OneTimeKey;
 pub use operations::Difference;
 #[cfg(feature = "server")]

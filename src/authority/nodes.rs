@@ -1,11 +1,11 @@
-//! Which processes answer from memory, and how far each has followed.
+//! Which processes answer from memory, and how far each has followed; and how their database is.
 
 use std::time::Duration;
 
-use super::{Authority, Error};
+use super::{Authority, Database, Error};
 use crate::{
     domain::{Operator, Timestamp},
-    store::NodeRecord,
+    store::{Examined, NodeRecord},
 };
 
 /// A process that answers from memory.
@@ -27,7 +27,26 @@ pub struct Node {
     pub is_here: bool,
 }
 
+/// How a database is, for whoever runs it.
+#[derive(Debug, Default)]
+pub struct DatabaseHealth {
+    /// What it is, in a line.
+    pub found: String,
+    /// What may become a trouble, and what to do about it.
+    pub doubts: Vec<(String, &'static str)>,
+}
+
 impl Authority {
+    /// Looks at the database, which is this one.
+    ///
+    /// # Errors
+    /// [`Error::RoleLacking`], [`Error::Unavailable`].
+    pub async fn examine(&self, by: &Operator, database: &Database) -> Result<DatabaseHealth, Error> {
+        by.may_oversee()?;
+        let Examined { found, doubts } = self.store.examine(database, self.clock.wall()).await?;
+        Ok(DatabaseHealth { found, doubts })
+    }
+
     /// All processes of the database that answer from memory, by name; and the last place of the feed.
     ///
     /// # Errors

@@ -9,6 +9,8 @@ mod bulk;
 mod check;
 mod config;
 mod copying;
+mod doctor;
+mod generate;
 mod keys;
 mod known;
 mod migrate_store;
@@ -77,9 +79,14 @@ enum Command {
     Restore(restore::Restore),
     /// Moves to another database: from SQLite to PostgreSQL, back, or to another of the same kind
     MigrateStore(migrate_store::MigrateStore),
+    /// Says what is wrong with this installation, and what to do about it; changes nothing
+    Doctor(doctor::Doctor),
     /// The configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Completions for shells, and man pages
+    #[command(subcommand)]
+    Generate(generate::GenerateCommand),
 }
 
 /// Why a command did not do it.
@@ -89,6 +96,14 @@ enum Failure {
     Refused(String),
     /// It could not run: usage, configuration, database.
     CouldNotRun(String),
+}
+
+impl Failure {
+    fn into_text(self) -> String {
+        match self {
+            Self::Refused(text) | Self::CouldNotRun(text) => text,
+        }
+    }
 }
 
 impl From<Error> for Failure {
@@ -130,7 +145,9 @@ pub fn run() -> ExitCode {
             Command::Backup(command) => command.run().await,
             Command::Restore(command) => command.run().await,
             Command::MigrateStore(command) => command.run().await,
+            Command::Doctor(command) => command.run().await,
             Command::Config(command) => command.run(),
+            Command::Generate(command) => command.run(),
         }
     });
     // Reads that nobody waits for any more must not hold up the end.

@@ -13,6 +13,8 @@ mod copy;
 #[cfg(feature = "server")]
 mod entries;
 mod error;
+#[cfg(feature = "server")]
+mod examine;
 mod hold;
 mod log;
 #[cfg(feature = "server")]
@@ -45,6 +47,8 @@ pub(crate) use checkpoint::Checkpoint;
 #[cfg(feature = "server")]
 pub(crate) use copy::{Source, Step, Target, copy};
 pub(crate) use error::Error;
+#[cfg(feature = "server")]
+pub(crate) use examine::Examined;
 pub(crate) use hold::Hold;
 pub(crate) use log::{Mark, SealEntries};
 #[cfg(feature = "server")]

@@ -21,6 +21,7 @@ mod bulk; // many ended by one command
 mod cli; // the built program
 mod copying; // backup, restore, moving to another database
 mod credential; // what proves somebody, and what does not
+mod doctor; // what is wrong with an installation
 mod documents; // what documents name is there
 mod embedded; // the library in another service
 mod failure; // what is below fails

@@ -12,7 +12,8 @@ use std::{
 
 use rustls::{
     ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject as _},
+    pki_types::{CertificateDer, UnixTime, pem::PemObject as _},
+    time_provider::{DefaultTimeProvider, TimeProvider},
 };
 use tokio::sync::Notify;
 use tokio_postgres::{
@@ -57,6 +58,11 @@ impl Connector {
     ///
     /// Servers elsewhere must prove who they are; one on this machine need not.
     pub(super) fn parse(url: &str) -> Result<Self, Error> {
+        Self::parse_ahead(url, Duration::ZERO)
+    }
+
+    /// The same as it will be in a while: certificates are looked at as of then.
+    pub(super) fn parse_ahead(url: &str, ahead: Duration) -> Result<Self, Error> {
         let unfit = |why: String| Error::Unfit(format!("the database's URL {why}"));
         let (place, query) = url.split_once('?').unwrap_or((url, ""));
         // With a question mark in a password, what is behind that is none of the parameters, and not to be repeated.
@@ -90,7 +96,7 @@ impl Connector {
             });
         let tls = match (mode, here) {
             (Some("disable"), _) | (None, true) => None,
-            (Some("verify-full"), _) | (None, false) => Some(tls(roots)?),
+            (Some("verify-full"), _) | (None, false) => Some(tls(roots, ahead)?),
             (Some(other), _) => {
                 let other = if is_of_password { "something else" } else { other };
                 return Err(unfit(format!(
@@ -240,7 +246,7 @@ where
     });
 }
 
-fn tls(roots: Option<&str>) -> Result<MakeRustlsConnect, Error> {
+fn tls(roots: Option<&str>, ahead: Duration) -> Result<MakeRustlsConnect, Error> {
     let unfit = |why: String| Error::Unfit(format!("cannot reach the database by TLS: {why}"));
     let mut trusted = RootCertStore::empty();
     match roots {
@@ -259,12 +265,23 @@ fn tls(roots: Option<&str>) -> Result<MakeRustlsConnect, Error> {
         return Err(unfit("there is no certificate to trust; name a file with &sslrootcert=".to_owned()));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_details(provider, Arc::new(Ahead(ahead)))
         .with_safe_default_protocol_versions()
         .map_err(|e| unfit(e.to_string()))?
         .with_root_certificates(trusted)
         .with_no_client_auth();
     Ok(MakeRustlsConnect::new(config))
+}
+
+/// The clock by which certificates are looked at.
+#[derive(Debug)]
+struct Ahead(Duration);
+
+impl TimeProvider for Ahead {
+    fn current_time(&self) -> Option<UnixTime> {
+        let now = DefaultTimeProvider.current_time()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + self.0))
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ mod connect;
 pub(super) mod copy;
 #[cfg(feature = "server")]
 mod entries;
+#[cfg(feature = "server")]
+mod examine;
 mod feed;
 mod hold;
 mod keys;

@@ -11,6 +11,8 @@ mod checkpoint;
 pub(super) mod copy;
 #[cfg(feature = "server")]
 mod entries;
+#[cfg(feature = "server")]
+mod examine;
 mod files;
 mod hold;
 mod keys;
