@@ -22,16 +22,29 @@ version=$("$program" --version | cut -d' ' -f2)
 # All times in it are of the last commit, so that the same commit gives the same package.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$root" log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH
+maintainer='The Countersign developers <maintainers@countersign.invalid>'
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 tree=$work/tree
 install -D -m 755 "$program" "$tree/usr/bin/countersign"
 strip --strip-unneeded "$tree/usr/bin/countersign"
+install -D -m 755 "$here/countersign-admin" "$tree/usr/sbin/countersign-admin"
 install -D -m 644 "$here/countersign.service" "$tree/lib/systemd/system/countersign.service"
 install -D -m 644 "$here/countersign.toml" "$tree/etc/countersign/countersign.toml"
-install -D -m 644 "$root/LICENSE" "$tree/usr/share/doc/countersign/copyright"
-install -D -m 644 "$root/CHANGELOG.md" "$tree/usr/share/doc/countersign/changelog"
-gzip -9n "$tree/usr/share/doc/countersign/changelog"
+doc=$tree/usr/share/doc/countersign
+install -D -m 644 "$root/CHANGELOG.md" "$doc/changelog"
+cat >"$doc/copyright" <<COPYRIGHT
+Copyright: the Countersign developers
+License: Apache-2.0, whose text is in /usr/share/common-licenses/Apache-2.0
+COPYRIGHT
+cat >"$doc/changelog.Debian" <<CHANGES
+countersign ($version-1) unstable; urgency=medium
+
+  * What has changed is in changelog.gz.
+
+ -- $maintainer  $(date --utc --date="@$SOURCE_DATE_EPOCH" -R)
+CHANGES
+gzip -9n "$doc/changelog" "$doc/changelog.Debian"
 install -d "$tree/usr/share/man/man1" "$tree/usr/share/bash-completion/completions" "$tree/usr/share/zsh/vendor-completions" \
     "$tree/usr/share/fish/vendor_completions.d"
 "$program" generate man "$tree/usr/share/man/man1"
@@ -51,13 +64,13 @@ Version: $version-1
 Section: admin
 Priority: optional
 Architecture: $(dpkg --print-architecture)
-Maintainer: The Countersign developers <maintainers@countersign.invalid>
+Maintainer: $maintainer
 Depends: $needs
 Recommends: ca-certificates
 Suggests: postgresql, prometheus
 Installed-Size: $(du -sk --exclude=DEBIAN "$tree" | cut -f1)
 Homepage: https://github.com/countersign/countersign
-Description: API token authority of a platform
+Description: token authority of a platform's API
  Issues, lists, shows, verifies and ends the API tokens of a platform, and speaks
  the token APIs of Grid and Blips. Gateways ask it about every request. It runs
  on embedded SQLite, or on PostgreSQL with many servers, where a revoked token

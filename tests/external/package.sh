@@ -10,6 +10,7 @@ trap 'status=$?; ((status == 0)) || echo "package: FAILED" >&2' EXIT
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here/../.."
 program=$(realpath "${COUNTERSIGN_BIN:-target/debug/countersign}")
+unset "${!COUNTERSIGN_@}" # to the program, each would be a setting
 release=$(. /etc/os-release && echo "$VERSION_CODENAME")
 need() { # need PROGRAM PACKAGE
     command -v "$1" >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" >/dev/null; }
@@ -47,7 +48,7 @@ dpkg-deb --root-owner-group -Znone --build "$work/second" "$work/second.deb" >/d
 cp "$first" "$work/root/first.deb"
 cp "$work/second.deb" "$work/root/second.deb"
 if command -v lintian >/dev/null; then
-    lintian --fail-on error "$first"
+    lintian --allow-root --fail-on error "$first" | sed 's/^/  /'
 fi
 
 systemd-nspawn --quiet -D "$work/root" --machine="$machine" --boot --private-network --register=no --keep-unit >"$work/boot.log" 2>&1 </dev/null &
@@ -76,16 +77,14 @@ in_it dpkg -i /first.deb >/dev/null
 [ "$(in_it systemctl is-active countersign || :)" = inactive ] || { echo 'package: it starts before anybody has looked at its settings' >&2; exit 1; }
 in_it systemctl enable --now countersign 2>/dev/null
 ready
-said "installed and started: $(in_it countersign --version), as $(in_it ps -o user= -C countersign | head -1)"
+said "installed and started: $(in_it countersign --version), as account $(in_it stat -c %u "/proc/$(in_it systemctl show -P MainPID countersign)")"
 in_it systemd-analyze security --threshold=20 --no-pager countersign | tail -1 | sed 's/^/  /'
 
-# As the account of the service, beside it.
-as_it() { in_it setpriv --reuid="$(in_it stat -c %u /var/lib/private/countersign)" --regid="$(in_it stat -c %g /var/lib/private/countersign)" --clear-groups -- "$@"; }
-made=$(as_it countersign platform create --name Acme --data /var/lib/private/countersign --output json)
+made=$(in_it countersign-admin platform create --name Acme --output json)
 pair=$(python3 -c 'import json, sys; token = json.load(sys.stdin)["tokens"][0]; print(token["clientId"] + ":" + token["clientSecret"])' <<<"$made")
 verify() { in_it curl -sS -o /dev/null -w '%{http_code}' -u "$pair" http://127.0.0.1:8420/verify; }
 [ "$(verify)" = 200 ] || { echo 'package: its first token does not verify' >&2; exit 1; }
-as_it countersign doctor --data /var/lib/private/countersign >"$work/doctor" || { cat "$work/doctor" >&2; exit 1; }
+in_it countersign-admin doctor >"$work/doctor" || { cat "$work/doctor" >&2; exit 1; }
 said "its first token verifies, and doctor finds nothing bad ($(grep -c ^good "$work/doctor") good, $(grep -c ^doubtful "$work/doctor") doubtful)"
 in_it systemctl reload countersign
 
