@@ -41,6 +41,13 @@ pub(super) struct Sources {
 #[repr(align(64))]
 struct Line([AtomicU64; LINE]);
 
+impl Line {
+    /// Where a pair is put first.
+    fn home(&self, pair: u64) -> &AtomicU64 {
+        &self.0[(pair >> 16) as usize % LINE]
+    }
+}
+
 /// That a token was used.
 pub(super) struct Noted {
     pub(super) id: TokenId,
@@ -63,7 +70,9 @@ impl Sources {
     pub(super) fn note(&self, id: TokenId, address: IpAddr, boot: Duration, clock: &dyn Clock) {
         let hash = self.hash(id, address);
         let (line, pair) = (&self.lines[hash as usize % LINES], hash & !HOURS | hour(boot));
-        if !line.0.iter().any(|place| place.load(Ordering::Relaxed) == pair) {
+        let is_at = |place: &AtomicU64| place.load(Ordering::Relaxed) == pair;
+        // Mostly it stands where it is put first.
+        if !is_at(line.home(pair)) && !line.0.iter().any(is_at) {
             self.leave(id, address, line, pair, clock);
         }
     }
@@ -76,20 +85,19 @@ impl Sources {
         }
         self.waiting.push(Noted { id, address, at: clock.wall() });
         let is_old = |place: &&AtomicU64| (place.load(Ordering::Relaxed) ^ pair) & HOURS != 0;
-        let place = line.0.iter().find(is_old).unwrap_or(&line.0[(pair >> 16) as usize % LINE]);
+        let home = line.home(pair);
+        let place = [home].into_iter().chain(&line.0).find(is_old).unwrap_or(home);
         // Somebody else may do the same at once: then one of both is noted again.
         place.store(pair, Ordering::Relaxed);
     }
 
-    /// Two multiplications: as good as any hash with a key of which nobody sees an outcome.
+    /// A multiplication or two: as good as any hash with a key of which nobody sees an outcome.
     fn hash(&self, id: TokenId, address: IpAddr) -> u64 {
-        // No address of IPv6 that anybody has begins as those of IPv4 do here.
-        let (high, low) = match address {
-            IpAddr::V4(address) => (u64::MAX, address.to_bits().into()),
-            IpAddr::V6(address) => ((address.to_bits() >> 64) as u64, address.to_bits() as u64),
-        };
-        let [a, b, c] = self.keys;
-        folded(folded(id.0.as_u128() as u64 ^ a, high ^ b) ^ low, c)
+        let ([a, b, c], id) = (self.keys, id.0.as_u128() as u64);
+        match address {
+            IpAddr::V4(address) => folded(id ^ a, u64::from(address.to_bits()) ^ b),
+            IpAddr::V6(address) => folded(folded(id ^ a, (address.to_bits() >> 64) as u64 ^ b) ^ address.to_bits() as u64, c),
+        }
     }
 
     /// Takes what was noted.
@@ -99,9 +107,9 @@ impl Sources {
     }
 }
 
-/// Above 0, and another one for seven years.
+/// Above 0, and another one for nearly four years.
 fn hour(boot: Duration) -> u64 {
-    boot.as_secs() / HOUR % HOURS + 1
+    (boot.as_secs() / HOUR) & (HOURS >> 1) | (HOURS / 2 + 1)
 }
 
 fn folded(a: u64, b: u64) -> u64 {
