@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The Debian package on a clean machine: installed, started by systemd with all that its unit forbids, used, upgraded, removed.
 #
-# usage: package.sh     needs root, debootstrap, systemd-container, dpkg-dev
+# usage: package.sh     needs root, debootstrap, systemd-container, dpkg-dev; ends with 3 where no machine can be made at all
 # The machine is Debian's own, made by debootstrap (kept in target/external/debian.tar), in a container with a systemd of its own.
 # COUNTERSIGN_BIN names the program (target/debug/countersign).
 set -euo pipefail
@@ -33,7 +33,7 @@ saved=$PWD/target/external/debian-$release.tar
 if [ ! -e "$saved" ]; then
     mkdir -p "${saved%/*}"
     debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,curl "$release" "$work/new" >"$work/debootstrap.log" 2>&1 ||
-        { tail -5 "$work/debootstrap.log" >&2; exit 1; }
+        { tail -5 "$work/debootstrap.log" >&2; echo 'package: Debian cannot be had here' >&2; exit 3; }
     tar -C "$work/new" -cf "$saved.part" . && mv "$saved.part" "$saved"
     rm -rf "$work/new"
 fi
@@ -61,7 +61,7 @@ for _ in $(seq 300); do
     sleep 0.2
 done
 in_it() { nsenter -t "$leader" -a -- env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 "$@"; }
-in_it systemctl is-system-running | grep -qE 'running|degraded' || { tail -20 "$work/boot.log" >&2; echo 'package: the machine does not start' >&2; exit 1; }
+in_it systemctl is-system-running | grep -qE 'running|degraded' || { tail -20 "$work/boot.log" >&2; echo 'package: no machine starts here' >&2; exit 3; }
 said() { echo "  $*"; }
 ready() { # within 20 s
     for _ in $(seq 100); do
