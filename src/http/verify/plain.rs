@@ -93,9 +93,10 @@ fn answer_at_once(app: &App, bytes: &[u8], peer: SocketAddr, began: Stopwatch, a
     }
 }
 
-/// Whether somebody wants to see what becomes of it; nobody who does is in that much of a hurry.
+/// Whether somebody wants to see what becomes of it. Most gateways that trace say of each request whether it is traced, and of most
+/// that it is not: those stay plain.
 fn is_traced(head: &Head<'_>) -> bool {
-    spans::is_on() && head.all(spans::TRACEPARENT.as_str()).next().is_some()
+    spans::is_on() && head.all(spans::TRACEPARENT.as_str()).any(|parent| !parent.ends_with(b"-00"))
 }
 
 async fn answer_asking(app: &App, bytes: &[u8], peer: SocketAddr, began: Stopwatch, answer: &mut Vec<u8>) -> bool {
