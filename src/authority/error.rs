@@ -31,6 +31,10 @@ pub enum Error {
     NameTaken,
     /// A bulk revoke would end so many tokens, which is not what its operator said.
     OtherCount(u64),
+    /// The audit log is not as it was sealed and signed, in these words.
+    LogEdited(String),
+    /// The audit log has more entries than can be read while somebody waits.
+    LogTooLong,
     /// Nobody would be left who may do everything.
     LastOwner,
     /// Somebody else has changed it meanwhile.
@@ -68,6 +72,10 @@ impl fmt::Display for Error {
             Self::TooManyTokens => f.write_str("there are as many live tokens as there may be"),
             Self::NameTaken => f.write_str("there is an operator of that name already"),
             Self::OtherCount(count) => write!(f, "it would end {count} tokens, which is another number; look at them again"),
+            Self::LogEdited(what) => f.write_str(what),
+            Self::LogTooLong => {
+                f.write_str("the audit log is too long to be read while a request waits; run the command where the data is")
+            }
             Self::LastOwner => f.write_str("there would be no owner left; make another one first"),
             Self::Changed => f.write_str("somebody else has changed it just now; look at it, and try again"),
             Self::MadeBefore => f.write_str("the form was sent before, and made it then"),

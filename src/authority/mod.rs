@@ -199,6 +199,9 @@ pub struct Authority {
     operators: operators::Operators,
     #[cfg(feature = "server")]
     bulks: bulk::Seals,
+    /// Where the store is, for whoever reads all of it by a connection of their own.
+    #[cfg(feature = "server")]
+    database: Database,
     #[cfg(feature = "server")]
     heads: audit::HeadCounts,
     /// Held by whoever verifies a part of the log: that is work, and nobody else is to wait for more than one of them.
@@ -282,6 +285,8 @@ impl Authority {
             operators: operators::Operators::new(options.attempts),
             #[cfg(feature = "server")]
             bulks: bulk::Seals::default(),
+            #[cfg(feature = "server")]
+            database: options.database,
             #[cfg(feature = "server")]
             heads: audit::HeadCounts::default(),
             #[cfg(feature = "server")]

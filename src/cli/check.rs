@@ -7,13 +7,10 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{
-    Failure, Outcome, open,
-    output::{self, Output},
-    settings::StoreSettings,
-};
-use crate::{
-    authority::Denied,
-    domain::{Presented, RequestInfo},
+    Failure, Outcome,
+    output::{self, Output, member},
+    reach::Reach,
+    settings::ReachSettings,
 };
 
 #[derive(Debug, Args)]
@@ -21,7 +18,7 @@ pub(super) struct Check {
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
-    settings: StoreSettings,
+    settings: ReachSettings,
 }
 
 impl Check {
@@ -30,34 +27,19 @@ impl Check {
         let mut pair = Zeroizing::new(Vec::with_capacity(1024));
         let read = std::io::stdin().lock().take(1024).read_to_end(&mut pair);
         read.map_err(|e| Failure::CouldNotRun(format!("cannot read standard input: {e}")))?;
-        let presented = Presented::parse_pair(pair.trim_ascii());
-        let (authority, operator) = open(&self.settings).await?;
-        let request = RequestInfo { source: "check".to_owned(), ..operator.request().clone() };
-        match authority.verify(presented, request).await {
-            Ok(caller) => {
-                let json = json!({
-                    "verified": true,
-                    "token": caller.actor.to_string(),
-                    "platform": caller.scope.platform.to_string(),
-                    "environment": caller.scope.environment.name(),
-                    "permissions": caller.permissions.iter().map(|permission| permission.name()).collect::<Vec<_>>(),
-                });
-                let text = || {
-                    format!(
-                        "verified: {} of {} in {}, may {}",
-                        caller.actor, caller.scope.platform, caller.scope.environment, caller.permissions
-                    )
-                };
-                output::print(self.output, text, || json)
-            }
-            // An operator may know why; the wire never says.
-            Err(Denied::Refused(reason)) => {
-                if self.output == Output::Json {
-                    output::print(self.output, String::new, || json!({ "verified": false, "reason": reason.name() }))?;
-                }
-                Err(Failure::Refused(format!("refused ({reason}): pipe clientId:clientSecret of a live token into this command")))
-            }
-            Err(Denied::Unknown) => Err(Failure::CouldNotRun("the database did not answer; run the command again".to_owned())),
+        let text = Zeroizing::new(String::from_utf8_lossy(pair.trim_ascii()).into_owned());
+        let (client_id, client_secret) = text.split_once(':').unwrap_or((&text, ""));
+        let body = json!({ "clientId": client_id, "clientSecret": client_secret });
+        let json = Reach::of(&self.settings).await?.post("/tokens:check", Some(body)).await?;
+        let is_verified = json["verified"] == true;
+        if is_verified || self.output == Output::Json {
+            let may = || output::list(&json, "permissions").iter().filter_map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+            let [token, platform, environment] = ["token", "platform", "environment"].map(|name| member(&json, name));
+            output::print(self.output, || format!("verified: {token} of {platform} in {environment}, may {}", may()), || json.clone())?;
         }
+        // An operator may know why; the wire of the platform never says.
+        let reason = member(&json, "reason");
+        let refused = || Failure::Refused(format!("refused ({reason}): pipe clientId:clientSecret of a live token into this command"));
+        is_verified.then_some(()).ok_or_else(refused)
     }
 }

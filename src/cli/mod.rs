@@ -30,7 +30,6 @@ use std::{process::ExitCode, sync::Arc};
 
 use clap::{Parser, Subcommand};
 
-use self::settings::StoreSettings;
 use crate::{
     authority::{AttemptLimits, Authority, Database, Error, Options, SystemClock, SystemEntropy},
     config::Config,
@@ -190,11 +189,6 @@ fn harden() {
 }
 
 /// An authority for a command: it answers from the database, and changes what it is told to change.
-async fn open(settings: &StoreSettings) -> Result<(Arc<Authority>, Owner), Failure> {
-    Ok((open_as(settings.config()?).await?, operator()))
-}
-
-/// The same of a configuration.
 async fn open_as(config: Config) -> Result<Arc<Authority>, Failure> {
     open_by(options(config, false)).await
 }

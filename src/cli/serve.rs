@@ -82,7 +82,7 @@ impl Server {
         };
         let app = App::new(Arc::clone(&authority), Arc::new(SystemClock), limits, surroundings, u32::from_be_bytes(run));
         let sinks = (!config.audit_head.is_empty()).then_some(&config.audit_head);
-        let heads = sinks.map(|sinks| HeadWriter::new(&authority, super::database(&config), sinks)).transpose();
+        let heads = sinks.map(|sinks| HeadWriter::new(&authority, sinks)).transpose();
         let heads = heads.map_err(Failure::CouldNotRun)?;
         Ok(Self { authority, listeners, config, app, heads, signals, hangup, log })
     }

@@ -71,7 +71,7 @@ fn admin(server: &Server) -> String {
 
 /// Without what differs between any two runs: ids, moments, who it was.
 fn same(json: &Value) -> Value {
-    const OWN: [&str; 24] = [
+    const OWN: [&str; 25] = [
         "actor",
         "at",
         "bulkRevoke",
@@ -89,6 +89,7 @@ fn same(json: &Value) -> Value {
         "operator",
         "operatorToken",
         "overAt",
+        "pem",
         "platform",
         "requestId",
         "revokedAt",
@@ -515,10 +516,6 @@ fn what_works_on_the_data_itself_asks_no_server() {
         "migrate-store --to sqlite:///nowhere/here",
         "audit verify",
         "audit export",
-        "audit prove 1",
-        "audit prune --before 2020-01-01T00:00:00Z",
-        "audit key",
-        "check",
     ] {
         let arguments: Vec<_> = line.split(' ').collect();
         let said = refused(&there(&url, &token, &arguments), 2);
@@ -548,4 +545,45 @@ fn what_works_on_the_data_itself_asks_no_server() {
     command.env("COUNTERSIGN_SERVER", &url).env("COUNTERSIGN_OPERATOR_TOKEN", &token);
     let second = Server::of(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
     assert_eq!(second.admin("/readyz").0, 200);
+}
+
+/// Proving and checking, of which one prints nothing but JSON, and the other reads a secret.
+#[test]
+fn an_entry_is_proven_and_a_credential_checked_there() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let (_, [root, _]) = create_platform(data, "Acme");
+    let token = operator(data, "alice", "viewer");
+    let server = Server::start(data);
+    let url = admin(&server);
+    let proof = |output: Output| {
+        let mut proof = json_of(&output);
+        proof.as_object_mut().unwrap().remove("head").unwrap();
+        proof
+    };
+    assert_eq!(proof(there(&url, &token, &["audit", "prove", "2"])), proof(run(data, &["audit", "prove", "2"])));
+    let line = refused(&there(&url, &token, &["audit", "prove", "99"]), 1);
+    assert_eq!(line, refused(&run(data, &["audit", "prove", "99"]), 1));
+    let line = refused(&there(&url, &token, &["audit", "prune", "--before", "2020-01-01T00:00:00Z"]), 1);
+    assert!(line.contains("takes an operator who is owner"), "{line}");
+
+    let check = |mut command: Command, pair: &str| {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(pair.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let pair = format!("{}:{}\n", root.client_id, root.secret);
+    for output in ["text", "json"] {
+        let arguments = ["check", "--output", output];
+        let here = |pair: &str| {
+            let mut command = program_on(data);
+            command.args(arguments).arg("--data").arg(data);
+            text(&check(command, pair))
+        };
+        let asked = |pair: &str| text(&check(asking(&url, &token, &arguments), pair));
+        for pair in [&*pair, "nothing", &pair.replace("test", "live")] {
+            assert_eq!(here(pair), asked(pair), "{output}");
+        }
+        assert_eq!([here(&pair).2, here("nothing").2], [0, 1]);
+    }
 }

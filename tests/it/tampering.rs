@@ -124,7 +124,7 @@ async fn l_04_entries_before_the_first_one_are_no_entries() {
     app.token("later", &["VIEW"]).await;
     app.authority.follow().await.unwrap();
     let before = countersign::authority::Clock::wall(&*app.clock).plus_millis(-31 * 24 * 60 * 60 * 1000);
-    let pruned = app.authority.prune_audit(&operator(), &at, &keys(&app), &Heads::default(), before, false).await.unwrap();
+    let pruned = app.authority.prune_audit(&operator(), Heads::default(), before, false, false).await.unwrap();
     assert_eq!(pruned.entries, 3);
     database::edit(directory, &format!("INSERT INTO audit (seq, {COLUMNS}) SELECT 2, {COLUMNS} FROM audit WHERE seq = 4"));
     let listed = app.authority.list_audit(&operator(), AuditQuery::default()).await.unwrap().0;

@@ -9,11 +9,12 @@ use serde::Deserialize;
 use super::{Member, object};
 use crate::{
     authority::{
+        Authority,
         journal::{hex, parse_hex},
         key_source,
         keyring::Keyring,
     },
-    domain::{KeySource, Timestamp},
+    domain::{KeySource, Operator, RoleLacking, Timestamp},
     store::Mark,
 };
 
@@ -104,8 +105,9 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// Takes the heads that are anywhere in a text, such as the lines of syslog.
-    pub fn take(&mut self, name: &str, text: &str) {
+    /// Takes the heads that are anywhere in a text, such as the lines of syslog; returns how many there are.
+    pub fn take(&mut self, name: &str, text: &str) -> usize {
+        let mut taken = 0;
         for (number, line) in (1..).zip(text.lines()) {
             for (at, _) in line.match_indices(BEGINNING) {
                 let mut read = serde_json::Deserializer::from_str(&line[at..]).into_iter::<Written>();
@@ -113,11 +115,22 @@ impl Heads {
                     Some(Ok(_)) => {
                         let line = line[at..at + read.byte_offset()].to_owned();
                         self.found.entry(line).or_insert_with(|| format!("{name}, line {number}"));
+                        taken += 1;
                     }
                     _ => self.torn += 1,
                 }
             }
         }
+        taken
+    }
+
+    /// The newest of them, at most so many, as lines.
+    pub fn newest(&self, most: usize) -> Vec<&str> {
+        let size = |line: &str| serde_json::from_str::<Written>(line).map_or(0, |head| head.size);
+        let mut lines: Vec<_> = self.found.keys().map(String::as_str).collect();
+        lines.sort_by_cached_key(|line| std::cmp::Reverse(size(line)));
+        lines.truncate(most);
+        lines
     }
 
     /// Whether there are none.
@@ -196,6 +209,20 @@ impl HeadKey {
 pub async fn head_keys(keys: &KeySource) -> Result<Vec<HeadKey>, String> {
     let file = key_source::read(keys).await?.ok_or_else(|| format!("{keys} is missing; say where it is with --key-file"))?;
     let keyring = Keyring::new(&file).ok_or_else(|| format!("{keys} has no active key"))?;
+    Ok(of_ring(&keyring))
+}
+
+impl Authority {
+    /// The same of the keys that this process goes by.
+    ///
+    /// # Errors
+    /// [`RoleLacking`].
+    pub fn head_keys(&self, by: &Operator) -> Result<Vec<HeadKey>, RoleLacking> {
+        by.may_oversee().map(|()| of_ring(&self.keyring))
+    }
+}
+
+fn of_ring(keyring: &Keyring) -> Vec<HeadKey> {
     let key = |(id, seed): (u32, &[u8; 32])| HeadKey { id, public: SigningKey::from_bytes(seed).verifying_key().to_bytes() };
-    Ok(keyring.head_seeds().map(key).collect())
+    keyring.head_seeds().map(key).collect()
 }

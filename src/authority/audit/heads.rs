@@ -23,7 +23,7 @@ use super::{
 use crate::{
     authority::{Authority, copying::sentence, keyring::Seen},
     domain::{HeadSink, RecordedEntry, Timestamp},
-    store::{Database, Mark, Seal},
+    store::{Mark, Seal},
 };
 
 /// How often a head is signed, where there is something new.
@@ -58,7 +58,6 @@ impl HeadCounts {
 /// Signs heads of the log of a process that answers.
 pub struct HeadWriter {
     authority: Arc<Authority>,
-    database: Database,
     /// How far the log was read, and found right.
     mark: Mark,
     tree: Tree,
@@ -94,11 +93,10 @@ impl HeadWriter {
     ///
     /// # Errors
     /// A sentence that says what is wrong with a sink.
-    pub fn new(authority: &Arc<Authority>, database: Database, sinks: &[HeadSink]) -> Result<Self, String> {
+    pub fn new(authority: &Arc<Authority>, sinks: &[HeadSink]) -> Result<Self, String> {
         let kept = |sink: &HeadSink| Ok(Kept { sink: Sink::open(sink)?, size: 0, failing: false });
         Ok(Self {
             authority: Arc::clone(authority),
-            database,
             mark: Mark::START,
             tree: Tree::default(),
             checkpoint_every: CHECKPOINT_EVERY,
@@ -151,7 +149,7 @@ impl HeadWriter {
 
     /// Reads what is new of the log, and signs it where all of it is as it was sealed: never over an edited one.
     async fn sign(&mut self) -> Result<(), String> {
-        let reading = Reading::of(&self.database, Arc::clone(&self.authority.keyring)).await?;
+        let reading = Reading::of(&self.authority.database, Arc::clone(&self.authority.keyring)).await?;
         let checkpoints = reading.checkpoints.iter().rev().filter_map(of_checkpoint);
         let known = (self.mark.seq > 0).then(|| (self.mark, self.tree.clone()));
         let places: Vec<_> = known.into_iter().chain(checkpoints).chain([(Mark::START, Tree::default())]).collect();

@@ -21,8 +21,11 @@ mod verify;
 
 use std::{borrow::Cow, ops::Deref, sync::Arc};
 
+use tokio::runtime::Handle;
+
 use self::tree::Tree;
 use super::{
+    Error,
     copying::{keyring_of, refuse, sentence},
     journal::hex,
     keyring::Keyring,
@@ -143,6 +146,11 @@ impl Outline {
         Self { keyring, last, checkpoints, odd_checkpoints }
     }
 
+    /// How many entries there are.
+    fn entries(&self) -> u64 {
+        self.last.seq.saturating_sub(self.start().0.seq)
+    }
+
     /// Where the log begins: behind the entries that were pruned, if any were.
     fn start(&self) -> (Mark, Tree) {
         let pruned = self.checkpoints.iter().rfind(|checkpoint| checkpoint.pruned);
@@ -188,6 +196,16 @@ impl Reading {
 /// A place, and the tree over the lines up to it.
 fn of_checkpoint(checkpoint: &Checkpoint) -> Option<(Mark, Tree)> {
     Some((checkpoint.mark, Tree::of_peaks(checkpoint.mark.seq, &checkpoint.peaks)?))
+}
+
+/// Entries that are read at the most while a request waits: a few seconds of work.
+const MOST_WHILE_WAITED_FOR: u64 = 500_000;
+
+/// Does what reads all of the log apart from the threads that answer, to its end, whoever has stopped waiting.
+async fn apart<R: Send + 'static>(work: impl AsyncFnOnce() -> Result<R, Error> + Send + 'static) -> Result<R, Error> {
+    let here = Handle::current();
+    let done = tokio::task::spawn_blocking(move || here.block_on(work())).await;
+    done.unwrap_or_else(|_| Err(Error::Unavailable("the log could not be read".to_owned())))
 }
 
 /// A database in use, of which one state is read from here on.

@@ -3,13 +3,12 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use super::{
-    Heads, Reading, line,
+    Heads, MOST_WHILE_WAITED_FOR, Reading, apart, line,
     tree::{Tree, leaf},
-    verify,
 };
 use crate::{
     authority::{Authority, Error, copying::sentence},
-    domain::{Action, AuditEntry, KeySource, Owner, RecordedEntry, Timestamp},
+    domain::{Action, AuditEntry, Owner, RecordedEntry, Timestamp},
     store::{Database, Mark, Seal},
 };
 
@@ -32,34 +31,30 @@ impl Authority {
     /// Removes the entries from before a moment, up to the first that is not, when the whole log was verified; the checkpoint
     /// that stands for them, and an entry, are committed first. What an interrupted run has left is removed by the next.
     ///
+    /// `waiting` says that somebody waits for it who does not wait for long.
+    ///
     /// # Errors
-    /// [`Error::Unavailable`] with a sentence: something is wrong with the log, the moment is too near, or a process has not
-    /// followed what is to be removed.
+    /// [`Error::Invalid`] if the moment is too near; [`Error::LogEdited`]; [`Error::LogTooLong`]; [`Error::Unavailable`] if a
+    /// process has not followed what is to be removed.
     pub async fn prune_audit(
         self: &Arc<Self>,
         by: &Owner,
-        database: &Database,
-        keys: &KeySource,
-        heads: &Heads,
+        heads: Heads,
         before: Timestamp,
         recent: bool,
+        waiting: bool,
     ) -> Result<Pruned, Error> {
         let now = self.now();
         if !recent && before > now.plus_millis(-KEPT) {
             let problem = "must be 30 days ago or more: servers that were down, and backups, would lose the place that they know";
-            return Err(crate::domain::Invalid::one("--before", "recent", problem).into());
+            return Err(crate::domain::Invalid::one("before", "recent", problem).into());
         }
-        let verified = verify(database, keys, heads, |_, _| {}).await.map_err(Error::Unavailable)?;
-        if let Some(first) = verified.problems.first() {
-            return Err(Error::Unavailable(format!("nothing was pruned, because the log is not as it was written: {}", first.what)));
-        }
-        let reading = Reading::of(database, Arc::clone(&self.keyring)).await.map_err(Error::Unavailable)?;
-        let (start, tree) = reading.start();
-        let (through, tree) = old(&reading, (start, tree), before).await.map_err(Error::Unavailable)?;
+        let this = Arc::clone(self);
+        let (start, through, tree) = apart(async move || this.find_old(&heads, before, waiting).await).await?;
         if through != start {
             // Whoever has not followed would take the place that it knows for one of another history.
             let settled = self.store.settle(Some(through.seq + 1), true).await?;
-            if !settled.bound.is_zero() || matches!(database, Database::Postgres(_)) && !settled.unheard.is_empty() {
+            if !settled.bound.is_zero() || matches!(self.database, Database::Postgres(_)) && !settled.unheard.is_empty() {
                 let nodes = settled.unheard.join(", ");
                 return Err(Error::Unavailable(format!("nothing was pruned, because not all processes have followed: {nodes}")));
             }
@@ -72,6 +67,28 @@ impl Authority {
         }
         while through.seq > 0 && self.store.remove_pruned(through.seq, AT_ONCE).await? {}
         Ok(Pruned { through: through.seq, entries: through.seq - start.seq })
+    }
+}
+
+impl Authority {
+    /// Where the log begins, the last entry that is to go, and the tree up to it; when the whole log was verified.
+    async fn find_old(&self, heads: &Heads, before: Timestamp, waiting: bool) -> Result<(Mark, Mark, Tree), Error> {
+        let _one_at_a_time = self.verifying.lock().await;
+        let reading = Reading::of(&self.database, Arc::clone(&self.keyring)).await.map_err(Error::Unavailable)?;
+        if waiting && reading.entries() > MOST_WHILE_WAITED_FOR {
+            return Err(Error::LogTooLong);
+        }
+        let verified = reading.verify(heads, |_, _| {}).await.map_err(Error::Unavailable)?;
+        if let Some(first) = verified.problems.first() {
+            let lacking = self.keys.lacking().first().copied();
+            return Err(match lacking {
+                Some(key) => self.lacking(key),
+                None => Error::LogEdited(format!("nothing was pruned, because the log is not as it was written: {}", first.what)),
+            });
+        }
+        let start = reading.start();
+        let (through, tree) = old(&reading, start.clone(), before).await.map_err(Error::Unavailable)?;
+        Ok((start.0, through, tree))
     }
 }
 

@@ -72,26 +72,32 @@ impl Verified {
 /// # Errors
 /// A sentence that says what to do, where it could not be read. What is wrong with the log is no error.
 pub async fn verify(database: &Database, keys: &KeySource, heads: &Heads, progress: impl FnMut(u64, u64)) -> Result<Verified, String> {
-    let reading = Reading::begin(database, keys).await?;
-    let checked = heads.check(&reading.keyring, &reading.installation);
-    let (start, tree) = reading.start();
-    let mut walk = Walk::new(&reading, &checked, (start, Some(tree)), progress);
-    let each = |found: Result<(&RecordedEntry, &Seal), String>| {
-        match found {
-            Ok((entry, seal)) => walk.entry(entry, seal),
-            Err(name) => walk.unreadable(&name),
+    Reading::begin(database, keys).await?.verify(heads, progress).await
+}
+
+impl Reading {
+    /// The same of what is read.
+    pub(super) async fn verify(&self, heads: &Heads, progress: impl FnMut(u64, u64)) -> Result<Verified, String> {
+        let checked = heads.check(&self.keyring, &self.installation);
+        let (start, tree) = self.start();
+        let mut walk = Walk::new(self, &checked, (start, Some(tree)), progress);
+        let each = |found: Result<(&RecordedEntry, &Seal), String>| {
+            match found {
+                Ok((entry, seal)) => walk.entry(entry, seal),
+                Err(name) => walk.unreadable(&name),
+            }
+            ControlFlow::Continue(())
+        };
+        self.source.visit_entries(start.seq, each).await.map_err(sentence)?;
+        let ended = std::mem::take(&mut walk.ended);
+        if ended.is_any() {
+            self.source.visit_subjects(|sealed| walk.note(ended.held_against(&sealed))).await.map_err(sentence)?;
         }
-        ControlFlow::Continue(())
-    };
-    reading.source.visit_entries(start.seq, each).await.map_err(sentence)?;
-    let ended = std::mem::take(&mut walk.ended);
-    if ended.is_any() {
-        reading.source.visit_subjects(|sealed| walk.note(ended.held_against(&sealed))).await.map_err(sentence)?;
+        let before_first = self.source.count_before_first().await.map_err(sentence)?;
+        walk.before_first(before_first);
+        let is_new = !self.source.has_records().await.map_err(sentence)?;
+        Ok(walk.finish(is_new))
     }
-    let before_first = reading.source.count_before_first().await.map_err(sentence)?;
-    walk.before_first(before_first);
-    let is_new = !reading.source.has_records().await.map_err(sentence)?;
-    Ok(walk.finish(is_new))
 }
 
 /// Where the verification is.

@@ -1,15 +1,17 @@
 //! `countersign audit key`
 
 use clap::Args;
-use serde_json::json;
+use serde_json::Value;
 
 use crate::{
     authority::audit,
     cli::{
         Failure, Outcome,
         output::{self, Output},
-        settings::StoreSettings,
+        reach::Reach,
+        settings::ReachSettings,
     },
+    http::v1::wire,
 };
 
 #[derive(Debug, Args)]
@@ -17,16 +19,19 @@ pub(in crate::cli) struct Key {
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
-    settings: StoreSettings,
+    settings: ReachSettings,
 }
 
 impl Key {
     pub(super) async fn run(self) -> Outcome {
         let config = self.settings.config()?;
-        let keys = audit::head_keys(&config.keys).await.map_err(Failure::CouldNotRun)?;
+        // Here the key file is enough: heads are checked where the database is not.
+        let json = match config.server {
+            Some(_) => Reach::of(&self.settings).await?.get("/audit/keys").await?,
+            None => wire::head_keys(&audit::head_keys(&config.keys).await.map_err(Failure::CouldNotRun)?),
+        };
         // What stands before a key in a PEM file is passed over by whoever reads it.
-        let text = || keys.iter().map(|key| format!("key {}\n{}", key.id, key.pem())).collect::<String>();
-        let json = || json!({ "keys": keys.iter().map(|key| json!({ "keyId": key.id, "pem": key.pem() })).collect::<Vec<_>>() });
-        output::print(self.output, text, json)
+        let one = |key: &Value| format!("key {}\n{}", key["keyId"], key["pem"].as_str().unwrap_or_default());
+        output::print(self.output, || output::list(&json, "keys").iter().map(one).collect::<String>(), || json.clone())
     }
 }

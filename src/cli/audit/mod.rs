@@ -47,6 +47,9 @@ impl AuditCommand {
     }
 }
 
+/// Heads that a server is sent: as many as it takes.
+const HEADS: usize = 100;
+
 fn refused<T>(parsed: Option<T>, flag: &str, what: &str) -> Result<T, Failure> {
     parsed.ok_or_else(|| Failure::Refused(format!("{flag} must be {what}")))
 }

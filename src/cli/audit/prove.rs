@@ -5,14 +5,16 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::heads;
+use super::{HEADS, heads};
 use crate::{
     authority::{SystemClock, audit},
     cli::{
         Failure, Outcome, database,
         output::{self, Output},
-        settings::StoreSettings,
+        reach::Reach,
+        settings::ReachSettings,
     },
+    http::v1::wire,
 };
 
 #[derive(Debug, Args)]
@@ -23,16 +25,24 @@ pub(in crate::cli) struct Prove {
     #[arg(long = "head", value_name = "FILE")]
     heads: Vec<PathBuf>,
     #[command(flatten)]
-    settings: StoreSettings,
+    settings: ReachSettings,
 }
 
 impl Prove {
     pub(super) async fn run(self) -> Outcome {
         let config = self.settings.config()?;
         let kept = (!self.heads.is_empty()).then(|| heads(&self.heads, &config)).transpose()?;
-        let proof = audit::prove(&database(&config), &config.keys, self.seq, kept.as_ref(), &SystemClock).await;
-        let proof = proof.map_err(Failure::Refused)?;
-        let json = || json!({ "entry": proof.entry, "path": proof.path, "head": proof.head });
-        output::print(Output::Json, String::new, json)
+        let json = match config.server {
+            Some(_) => {
+                let body = json!({ "seq": self.seq, "heads": kept.as_ref().map(|kept| kept.newest(HEADS)) });
+                Reach::of(&self.settings).await?.post("/audit/prove", Some(body)).await?
+            }
+            // Here the log may be as long as it likes.
+            None => {
+                let proof = audit::prove(&database(&config), &config.keys, self.seq, kept.as_ref(), &SystemClock).await;
+                wire::proof(&proof.map_err(Failure::Refused)?)
+            }
+        };
+        output::print(Output::Json, String::new, || json.clone())
     }
 }

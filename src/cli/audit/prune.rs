@@ -5,13 +5,17 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{heads, moment, refused};
-use crate::cli::{
-    Outcome,
-    copying::number,
-    database, open,
-    output::{self, Output},
-    settings::StoreSettings,
+use super::{HEADS, heads, moment, refused};
+use crate::{
+    cli::{
+        Outcome,
+        copying::number,
+        open_as, operator,
+        output::{self, Output},
+        reach::Reach,
+        settings::ReachSettings,
+    },
+    http::v1::wire,
 };
 
 #[derive(Debug, Args)]
@@ -28,7 +32,7 @@ pub(in crate::cli) struct Prune {
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
-    settings: StoreSettings,
+    settings: ReachSettings,
 }
 
 impl Prune {
@@ -36,12 +40,19 @@ impl Prune {
         let config = self.settings.config()?;
         let before = refused(moment(Some(&self.before), "--before", true)?, "--before", "a moment")?;
         let kept = heads(&self.heads, &config)?;
-        let (authority, operator) = open(&self.settings).await?;
-        let pruned = authority.prune_audit(&operator, &database(&config), &config.keys, &kept, before, self.recent).await?;
-        let text = || match pruned.entries {
-            0 => "There is nothing to prune.".to_owned(),
-            entries => format!("removed {} audit entries, up to {}", number(entries), number(pruned.through)),
+        let json = match config.server {
+            Some(_) => {
+                let body = json!({ "before": before.to_string(), "recent": self.recent, "heads": kept.newest(HEADS) });
+                Reach::of(&self.settings).await?.post("/audit/prune", Some(body)).await?
+            }
+            // Here the log may be as long as it likes.
+            None => wire::pruned(&open_as(config).await?.prune_audit(&operator(), kept, before, self.recent, false).await?),
         };
-        output::print(self.output, text, || json!({ "entries": pruned.entries, "through": pruned.through }))
+        let [entries, through] = ["entries", "through"].map(|name| json[name].as_u64().unwrap_or(0));
+        let text = || match entries {
+            0 => "There is nothing to prune.".to_owned(),
+            entries => format!("removed {} audit entries, up to {}", number(entries), number(through)),
+        };
+        output::print(self.output, text, || json.clone())
     }
 }

@@ -16,9 +16,14 @@ pub(super) fn refusal(error: Error) -> Refusal {
             .not_to_be_repeated(),
         Error::TooManyTokens => Refusal::too_many_tokens(),
         // Operators alone hear these.
-        Error::RoleLacking(_) | Error::NameTaken | Error::OtherCount(_) | Error::LastOwner | Error::Changed | Error::MadeBefore => {
-            Refusal::internal()
-        }
+        Error::RoleLacking(_)
+        | Error::NameTaken
+        | Error::OtherCount(_)
+        | Error::LogEdited(_)
+        | Error::LogTooLong
+        | Error::LastOwner
+        | Error::Changed
+        | Error::MadeBefore => Refusal::internal(),
         Error::KeyReused => Refusal::key_reused(),
         Error::InProgress => Refusal::in_progress(),
         Error::Unavailable(cause) => Refusal::unavailable_because(&cause),

@@ -15,9 +15,14 @@ pub(super) fn refusal(error: Error) -> Refusal {
             .with_detail("reason", "not_revocable".into()),
         Error::TooManyTokens => Refusal::too_many_tokens(),
         // Operators alone hear these.
-        Error::RoleLacking(_) | Error::NameTaken | Error::OtherCount(_) | Error::LastOwner | Error::Changed | Error::MadeBefore => {
-            Refusal::internal()
-        }
+        Error::RoleLacking(_)
+        | Error::NameTaken
+        | Error::OtherCount(_)
+        | Error::LogEdited(_)
+        | Error::LogTooLong
+        | Error::LastOwner
+        | Error::Changed
+        | Error::MadeBefore => Refusal::internal(),
         Error::KeyReused => Refusal::key_reused(),
         Error::InProgress => Refusal::in_progress(),
         Error::Unavailable(cause) => Refusal::unavailable_because(&cause),

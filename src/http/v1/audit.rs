@@ -8,21 +8,24 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures_util::{StreamExt as _, stream};
-use http::{HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use serde::Deserialize;
 use serde_json::json;
 
-use super::{Asks, error, oversees, platforms, wire};
+use super::{Asks, Oversees, Owns, error, oversees, platforms, wire};
 use crate::{
     authority::{
         Error,
-        audit::{Export, Exporting},
+        audit::{Export, Exporting, Heads},
     },
-    domain::{Action, Actor, AuditQuery, Invalid, TokenId},
-    http::{App, envelope, envelope::Refusal, query::Query},
+    domain::{Action, Actor, AuditQuery, Invalid, Timestamp, TokenId},
+    http::{App, body, envelope, envelope::Refusal, query::Query},
 };
 
 /// Entries that one request verifies at the most: about a second of work.
 const PART: u64 = 200_000;
+/// Heads that a request may bring.
+const HEADS: usize = 100;
 
 pub(super) async fn list(State(app): State<App>, Asks(by): Asks, uri: Uri) -> Result<Response, Refusal> {
     let query = query_of(uri.query()).map_err(|invalid| Refusal::invalid(&invalid))?;
@@ -100,6 +103,59 @@ pub(in crate::http) fn wanted_of(raw: Option<&str>) -> Result<Export, Invalid> {
     };
     query.finish()?;
     Ok(wanted)
+}
+
+pub(super) async fn keys(State(app): State<App>, Oversees(by): Oversees) -> Result<Response, Refusal> {
+    let keys = app.authority.head_keys(&by).map_err(|lacking| error::refusal(lacking.into()))?;
+    Ok(envelope::json(StatusCode::OK, &wire::head_keys(&keys)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Proving {
+    seq: u64,
+    heads: Option<Vec<String>>,
+}
+
+pub(super) async fn prove(State(app): State<App>, Oversees(by): Oversees, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
+    let asked: Proving = body::read_as(&headers, body, app.limits.body_timeout).await?;
+    let heads = asked.heads.map(taken).transpose().map_err(|invalid| Refusal::invalid(&invalid))?;
+    let proof = app.authority.prove_entry(&by, asked.seq, heads).await.map_err(error::refusal)?;
+    Ok(envelope::json(StatusCode::OK, &wire::proof(&proof)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pruning {
+    before: String,
+    #[serde(default)]
+    recent: bool,
+    heads: Option<Vec<String>>,
+}
+
+pub(super) async fn prune(State(app): State<App>, Owns(by): Owns, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
+    let asked: Pruning = body::read_as(&headers, body, app.limits.body_timeout).await?;
+    let mut invalid = Invalid::default();
+    let wrong = || Invalid::one("before", "date_time", "must be an RFC 3339 date-time such as 2025-07-21T17:32:28Z");
+    let before = invalid.take(Timestamp::parse_rfc3339(&asked.before, true).ok_or_else(wrong));
+    let heads = invalid.take(taken(asked.heads.unwrap_or_default()));
+    let (Some(before), Some(heads)) = (before, heads) else { return Err(Refusal::invalid(&invalid)) };
+    let pruned = app.authority.prune_audit(&by, heads, before, asked.recent, true).await.map_err(error::refusal)?;
+    Ok(envelope::json(StatusCode::OK, &wire::pruned(&pruned)))
+}
+
+/// Heads that a request brings. What is none would say nothing, so it is refused.
+fn taken(lines: Vec<String>) -> Result<Heads, Invalid> {
+    if lines.len() > HEADS {
+        return Err(Invalid::one("heads", "max_items", &format!("must have at most {HEADS} items")));
+    }
+    let mut heads = Heads::default();
+    for (n, line) in lines.iter().enumerate() {
+        if heads.take("heads", line) != 1 {
+            return Err(Invalid::one(&format!("heads[{n}]"), "format", "must be a head of an audit log, as its line is"));
+        }
+    }
+    Ok(heads)
 }
 
 /// Streams an export in bounded memory. What cannot be read on the way ends it as what is broken off, so that nobody takes it

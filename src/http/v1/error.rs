@@ -36,6 +36,11 @@ pub(super) fn refusal(error: Error) -> Refusal {
             conflict("other_count", "It would end another number of API tokens; look at them again, and say how many.")
                 .with_detail("count", count.into())
         }
+        Error::LogEdited(what) => {
+            conflict("log_edited", "The audit log is not as it was sealed and signed; verify it: countersign audit verify.")
+                .with_detail("problem", what.into())
+        }
+        Error::LogTooLong => conflict("log_too_long", "The audit log is too long for a request; run countersign audit where the data is."),
         Error::LastOwner => conflict("last_owner", "There would be no owner left; make another one first."),
         Error::NameTaken => conflict("name_taken", "There is an operator of that name already."),
         // This one may be repeated, behind a look at what it is now.

@@ -4,15 +4,16 @@ use axum::{body::Body, extract::State, response::Response};
 use http::{HeaderMap, StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::{
-    Asks, By, Manages, error, platforms,
+    Asks, By, Manages, Oversees, error, platforms,
     search::{self, Asked},
     wire,
 };
 use crate::{
-    authority::Error,
-    domain::{Environment, Invalid, NewToken, Permission, Permissions, Scope, TokenId, TokenName},
+    authority::{Denied, Error},
+    domain::{Environment, Invalid, NewToken, Permission, Permissions, Presented, Scope, TokenId, TokenName},
     http::{App, body, create, envelope, envelope::Refusal, path, uses},
 };
 
@@ -109,4 +110,24 @@ pub(super) async fn revoke(State(app): State<App>, Manages(by): Manages, uri: Ur
     json["already"] = ended.already.into();
     json["receipt"] = wire::receipt(&ended.receipt);
     Ok(envelope::json(StatusCode::OK, &json))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Pair {
+    client_id: String,
+    client_secret: String,
+}
+
+/// Whether a credential is proven. Whoever sees all tokens may know why one is not; the wire of the platform never says.
+pub(super) async fn check(State(app): State<App>, Oversees(_): Oversees, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
+    let Pair { client_id, client_secret } = body::read_as(&headers, body, app.limits.body_timeout).await?;
+    let client_secret = Zeroizing::new(client_secret);
+    let pair = Zeroizing::new([client_id.as_bytes(), b":", client_secret.as_bytes()].concat());
+    let checked = match app.authority.prove(Presented::parse_pair(&pair).as_ref(), None).await {
+        Ok(proven) => Ok(proven),
+        Err(Denied::Refused(reason)) => Err(reason),
+        Err(Denied::Unknown) => return Err(Refusal::unavailable_because("the database cannot say whether the credential holds")),
+    };
+    Ok(envelope::json(StatusCode::OK, &wire::checked(checked)))
 }

@@ -5,9 +5,15 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::{
-    authority::{AccountListed, Difference, Figures, Found, Issued, KeyListed, Node, Receipt, Standing, audit::Part, filter},
+    authority::{
+        AccountListed, Difference, Figures, Found, Issued, KeyListed, Node, Reason, Receipt, Standing,
+        audit::{HeadKey, Part, Proof, Pruned},
+        filter,
+    },
     config::Shown,
-    domain::{BulkRevoke, Need, Operation, Operations, OperatorToken, Platform, RecordedEntry, Timestamp, Token, UseSource, UseSources},
+    domain::{
+        BulkRevoke, Need, Operation, Operations, OperatorToken, Platform, Proven, RecordedEntry, Timestamp, Token, UseSource, UseSources,
+    },
 };
 
 fn text(at: Option<Timestamp>) -> Option<String> {
@@ -20,6 +26,19 @@ pub(crate) fn platform(platform: &Platform) -> Value {
         "name": platform.name.as_str(),
         "createdAt": platform.created_at.to_string(),
         "disabledAt": text(platform.disabled_at),
+    })
+}
+
+/// Whether a credential is proven, and as whom, or why not.
+pub(crate) fn checked(checked: Result<Proven, Reason>) -> Value {
+    let proven = checked.ok();
+    json!({
+        "verified": proven.is_some(),
+        "reason": checked.err().map(Reason::name),
+        "token": proven.map(|proven| proven.client_id.token.to_string()),
+        "platform": proven.map(|proven| proven.scope.platform.to_string()),
+        "environment": proven.map(|proven| proven.scope.environment.name()),
+        "permissions": proven.map(|proven| proven.permissions.iter().map(|permission| permission.name()).collect::<Vec<_>>()),
     })
 }
 
@@ -250,6 +269,21 @@ pub(crate) fn setting(shown: &Shown) -> Value {
         "from": shown.origin.which(),
         "about": shown.help,
     })
+}
+
+/// The public keys with which heads and proofs are checked.
+pub(crate) fn head_keys(keys: &[HeadKey]) -> Value {
+    json!({ "keys": keys.iter().map(|key| json!({ "keyId": key.id, "pem": key.pem() })).collect::<Vec<_>>() })
+}
+
+/// That an entry is in the log.
+pub(crate) fn proof(proof: &Proof) -> Value {
+    json!({ "entry": proof.entry, "path": proof.path, "head": proof.head })
+}
+
+/// What was removed of the audit log.
+pub(crate) fn pruned(pruned: &Pruned) -> Value {
+    json!({ "entries": pruned.entries, "through": pruned.through })
 }
 
 /// A part of the audit log that was verified, with the members that the whole has as a command prints it.

@@ -134,7 +134,7 @@ async fn l_04_an_old_row_that_was_put_back_is_found() {
     // Nor is it made to disappear.
     app.clock.advance(Duration::from_secs(40 * DAY));
     app.authority.follow().await.unwrap();
-    assert!(pruned(&app, &Heads::default(), 31).await.unwrap_err().contains(&token.id));
+    assert!(pruned(&app, Heads::default(), 31).await.unwrap_err().contains(&token.id));
     // Ended again, and disabled and enabled again, all is right.
     app.delete(&format!("{GRID}/{}", token.id)).send().await.expect(204);
     for disabled in [true, false] {

@@ -69,7 +69,7 @@ async fn l_05_two_nodes_and_another_key() {
     // As keys are changed: the new one is known everywhere before it is used anywhere.
     let nodes = [with_states(["active", "verify-only"]).await, with_states(["verify-only", "active"]).await];
     let sinks = [HeadSink::File(elsewhere.file())];
-    let mut writers = nodes.each_ref().map(|node| HeadWriter::new(node, database::of(app.directory.path()), &sinks).unwrap());
+    let mut writers = nodes.each_ref().map(|node| HeadWriter::new(node, &sinks).unwrap());
     for _ in 0..3 {
         for (node, writer) in nodes.iter().zip(&mut writers) {
             node.create_platform(&operator(), TokenName::parse("name", "Another").unwrap(), None).await.unwrap();
@@ -91,7 +91,7 @@ async fn l_05_heads_follow_the_keys() {
     fs::copy(&files[0], &files[1]).unwrap();
     let file = files[1].clone();
     let other = app.try_replace(|options| options.keys = file.into()).await.unwrap();
-    let mut late = HeadWriter::new(&other, database::of(app.directory.path()), &[HeadSink::File(elsewhere.file())]).unwrap();
+    let mut late = HeadWriter::new(&other, &[HeadSink::File(elsewhere.file())]).unwrap();
     let mut writer = elsewhere.writer(&app).with_checkpoints_every(4);
     let keys_of = |text: &str| {
         let key = |line: &str| line.split("\"keyId\":").nth(1).unwrap().split(',').next().unwrap().to_owned();

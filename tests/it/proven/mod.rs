@@ -40,7 +40,7 @@ pub(crate) fn keys(app: &TestApp) -> KeySource {
 }
 
 fn writer_to(app: &TestApp, sinks: &[HeadSink]) -> HeadWriter {
-    HeadWriter::new(&app.authority, database::of(app.directory.path()), sinks).unwrap()
+    HeadWriter::new(&app.authority, sinks).unwrap()
 }
 
 /// Heads in a file that is not beside the database.
@@ -167,8 +167,7 @@ pub(crate) const COLUMNS: &str = "at, action, actor, platform_id, environment, t
 const DAY: u64 = 24 * 60 * 60;
 
 /// Prunes what is from before `days` ago, as the app's process.
-async fn pruned(app: &TestApp, heads: &Heads, days: u64) -> Result<Pruned, String> {
+async fn pruned(app: &TestApp, heads: Heads, days: u64) -> Result<Pruned, String> {
     let before = app.clock.wall().plus_millis(-i64::try_from(days * DAY * 1000).unwrap());
-    let (database, keys) = (database::of(app.directory.path()), keys(app));
-    app.authority.prune_audit(&operator(), &database, &keys, heads, before, false).await.map_err(|e| e.to_string())
+    app.authority.prune_audit(&operator(), heads, before, false, false).await.map_err(|e| e.to_string())
 }

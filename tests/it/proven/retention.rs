@@ -16,13 +16,13 @@ async fn l_05_a_pruned_log_is_proven_as_before() {
         writer.write().await;
     }
     app.authority.follow().await.unwrap();
-    assert!(pruned(&app, &elsewhere.heads(), 29).await.unwrap_err().contains("must be 30 days ago or more"));
-    assert_eq!(pruned(&app, &elsewhere.heads(), 41).await.unwrap(), Pruned { through: 0, entries: 0 });
+    assert!(pruned(&app, elsewhere.heads(), 29).await.unwrap_err().contains("must be 30 days ago or more"));
+    assert_eq!(pruned(&app, elsewhere.heads(), 41).await.unwrap(), Pruned { through: 0, entries: 0 });
     // What is not as it was written is not made to disappear.
     database::edit(directory, "UPDATE audit SET detail = '{}' WHERE seq = 2");
-    assert!(pruned(&app, &elsewhere.heads(), 31).await.unwrap_err().contains("nothing was pruned"));
+    assert!(pruned(&app, elsewhere.heads(), 31).await.unwrap_err().contains("nothing was pruned"));
     database::edit(directory, "UPDATE audit SET detail = (SELECT detail FROM kept WHERE kept.seq = 2) WHERE seq = 2");
-    assert_eq!(pruned(&app, &elsewhere.heads(), 31).await.unwrap(), Pruned { through: 9, entries: 9 });
+    assert_eq!(pruned(&app, elsewhere.heads(), 31).await.unwrap(), Pruned { through: 9, entries: 9 });
     assert_eq!(database::number(directory, "SELECT min(seq) FROM audit"), 10);
 
     let whole = async || {
@@ -52,7 +52,7 @@ async fn l_05_a_pruned_log_is_proven_as_before() {
     let copied = countersign::authority::back_up(&database, &keys(&app), &file, |_, _| {}).await.unwrap();
     assert_eq!((copied.edited, copied.named.len()), (0, 0), "{copied:?}");
     app.authority.follow().await.unwrap();
-    assert_eq!(pruned(&app, &elsewhere.heads(), 31).await.unwrap(), Pruned { through: 9, entries: 0 });
+    assert_eq!(pruned(&app, elsewhere.heads(), 31).await.unwrap(), Pruned { through: 9, entries: 0 });
     assert_eq!(database::number(directory, "SELECT min(seq) FROM audit"), 10);
 
     // Nobody else makes entries disappear like this.
@@ -77,11 +77,11 @@ async fn l_05_nobody_goes_on_from_a_place_that_was_pruned() {
     app.token("h", &["VIEW"]).await;
     app.authority.follow().await.unwrap();
     if database::postgres().is_some() {
-        let refused = pruned(&app, &Heads::default(), 31).await.unwrap_err();
+        let refused = pruned(&app, Heads::default(), 31).await.unwrap_err();
         assert!(refused.contains("not all processes have followed"), "{refused}");
         database::edit(app.directory.path(), "DELETE FROM node");
     }
-    assert_eq!(pruned(&app, &Heads::default(), 31).await.unwrap().through, 9);
+    assert_eq!(pruned(&app, Heads::default(), 31).await.unwrap().through, 9);
     // One read by primary key is enough.
     reading.prove(Presented::parse_basic(token.basic().as_bytes()).as_ref(), None).await.unwrap_err();
     assert_eq!(reading.ready().await.unwrap_err(), "the database went back to an earlier state, or is on hold");

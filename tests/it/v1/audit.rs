@@ -150,3 +150,59 @@ async fn the_staff_of_one_platform_neither_verify_nor_export() {
     assert!(matches!(app.authority.verify_audit(&staff, 0, 1000).await, Err(Error::RoleLacking(_))));
     assert!(matches!(app.authority.export_audit(&staff, Export::default()).await, Err(Error::RoleLacking(_))));
 }
+
+/// The same proof, keys and pruning as by commands: tried with those in `proven/`.
+#[tokio::test]
+async fn an_entry_is_proven_where_it_is_served() {
+    let app = TestApp::new().await;
+    let viewer = app.program("viewer", Role::Viewer, None).await;
+    let last = app.place().await;
+    let keys = app.v1_get("/audit/keys", &viewer).await.expect(200).json();
+    assert!(keys["keys"][0]["pem"].as_str().unwrap().starts_with("-----BEGIN PUBLIC KEY-----\n"), "{keys}");
+    let prove = async |body: Value| app.v1_post("/audit/prove", &viewer, &body).await;
+    let proof = prove(json!({ "seq": 2 })).await.expect(200).json();
+    let line: Value = serde_json::from_str(proof["entry"].as_str().unwrap()).unwrap();
+    let head: Value = serde_json::from_str(proof["head"].as_str().unwrap()).unwrap();
+    assert_eq!((&line["seq"], &head["size"]), (&json!(2), &json!(last)));
+    // By a head that was kept, although the log has gone on.
+    let kept = proof["head"].clone();
+    app.token("later", &["VIEW"]).await;
+    let by_kept = prove(json!({ "seq": 2, "heads": [kept] })).await.expect(200).json();
+    assert_eq!(by_kept, proof);
+    assert_ne!(prove(json!({ "seq": 2 })).await.expect(200).json()["head"], kept);
+    for (body, field) in [
+        (json!({ "seq": last + 1, "heads": [kept] }), "heads"),
+        (json!({ "seq": 2, "heads": ["{}"] }), "heads[0]"),
+        (json!({ "seq": last + 2 }), "seq"),
+        (json!({ "seq": 0 }), "seq"),
+    ] {
+        assert_eq!(prove(body).await.refused(400, "INVALID_INPUT").broken_fields(), [field]);
+    }
+    // Of a log that was edited, nothing is signed and nothing removed.
+    database::edit(app.directory.path(), "UPDATE audit SET actor = 'operator:mallory' WHERE seq = 1");
+    let told = prove(json!({ "seq": 2 })).await.refused(409, "CONFLICT").json();
+    assert_eq!(told["details"]["reason"], "log_edited", "{told}");
+    let owner = app.program("owner", Role::Owner, None).await;
+    let all = json!({ "before": "2035-01-01T00:00:00Z", "recent": true });
+    let told = app.v1_post("/audit/prune", &owner, &all).await.refused(409, "CONFLICT").json();
+    assert!(told["details"]["problem"].as_str().unwrap().contains("audit entry 1"), "{told}");
+}
+
+#[tokio::test]
+async fn old_entries_are_removed_by_a_request() {
+    let app = TestApp::new().await;
+    let owner = app.program("owner", Role::Owner, None).await;
+    app.clock.advance(std::time::Duration::from_secs(60));
+    let before = countersign::authority::Clock::wall(&*app.clock).to_string();
+    app.clock.advance(std::time::Duration::from_secs(60));
+    let last = app.place().await;
+    app.token("later", &["VIEW"]).await;
+    let prune = async |recent: bool| app.v1_post("/audit/prune", &owner, &json!({ "before": before, "recent": recent })).await;
+    assert_eq!(prune(false).await.refused(400, "INVALID_INPUT").broken_fields(), ["before"]);
+    assert_eq!(prune(true).await.expect(200).json(), json!({ "entries": last, "through": last }));
+    assert_eq!(prune(true).await.expect(200).json(), json!({ "entries": 0, "through": last }));
+    let whole = app.v1_get("/audit/verify", &owner).await.expect(200).json();
+    assert_eq!((&whole["intact"], &whole["first"]), (&json!(true), &json!(last + 1)));
+    let gone = app.v1_post("/audit/prove", &owner, &json!({ "seq": last })).await.refused(400, "INVALID_INPUT");
+    assert_eq!(gone.broken_fields(), ["seq"]);
+}

@@ -25,6 +25,7 @@ fn wrong(value: &Value) -> Vec<Value> {
     let all = [json!(7), json!(true), json!("?"), json!([7]), json!([null]), json!({}), json!(["?", "?"]), json!(1e300)];
     let same = |other: &Value| match other {
         Value::String(_) => value.is_string(),
+        Value::Bool(_) => value.is_boolean(),
         Value::Object(_) => value.is_object(),
         other => *other == 7 && value.is_number(),
     };
@@ -120,6 +121,10 @@ async fn values_are_what_they_can_be_or_refused() {
             vec![json!([]), json!(["view"]), json!(["VIEW,MANAGE"]), json!(["VIEW", ""]), json!([""])],
         ),
         ("/tokens:bulkRevoke", "bulkRevokeTokens", "expectedCount", vec![Value::Null]),
+        ("/audit/prove", "proveAuditEntry", "seq", vec![json!(0), json!(1_000_000), json!(u64::MAX)]),
+        ("/audit/prove", "proveAuditEntry", "heads", vec![json!([]), json!(vec![""; 101])]),
+        ("/audit/prune", "pruneAudit", "heads", vec![json!(vec![""; 101])]),
+        ("/audit/prune", "pruneAudit", "before", vec![json!(""), json!("2026-01-01"), json!("2035-01-01T00:00:00Z")]),
         ("/operators", "createOperator", "name", vec![json!(""), json!("A"), json!("uid-0"), json!("a b"), json!("a".repeat(65))]),
         ("/operators", "createOperator", "role", vec![json!(""), json!("Owner"), json!("root"), json!("owner")]),
         ("/operators", "createOperator", "platform", vec![json!(""), json!("x")]),

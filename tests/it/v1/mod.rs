@@ -82,6 +82,9 @@ pub(crate) fn good_body(id: &str, platform: PlatformId, n: usize) -> Option<Valu
         "createOperator" => json!({ "name": format!("made-{n}"), "role": "viewer", "platform": platform.to_string() }),
         "setOperatorRole" => json!({ "role": "manager" }),
         "bulkRevokeTokens" => json!({ "filter": no_filter(platform), "dryRun": false, "expectedCount": 0 }),
+        "checkToken" => json!({ "clientId": "ik_test_none", "clientSecret": "none" }),
+        "proveAuditEntry" => json!({ "seq": 1, "heads": null }),
+        "pruneAudit" => json!({ "before": "2020-01-01T00:00:00Z", "recent": false, "heads": [] }),
         "createOperatorToken" => json!({ "name": "made", "expiresAt": "2035-01-01T00:00:00Z" }),
         _ => return None,
     })

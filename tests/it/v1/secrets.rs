@@ -90,3 +90,29 @@ async fn who_fails_too_often_waits() {
     let metrics = app.metrics().await;
     assert!(metrics.contains("countersign_refusals_total{reason=\"operator_token\"} 4"), "{metrics}");
 }
+
+/// Operators are told why; a credential that was sent is nowhere afterwards.
+#[tokio::test]
+async fn a_credential_is_checked_for_an_operator() {
+    let app = TestApp::new().await;
+    let viewer = app.program("viewer", Role::Viewer, None).await;
+    let token = app.token("t", &["VIEW", "TRANSACT"]).await;
+    let check = async |client_id: &str, secret: &str| {
+        app.v1_post("/tokens:check", &viewer, &json!({ "clientId": client_id, "clientSecret": secret })).await.expect(200).json()
+    };
+    let proven = check(&token.client_id, &token.secret).await;
+    let expected = json!({
+        "verified": true, "reason": null, "token": token.id, "platform": app.platform.id.to_string(), "environment": "sandbox",
+        "permissions": ["VIEW", "TRANSACT"],
+    });
+    assert_eq!(proven, expected);
+    let refused = |reason: &str| json!({ "verified": false, "reason": reason, "token": null, "platform": null, "environment": null, "permissions": null });
+    assert_eq!(check(&token.client_id, &app.sandbox.secret).await, refused("wrong_secret"));
+    assert_eq!(check(&token.client_id, "").await, refused("malformed"));
+    app.delete(&format!("{GRID}/{}", token.id)).auth(&app.sandbox).send().await;
+    assert_eq!(check(&token.client_id, &token.secret).await, refused("revoked"));
+    assert!(!logged().contains(&token.secret[12..]));
+    // Of one platform: they would learn of another's tokens.
+    let staff = app.program("staff", Role::Manager, Some(app.platform.id)).await;
+    app.v1_post("/tokens:check", &staff, &json!({ "clientId": "", "clientSecret": "" })).await.refused(403, "FORBIDDEN");
+}
