@@ -2,9 +2,13 @@
 # Builds what a release consists of: the program, the list of all that is in it (CycloneDX), and their checksums. The same
 # commit and the same compilers give the same bytes, wherever the sources and cargo's home are: reproducible.sh tries it.
 #
-# usage: release.sh FOLDER [CARGO OPTIONS]
+# usage: release.sh [--static] FOLDER [CARGO OPTIONS]
+#   --static    with the C library in it, so that it runs where there is no file beside it
 set -euo pipefail
 
+# Only what links it is told so: libraries of the program are the same either way, and compilers' own plug-ins cannot be static.
+link=()
+[ "$1" != --static ] || { link=(-C target-feature=+crt-static); shift; }
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 shift
@@ -18,7 +22,7 @@ export CARGO_INCREMENTAL=0
 
 built() { python3 -c 'import json, sys
 print(*[line["executable"] for line in map(json.loads, sys.stdin) if line.get("executable")])'; }
-program=$(cargo build --release --locked --bin countersign --message-format json-render-diagnostics "$@" | built)
+program=$(cargo rustc --release --locked --bin countersign --message-format json-render-diagnostics "$@" -- "${link[@]}" | built)
 cp "$program" "$out/countersign"
 packaging/dependencies.py sbom >"$out/countersign.cdx.json"
 cd "$out" && sha256sum countersign countersign.cdx.json | tee SHA256SUMS

@@ -5,6 +5,7 @@
 
 mod audit;
 mod backup;
+mod bench;
 mod bulk;
 mod check;
 mod config;
@@ -78,6 +79,8 @@ enum Command {
     Restore(restore::Restore),
     /// Moves to another database: from SQLite to PostgreSQL, back, or to another of the same kind
     MigrateStore(migrate_store::MigrateStore),
+    /// Measures this machine and this configuration: what it costs to verify, create, list and revoke tokens of a database of its own
+    Bench(bench::Bench),
     /// Says what is wrong with this installation, and what to do about it; changes nothing
     Doctor(doctor::Doctor),
     /// The configuration
@@ -136,6 +139,7 @@ pub fn run() -> ExitCode {
             Command::Platform(command) => command.run().await,
             Command::Token(command) => command.run().await,
             Command::Check(command) => command.run().await,
+            Command::Bench(command) => command.run().await,
             Command::Operations(command) => command.run().await,
             Command::Operator(command) => command.run().await,
             Command::Audit(command) => command.run().await,

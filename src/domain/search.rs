@@ -9,7 +9,7 @@ use super::{
 pub enum LastUse {
     /// Never.
     Never,
-    /// Before this, or never.
+    /// Before this; or never, and created before it.
     Before(Timestamp),
     /// At or after this.
     Since(Timestamp),
@@ -62,7 +62,9 @@ impl TokenSearch {
     pub fn matches(&self, token: &Token, last_used: Option<Timestamp>) -> bool {
         let named = |part: &String| token.name.as_str().to_ascii_lowercase().contains(&part.to_ascii_lowercase());
         let used = |wanted| match (wanted, last_used) {
-            (LastUse::Never | LastUse::Before(_), None) => true,
+            (LastUse::Never, None) => true,
+            // What did not exist then was not left unused since.
+            (LastUse::Before(moment), None) => token.created_at() < moment,
             (LastUse::Never, Some(_)) | (LastUse::Since(_), None) => false,
             (LastUse::Before(moment), Some(at)) => at < moment,
             (LastUse::Since(moment), Some(at)) => at >= moment,
@@ -177,7 +179,13 @@ mod tests {
         assert!(alive(true, &live) && alive(false, &ended) && !alive(true, &ended) && !alive(false, &live));
         let used = |wanted, last: Option<i64>| TokenSearch { used: Some(wanted), ..TokenSearch::default() }.matches(&live, last.map(at));
         assert!(used(LastUse::Never, None) && !used(LastUse::Never, Some(5)));
-        assert!(used(LastUse::Before(at(5)), Some(4)) && !used(LastUse::Before(at(5)), Some(5)) && used(LastUse::Before(at(5)), None));
+        assert!(
+            used(LastUse::Before(at(5)), Some(4))
+                && !used(LastUse::Before(at(5)), Some(5))
+                && used(LastUse::Before(live.created_at().plus_millis(1)), None)
+        );
+        // A token that did not exist then was not left unused since.
+        assert!(!used(LastUse::Before(live.created_at()), None));
         assert!(used(LastUse::Since(at(5)), Some(5)) && !used(LastUse::Since(at(5)), Some(4)) && !used(LastUse::Since(at(5)), None));
         // One that does not hold is enough.
         let all = TokenSearch {

@@ -14,20 +14,24 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
-use opentelemetry::{Key, KeyValue, trace::TracerProvider as _};
+use opentelemetry::{
+    Key, KeyValue,
+    trace::{SpanId, TraceId, TracerProvider as _},
+};
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{LogExporter, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::{
     Resource,
     logs::SdkLoggerProvider,
-    trace::{Sampler, SdkTracerProvider},
+    trace::{IdGenerator, Sampler, SdkTracerProvider},
 };
 use tokio::runtime::Handle;
 use tracing::{Level, Subscriber};
 use tracing_subscriber::{EnvFilter, Layer, filter::Targets, registry::LookupSpan};
 
 use crate::{
+    authority::{Entropy as _, SystemEntropy},
     client::Peer,
     spans::{self, SPANS},
 };
@@ -45,6 +49,25 @@ static FAILURES: AtomicU64 = AtomicU64::new(0);
 /// How often something could not be sent since start.
 pub(crate) fn failures() -> u64 {
     FAILURES.load(Ordering::Relaxed)
+}
+
+/// Ids from the one source of random bytes: the library's own needs files that an empty root has not got.
+#[derive(Debug)]
+struct Ids;
+
+impl IdGenerator for Ids {
+    fn new_trace_id(&self) -> TraceId {
+        let mut bytes = [0; 16];
+        // Without random bytes it is the id that counts as none.
+        let _ = SystemEntropy.fill(&mut bytes);
+        TraceId::from_bytes(bytes)
+    }
+
+    fn new_span_id(&self) -> SpanId {
+        let mut bytes = [0; 8];
+        let _ = SystemEntropy.fill(&mut bytes);
+        SpanId::from_bytes(bytes)
+    }
 }
 
 /// Gathers and sends; what is gathered goes out when this is dropped.
@@ -66,6 +89,7 @@ impl Otlp {
         let records = LogExporter::builder().with_http().with_http_client(client).with_endpoint(at("logs"));
         let traces = SdkTracerProvider::builder()
             .with_resource(resource.clone())
+            .with_id_generator(Ids)
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio))))
             .with_batch_exporter(spans.with_timeout(ANSWER).build().map_err(|e| e.to_string())?)
             .build();

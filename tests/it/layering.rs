@@ -20,7 +20,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ("refusal", &["authority", "domain"]),
     ("config", &["domain"]),
     ("openapi", &["domain"]),
-    ("telemetry", &["client", "config", "spans"]),
+    ("telemetry", &["authority", "client", "config", "spans"]),
     ("http", &["authority", "config", "domain", "measure", "openapi", "refusal", "spans"]),
     ("cli", &["authority", "client", "config", "domain", "http", "measure", "openapi", "telemetry"]),
 ];
@@ -33,7 +33,7 @@ const HOMES: [(&str, &[&str], &str); 13] = [
     ("StatusCode", &["http/", "refusal.rs"], "statuses are HTTP's"),
     ("env::var", &["config.rs", "defect.rs"], "only the configuration reads the environment, in a release"),
     ("SystemTime::now", &["authority/clock.rs"], "time has one source"),
-    ("getrandom", &["authority/entropy.rs"], "entropy has one source"),
+    ("rand::getrandom", &["authority/entropy.rs"], "entropy has one source"),
     ("println!", &["cli/output.rs"], "only commands print"),
     ("SELECT ", &["store/sqlite/", "store/postgres/"], "all SQL of a database in one place"),
     ("Operator { name", &["domain/caller.rs"], "who may do everything comes by few doors"),

@@ -17,6 +17,7 @@ mod v1; // what programs of operators ask, on the admin listener
 mod assertion; // what upstreams check
 mod attempts; // attempts that fail too often
 mod audit; // who did what
+mod bench; // what a user measures
 mod bulk; // many ended by one command
 mod cli; // the built program
 mod copying; // backup, restore, moving to another database

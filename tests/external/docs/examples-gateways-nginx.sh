@@ -1,0 +1,2 @@
+. "$REPOSITORY/tests/external/docs/recipe.sh"
+recipe nginx nginx

@@ -1,0 +1,1 @@
+platform; token VIEW; OTHER=$ID; token VIEW,MANAGE; ID=$OTHER; serve

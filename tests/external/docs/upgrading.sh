@@ -1,0 +1,1 @@
+platform; token VIEW; serve

@@ -1,0 +1,49 @@
+//! The benchmark of whoever uses it. What it measures is said by no test.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::{
+    database,
+    program::{create_platform, program_on, run},
+};
+
+#[test]
+fn it_measures_on_a_database_of_its_own_and_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let data = data.as_path();
+    create_platform(data, "Acme");
+    let before = fs::read_dir(data).unwrap().count();
+    let chart = directory.path().join("chart.svg");
+    let short = ["--tokens", "1000", "--rounds", "1", "--seconds", "1", "--clients", "4"];
+    // On PostgreSQL it is one that is empty.
+    let mut command = program_on(&directory.path().join("empty"));
+    command.arg("bench").args(short).args(["--output", "json", "--use-sources=false", "--chart"]).arg(&chart).arg("--data").arg(data);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = json["rows"].as_array().unwrap();
+    let names: Vec<_> = rows.iter().map(|row| row["name"].as_str().unwrap().split(':').next().unwrap()).collect();
+    assert_eq!(names, ["bare HTTP", "verify", "verify", "list 100 tokens", "create a token", "revoke a token, one client"]);
+    for row in rows {
+        assert!(row["perSecond"].as_f64().unwrap() > 0.0 && row["p50Micros"].as_f64().unwrap() > 0.0, "{row}");
+    }
+    assert_eq!((rows[0]["timesBare"].as_f64(), rows[4]["timesBare"].is_null()), (Some(1.0), true));
+    let database = if database::postgres().is_some() { "PostgreSQL" } else { "SQLite" };
+    assert_eq!((json["tokens"].as_u64(), json["database"].as_str()), (Some(1000), Some(database)));
+    let chart = fs::read_to_string(chart).unwrap();
+    assert!(chart.starts_with("<svg") && chart.ends_with("</svg>\n") && chart.matches("<rect").count() == rows.len(), "{chart}");
+    // What was there is as it was, and nothing else is there.
+    assert_eq!((fs::read_dir(data).unwrap().count(), fs::read_dir(directory.path()).unwrap().count()), (before, 2));
+
+    // What others rely on is not made its own.
+    if database::postgres().is_some() {
+        let output = program_on(data).arg("bench").args(short).arg("--data").arg(data).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && said.contains("needs an empty database of its own"), "{said}");
+    }
+    let refused = run(data, &["bench", "--tokens", "1"]);
+    assert!(!refused.status.success() && refused.stdout.is_empty(), "{refused:?}");
+}
