@@ -95,6 +95,7 @@ const server = createServer(async (request, response) => {
       const { valid } = await auth.api.verifyApiKey({ body: { key } });
       response.writeHead(valid ? 200 : 401, { "content-length": 0 }).end();
     } else if (request.method === "POST") answer(response, await auth.api.createApiKey({ body: await body(request) }));
+    else if (request.method === "DELETE") answer(response, await auth.api.deleteApiKey({ body: await body(request), headers: new Headers({ cookie: request.headers.cookie }) }));
     else answer(response, await auth.api.listApiKeys({ headers: new Headers({ cookie: request.headers.cookie }) }));
   } catch (error) {
     response.writeHead(500).end(String(error));
