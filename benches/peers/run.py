@@ -172,7 +172,7 @@ class PasswordFile(Peer):
     OTHER = PASSWORD[:-1] + "1"
 
     def __init__(self, kind, options, directory, credentials):
-        super().__init__(f"nginx `auth_basic`, {kind}", "its line taken out of the file; no reload. Each nginx has a file of its own")
+        super().__init__(f"nginx `auth_basic`, {kind}", "its line taken out of the file, no reload")
         made = subprocess.run(["htpasswd", "-ni", *options, "user"], input=self.PASSWORD, capture_output=True, text=True,
                               check=True, env={**ENVIRONMENT, "PATH": PATH})
         digest = made.stdout.strip().partition(":")[2]
@@ -428,12 +428,14 @@ def revoked(peer, port, number, revoke):
             raise Wrong(f"{peer.name}: {status} to a credential that is being revoked")
         elif over:
             break
-        if time.monotonic() > end:
-            raise Wrong(f"{peer.name}: still accepted {PATIENCE} s after the revoke")
+        if failed or time.monotonic() > end:
+            break
     thread.join()
     connection.close()
     if failed:
         raise failed[0]
+    if status != 401:
+        raise Wrong(f"{peer.name}: still accepted {PATIENCE} s after the revoke")
     late = [finished - times["answered"] for began, finished in accepted if began > times["answered"]]
     return {"took": times["answered"] - times["began"], "late": max(late, default=0.0), "accepts": len(late)}
 
@@ -464,17 +466,18 @@ def significant(value):
 
 def part(value):
     """A share: below a hundredth, one of so many says more than zeros."""
-    return f"{value:.3f}" if value >= 0.01 else f"1/{1 / value:,.0f}"
+    return f"{value:.2f}" if value >= 0.01 else f"1/{1 / value:,.0f}"
 
 
 def table(results, peers):
-    """Medians over the rounds; ratios are taken round by round."""
+    """Medians over the rounds; shares are taken round by round, and the least and the most of them show the noise."""
     def median(peer, turns, what):
         return statistics.median(one[what] for one in results[peer.name][turns])
 
     def share(peer, turns):
-        pairs = zip(results[peer.name][turns], results["no check"]["accepted"])
-        return statistics.median(one["rate"] / bare["rate"] for one, bare in pairs)
+        shares = [one["rate"] / bare["rate"] for one, bare in zip(results[peer.name][turns], results["no check"]["accepted"])]
+        said = part(statistics.median(shares))
+        return said if isinstance(peer, Bare) or len(shares) == 1 else f"{said} ({part(min(shares))} – {part(max(shares))})"
 
     yield "| | accepted a second | of no check | p50 ms | CPU µs | refused a second | of no check | CPU µs |"
     yield "|---|---|---|---|---|---|---|---|"
@@ -484,13 +487,13 @@ def table(results, peers):
             if turns not in results[peer.name]:
                 cells += ["", "", ""]
                 continue
-            cells += [significant(median(peer, turns, "rate")), part(share(peer, turns))]
+            cells += [significant(median(peer, turns, "rate")), share(peer, turns)]
             if turns == "accepted":
                 cells.append(significant(median(peer, turns, "p50") / 1000))
             cells.append(significant(median(peer, turns, "cpu")))
         yield "| " + " | ".join(cells) + " |"
     yield ""
-    yield "| a revoke | what was done | its answer, p50 ms | most ms | accepted behind the answer, of so many revokes | the last, s behind it |"
+    yield "| a revoke | what was done | its answer, p50 ms | most ms | accepted behind it, of so many revokes | the last, s behind it |"
     yield "|---|---|---|---|---|---|"
     for name, (did, runs) in results["revokes"].items():
         took = [one["took"] * 1000 for one in runs]
@@ -586,16 +589,17 @@ def main():
         except Missing as missing:
             say(f"run.py: {missing}")
             return 2
-        except (Wrong, OSError, http.client.HTTPException, subprocess.SubprocessError) as error:
-            say(f"run.py: {error}")
+        except (Wrong, OSError, ValueError, LookupError, http.client.HTTPException, subprocess.SubprocessError) as error:
+            say(f"run.py: {type(error).__name__}: {error}")
             return 1
         finally:
             servers.end()
     known = versions(peers)
     today = datetime.date.today().isoformat()
     print("\n".join(table(results, peers)))
-    print(f"\n{today}, {os.cpu_count()} cores, {platform.system()} on {platform.machine()}; {options.rounds} round{'s' * (options.rounds > 1)} of turns of "
-          f"{options.seconds} s, {CONNECTIONS} connections, {options.credentials} credentials each; "
+    rounds = "1 round" if options.rounds == 1 else f"{options.rounds} rounds"
+    print(f"\n{today}, {os.cpu_count()} cores, {platform.system()} on {platform.machine()}; {rounds} of turns of {options.seconds} s, "
+          f"{CONNECTIONS} connections, {options.credentials} credentials each; "
           + ", ".join(f"{name} {number}" for name, number in known.items()) + ".")
     for line in left_out:
         print(f"Left out: {line}.")
