@@ -6,7 +6,7 @@
 // Fills DATABASE on first use, writes one session cookie a user to DATABASE.cookies and all keys to DATABASE.keys, and
 // prints the port it listens on. Rate limits, telemetry and the log are off. Create and verify are the plugin's
 // server-side calls, which need no session: the cheapest way that it has. Verify answers an empty 200 or 401. Its list
-// needs a session, so it has one, believed from the signed cookie without a read.
+// and its delete need a session, so they have one, believed from the signed cookie without a read.
 
 import { createHash, createHmac, randomBytes } from "node:crypto";
 import { writeFileSync } from "node:fs";
@@ -95,7 +95,11 @@ const server = createServer(async (request, response) => {
       const { valid } = await auth.api.verifyApiKey({ body: { key } });
       response.writeHead(valid ? 200 : 401, { "content-length": 0 }).end();
     } else if (request.method === "POST") answer(response, await auth.api.createApiKey({ body: await body(request) }));
-    else answer(response, await auth.api.listApiKeys({ headers: new Headers({ cookie: request.headers.cookie }) }));
+    else {
+      const headers = new Headers({ cookie: request.headers.cookie });
+      if (request.method === "DELETE") answer(response, await auth.api.deleteApiKey({ body: await body(request), headers }));
+      else answer(response, await auth.api.listApiKeys({ headers }));
+    }
   } catch (error) {
     response.writeHead(500).end(String(error));
   }
