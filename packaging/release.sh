@@ -17,7 +17,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # A panic names its file. Ours have names below the repository; those of dependencies begin with cargo's home. It is said here
 # because cargo's configuration knows no variables, and in place of whatever flags the environment has.
 unset RUSTFLAGS
-export CARGO_ENCODED_RUSTFLAGS=--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo
+CARGO_ENCODED_RUSTFLAGS=--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo
+# What dependencies draw at random comes from the kernel too: else they look for the C library's function by name, which a static
+# program has not got, and then for a device, which an empty root has not got.
+CARGO_ENCODED_RUSTFLAGS+=$'\x1f--cfg\x1fgetrandom_backend="linux_getrandom"'
+export CARGO_ENCODED_RUSTFLAGS
 export CARGO_INCREMENTAL=0
 
 built() { python3 -c 'import json, sys

@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """The static program in an empty root, the image of it, and what the manifests for Kubernetes say, tried without a cluster.
 
-usage: container.py [PROGRAM]      needs root, Debian's buildah and postgresql; PROGRAM is a static one, which is else built
+usage: container.py [PROGRAM]      needs root, Debian's buildah and postgresql
+
+PROGRAM is what packaging/release.sh --static has made. Without it, the program of the tests is linked once more, and its roots have a
+source of random bytes as every container has: only a release does without.
 
 Everything runs in namespaces of its own: a network in which the ports are free, and mounts that end with it. Ends with 3 where
 none can be made.
@@ -15,6 +18,7 @@ import re
 import shutil
 import socket
 import socketserver
+import stat
 import struct
 import subprocess
 import sys
@@ -27,6 +31,8 @@ import yaml
 HERE = pathlib.Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 NOBODY = 65532
+# Whether roots need a device for random bytes.
+RANDOM = "CONTAINER_RANDOM" in os.environ
 # To the program, each would be a setting.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("COUNTERSIGN_")}
 
@@ -58,6 +64,11 @@ class Root:
 
     def __init__(self, path, entry="/countersign"):
         self.path, self.entry = pathlib.Path(path), entry
+        if RANDOM:
+            (self.path / "dev").mkdir(parents=True)
+            for name, minor in (("random", 8), ("urandom", 9)):
+                os.mknod(self.path / "dev" / name, 0o666 | stat.S_IFCHR, os.makedev(1, minor))
+                (self.path / "dev" / name).chmod(0o666)
 
     def start(self, *arguments, **settings):
         """Runs the program there as nobody, with these settings and no other variable."""
@@ -158,7 +169,7 @@ def finds_names(root):
     check(not asks(), "a name that nobody says was found")
     (etc / "hosts").write_text("127.0.0.1 db.internal\n")
     check(asks(), "a name in /etc/hosts was not found")
-    (etc / "hosts").write_text("")
+    (etc / "hosts").unlink()
     (etc / "resolv.conf").write_text("nameserver 127.0.0.1\n")
     with socketserver.ThreadingUDPServer(("127.0.0.1", 53), Names) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -303,7 +314,7 @@ def main():
     if os.environ.get("CONTAINER_INSIDE"):
         return inside(sys.argv[1])
     check(os.geteuid() == 0, "only root can make namespaces")
-    program = sys.argv[1] if len(sys.argv) > 1 else built()
+    program, random = (sys.argv[1], {}) if len(sys.argv) > 1 else (built(), {"CONTAINER_RANDOM": "1"})
     if subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True).returncode != 0:
         print("container: no namespace can be made here", file=sys.stderr)
         return sys.exit(3)
@@ -311,7 +322,7 @@ def main():
         # The next build of the tests puts another one there.
         copy = shutil.copy(program, pathlib.Path(kept) / "countersign")
         command = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, __file__, copy]
-        sys.exit(subprocess.run(command, env={**os.environ, "CONTAINER_INSIDE": "1"}).returncode)
+        sys.exit(subprocess.run(command, env={**os.environ, "CONTAINER_INSIDE": "1", **random}).returncode)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def site():
                 continue
             # The page for what is not found stands anywhere, so its links are absolute.
             there = path if not target.path else (SITE / target.path.lstrip("/") if target.path.startswith("/") else path.parent / urllib.parse.unquote(target.path))
-            there = there.resolve()
+            there = (there / "index.html" if there.is_dir() else there).resolve()
             followed += 1
             fragment = urllib.parse.unquote(target.fragment)
             if not there.is_file() or fragment and there.suffix == ".html" and fragment not in pages[there].ids:
