@@ -1,12 +1,14 @@
 # What the commands of every page find: a network and directories that nobody else has, the program, and `run`, which runs them.
 set -u # a variable that nobody has set ends it, in the words of the shell
 ip link set lo up
-for directory in /tmp /mnt /root; do mount -t tmpfs none "$directory"; done
+for directory in /tmp /mnt; do mount -t tmpfs none "$directory"; done
 mkdir "$WORK/lib" && mount --bind "$WORK/lib" /var/lib
 mkdir -p "$WORK/etc" && cp -a /etc/. "$WORK/etc" && mount --bind "$WORK/etc" /etc
 mkdir -p /backups "$WORK/backups" /mnt/elsewhere /var/lib/countersign /etc/countersign && mount --bind "$WORK/backups" /backups
 printf '127.0.0.1 localhost db.internal countersign.internal\n' >/etc/hosts
-export HOME=/root PATH="$PWD/target/release:$PATH:/usr/sbin:/sbin"
+export CARGO_HOME="${CARGO_HOME:-$HOME/.cargo}" RUSTUP_HOME="${RUSTUP_HOME:-$HOME/.rustup}"
+mkdir "$WORK/home"
+export HOME="$WORK/home" PATH="$PWD/target/release:$PATH:/usr/sbin:/sbin"
 ROOT=$PWD
 
 listening() { cat /proc/net/tcp /proc/net/tcp6 | awk '$4 == "0A"' | wc -l; }
