@@ -206,7 +206,7 @@ pub struct Authority {
     heads: audit::HeadCounts,
     /// Held by whoever verifies a part of the log: that is work, and nobody else is to wait for more than one of them.
     #[cfg(feature = "server")]
-    verifying: tokio::sync::Mutex<()>,
+    verifying: Arc<tokio::sync::Mutex<()>>,
     /// Rows that were found not to be as they were sealed.
     tampered: Mutex<HashSet<String>>,
     /// Those of them that are in the audit log.
@@ -290,7 +290,7 @@ impl Authority {
             #[cfg(feature = "server")]
             heads: audit::HeadCounts::default(),
             #[cfg(feature = "server")]
-            verifying: tokio::sync::Mutex::default(),
+            verifying: Arc::default(),
             tampered: Mutex::default(),
             tampering_recorded: Mutex::default(),
             creating: Mutex::default(),

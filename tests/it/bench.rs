@@ -1,7 +1,12 @@
 //! The benchmark of whoever uses it. What it measures is said by no test.
 
-use std::fs;
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+};
 
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use crate::support::{
@@ -46,4 +51,19 @@ fn it_measures_on_a_database_of_its_own_and_leaves_nothing() {
     }
     let refused = run(data, &["bench", "--tokens", "1"]);
     assert!(!refused.status.success() && refused.stdout.is_empty(), "{refused:?}");
+}
+
+#[test]
+fn it_leaves_nothing_where_it_is_ended_either() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = program_on(&directory.path().join("empty"));
+    command.args(["bench", "--tokens", "1000", "--seconds", "600", "--data"]).arg(directory.path().join("data"));
+    let mut bench = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(bench.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.by_ref().any(|line| line.starts_with("round 1")));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    rustix::process::kill_process(Pid::from_child(&bench), Signal::TERM).unwrap();
+    assert_eq!(bench.wait().unwrap().code(), Some(2));
+    assert!(said.last().unwrap().ends_with("nothing is left of it"));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }

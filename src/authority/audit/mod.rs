@@ -21,7 +21,7 @@ mod verify;
 
 use std::{borrow::Cow, ops::Deref, sync::Arc};
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::Mutex};
 
 use self::tree::Tree;
 use super::{
@@ -201,10 +201,20 @@ fn of_checkpoint(checkpoint: &Checkpoint) -> Option<(Mark, Tree)> {
 /// Entries that are read at the most while a request waits: a few seconds of work.
 const MOST_WHILE_WAITED_FOR: u64 = 500_000;
 
-/// Does what reads all of the log apart from the threads that answer, to its end, whoever has stopped waiting.
-async fn apart<R: Send + 'static>(work: impl AsyncFnOnce() -> Result<R, Error> + Send + 'static) -> Result<R, Error> {
+/// Does what reads all of the log, once it is the only one that does: apart from the threads that answer, and to its end,
+/// whoever has stopped waiting. Who stops waiting for their turn leaves nothing to do.
+async fn apart<R: Send + 'static>(
+    one_at_a_time: Arc<Mutex<()>>,
+    work: impl AsyncFnOnce() -> Result<R, Error> + Send + 'static,
+) -> Result<R, Error> {
+    let turn = one_at_a_time.lock_owned().await;
     let here = Handle::current();
-    let done = tokio::task::spawn_blocking(move || here.block_on(work())).await;
+    let done = tokio::task::spawn_blocking(move || {
+        let done = here.block_on(work());
+        drop(turn);
+        done
+    })
+    .await;
     done.unwrap_or_else(|_| Err(Error::Unavailable("the log could not be read".to_owned())))
 }
 

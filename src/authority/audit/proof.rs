@@ -43,8 +43,7 @@ impl Authority {
     pub async fn prove_entry(self: &Arc<Self>, by: &Operator, seq: u64, heads: Option<Heads>) -> Result<Proof, Error> {
         by.may_oversee()?;
         let this = Arc::clone(self);
-        apart(async move || {
-            let _one_at_a_time = this.verifying.lock().await;
+        apart(Arc::clone(&self.verifying), async move || {
             let reading = Reading::of(&this.database, Arc::clone(&this.keyring)).await.map_err(Error::Unavailable)?;
             if reading.entries() > MOST_WHILE_WAITED_FOR {
                 return Err(Error::LogTooLong);
@@ -68,7 +67,7 @@ impl Reading {
             None => None,
             Some(heads) => {
                 let newest = heads.into_iter().rfind(|(size, _)| (seq..=self.last.seq).contains(size));
-                let none = || Invalid::one("heads", "place", &format!("must have one of a log that has entry {seq}"));
+                let none = || Invalid::one("heads", "place", format!("must have one of a log that has entry {seq}"));
                 let (_, mut heads) = newest.ok_or_else(none)?;
                 heads.pop().map(|(head, line, _)| (head, line))
             }

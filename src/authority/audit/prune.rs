@@ -50,7 +50,7 @@ impl Authority {
             return Err(crate::domain::Invalid::one("before", "recent", problem).into());
         }
         let this = Arc::clone(self);
-        let (start, through, tree) = apart(async move || this.find_old(&heads, before, waiting).await).await?;
+        let (start, through, tree) = apart(Arc::clone(&self.verifying), async move || this.find_old(&heads, before, waiting).await).await?;
         if through != start {
             // Whoever has not followed would take the place that it knows for one of another history.
             let settled = self.store.settle(Some(through.seq + 1), true).await?;
@@ -73,7 +73,6 @@ impl Authority {
 impl Authority {
     /// Where the log begins, the last entry that is to go, and the tree up to it; when the whole log was verified.
     async fn find_old(&self, heads: &Heads, before: Timestamp, waiting: bool) -> Result<(Mark, Mark, Tree), Error> {
-        let _one_at_a_time = self.verifying.lock().await;
         let reading = Reading::of(&self.database, Arc::clone(&self.keyring)).await.map_err(Error::Unavailable)?;
         if waiting && reading.entries() > MOST_WHILE_WAITED_FOR {
             return Err(Error::LogTooLong);

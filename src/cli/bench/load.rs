@@ -96,7 +96,7 @@ pub(super) struct Load {
     requests: Arc<Vec<Request>>,
     end: End,
     status: &'static [u8],
-    keep: bool,
+    keep: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -108,12 +108,12 @@ enum End {
 impl Load {
     /// For so long.
     pub(super) fn timed(requests: Arc<Vec<Request>>, duration: Duration) -> Self {
-        Self { requests, end: End::After(duration), status: b"2", keep: false }
+        Self { requests, end: End::After(duration), status: b"2", keep: 0 }
     }
 
     /// So many.
     pub(super) fn counted(requests: Arc<Vec<Request>>, count: usize) -> Self {
-        Self { requests, end: End::Count(count), status: b"2", keep: false }
+        Self { requests, end: End::Count(count), status: b"2", keep: 0 }
     }
 
     /// How the status of every answer begins.
@@ -122,9 +122,9 @@ impl Load {
         self
     }
 
-    /// Answers are kept.
-    pub(super) fn keeping(mut self) -> Self {
-        self.keep = true;
+    /// The first answers are kept, so many.
+    pub(super) fn keeping(mut self, most: usize) -> Self {
+        self.keep = most;
         self
     }
 }
@@ -175,7 +175,7 @@ async fn client(address: SocketAddr, load: Load, sent: Arc<AtomicUsize>, began: 
         if !answer.get(9..12).unwrap_or_default().starts_with(load.status) {
             return Err(format!("not the answer that it should be: {}", String::from_utf8_lossy(answer)));
         }
-        if load.keep {
+        if at < load.keep {
             measured.answers.push(answer.to_vec());
         }
         measured.waited.push(SystemClock.boot().saturating_sub(asked));

@@ -15,6 +15,7 @@ mod server;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
     load::{Load, Request},
@@ -29,7 +30,7 @@ use super::{
 
 #[derive(Debug, Args)]
 pub(super) struct Bench {
-    /// Tokens that are made, and then verified in turn
+    /// Tokens that are made; the first 50,000 of them are then verified in turn
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
     tokens: u32,
     /// Clients, each with one request under way
@@ -53,7 +54,9 @@ pub(super) struct Bench {
     settings: AllSettings,
 }
 
-/// Tokens that are revoked, each by one client after the other answer.
+/// Tokens that are verified in turn: more would say no more, and credentials take memory here that the server should have.
+const VERIFIED: usize = 50_000;
+/// Tokens that are revoked, one after the other.
 const REVOKES: usize = 500;
 
 impl Bench {
@@ -61,7 +64,11 @@ impl Bench {
         if self.bare {
             return server::be_bare().await.map_err(|e| Failure::CouldNotRun(format!("the bare server: {e}")));
         }
-        let measured = self.measure().await.map_err(Failure::CouldNotRun)?;
+        let measured = tokio::select! {
+            measured = self.measure() => measured.map_err(Failure::CouldNotRun)?,
+            // What it has made goes with it.
+            told = told_to_end() => return Err(told),
+        };
         if let Some(file) = &self.chart {
             let written = std::fs::write(file, measured.chart());
             written.map_err(|e| Failure::CouldNotRun(format!("cannot write {}: {e}", file.display())))?;
@@ -79,7 +86,7 @@ impl Bench {
         let before = server.memory()?;
 
         let creates = Arc::new(vec![Request::create(&root)]);
-        let made = load::run(&server, Load::counted(creates, self.tokens as usize).keeping(), self.clients).await?;
+        let made = load::run(&server, Load::counted(creates, self.tokens as usize).keeping(VERIFIED), self.clients).await?;
         let tokens = made.answers.iter().map(|answer| load::Made::of(answer)).collect::<Result<Vec<_>, _>>()?;
         let mut rows = vec![Row::once("create a token", made)];
 
@@ -115,8 +122,19 @@ impl Bench {
             return Err(format!("{accepted} tokens were accepted behind the answer to their revoke"));
         }
         let place = scratch.place();
-        Ok(Report { rows, tokens: tokens.len(), clients: self.clients, rounds: self.rounds, turn, started, memory, place })
+        Ok(Report { rows, tokens: self.tokens, clients: self.clients, rounds: self.rounds, turn, started, memory, place })
     }
+}
+
+/// Comes back when somebody ends it.
+async fn told_to_end() -> Failure {
+    let signals = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+    let [Ok(mut interrupted), Ok(mut terminated)] = signals else { return Failure::CouldNotRun("no signal can be heard".to_owned()) };
+    tokio::select! {
+        _ = interrupted.recv() => {}
+        _ = terminated.recv() => {}
+    }
+    Failure::CouldNotRun("ended before it was done; nothing is left of it".to_owned())
 }
 
 /// What it is at, for whoever waits.

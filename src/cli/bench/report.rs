@@ -29,7 +29,7 @@ pub(super) struct Row {
 /// All of it.
 pub(super) struct Report {
     pub(super) rows: Vec<Row>,
-    pub(super) tokens: usize,
+    pub(super) tokens: u32,
     pub(super) clients: u16,
     pub(super) rounds: u16,
     pub(super) turn: Duration,
@@ -114,7 +114,7 @@ impl Report {
             // Writing to a string does not fail.
             let _ = writeln!(text, "| {} | {per_second} | {p50} | {p99} | {cpu} | {over} |", row.name);
         }
-        let per_token = self.memory as f64 / self.tokens as f64;
+        let per_token = self.memory as f64 / f64::from(self.tokens);
         let _ = write!(
             text,
             "\nWith these tokens a server starts in {:.2} s, and they take {} bytes of its memory each.\nNone was accepted behind the answer to its revoke.\n{}",

@@ -147,7 +147,7 @@ pub(super) async fn prune(State(app): State<App>, Owns(by): Owns, headers: Heade
 /// Heads that a request brings. What is none would say nothing, so it is refused.
 fn taken(lines: Vec<String>) -> Result<Heads, Invalid> {
     if lines.len() > HEADS {
-        return Err(Invalid::one("heads", "max_items", &format!("must have at most {HEADS} items")));
+        return Err(Invalid::one("heads", "max_items", format!("must have at most {HEADS} items")));
     }
     let mut heads = Heads::default();
     for (n, line) in lines.iter().enumerate() {
