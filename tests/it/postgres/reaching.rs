@@ -161,3 +161,20 @@ fn f_07_a_certificate_that_runs_out_is_named() {
     assert!(accepts(&node, &kept));
     token(&node, &root, "other");
 }
+
+#[test]
+fn a_certificate_that_will_run_out_soon_is_found_before_it_does() {
+    let database = Certified::start();
+    let (url, data) = (database.url("ours.pem"), tempfile::tempdir().unwrap());
+    let doctor = || {
+        let output = command(&url, data.path(), &["doctor", "--output", "json"]).stdout;
+        String::from_utf8(output).unwrap()
+    };
+    database.serve_as("localhost", "15");
+    root(&url, data.path());
+    let said = doctor();
+    assert!(said.contains("by TLS") && !said.contains("runs out"), "{said}");
+    database.serve_as("localhost", "13");
+    let said = doctor();
+    assert!(said.contains("its certificate runs out within 14 days") && said.contains("renew it"), "{said}");
+}
