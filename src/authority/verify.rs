@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     defect::{self, Defect},
-    domain::{Caller, ClientId, Presented, Proven, RequestInfo, Scope, SecretDigest, TokenId},
+    domain::{Caller, ClientId, Permissions, Presented, Proven, RequestInfo, Scope, SecretDigest, TokenId},
     store::{self, PlatformRecord, Record},
 };
 
@@ -53,7 +53,8 @@ impl std::error::Error for Denied {}
 
 /// What the index alone can say.
 enum Resident {
-    Proven(Proven),
+    /// It holds, there and with these: who it is, is in the credential.
+    Proven(Scope, Permissions),
     Refused(Reason),
     /// Only the database knows.
     Ask,
@@ -74,7 +75,9 @@ impl Authority {
     /// The same where memory alone knows; `None` where the database has to be asked.
     pub fn prove_at_once(&self, presented: Option<&Presented>, source: Option<IpAddr>) -> Option<Result<Proven, Denied>> {
         let refused = match presented.map(|presented| self.prove_resident(presented, source)) {
-            Some(Resident::Proven(proven)) => return Some(Ok(proven)),
+            Some(Resident::Proven(scope, permissions)) => {
+                return presented.map(|presented| Ok(Proven { client_id: *presented.client_id(), scope, permissions }));
+            }
             Some(Resident::Ask) => return None,
             Some(Resident::Refused(reason)) => {
                 // An unknown id's tag was looked at. The others' is too, or the time would tell who is known.
@@ -120,6 +123,7 @@ impl Authority {
 
     fn prove_resident(&self, presented: &Presented, source: Option<IpAddr>) -> Resident {
         let client_id = presented.client_id();
+        self.index.approach(client_id.token);
         // Before it is known whether there is an entry: the same work for everybody, while the entry comes from memory.
         let (place, active) = self.keyring.active_at();
         let digest = active.digest(client_id, presented.body());
@@ -202,7 +206,7 @@ impl Authority {
             self.uses.note_source(client_id.token, address, now, &*self.clock);
         }
         let scope = Scope { platform, environment: entry.environment };
-        Resident::Proven(Proven { client_id: *client_id, scope, permissions: entry.permissions })
+        Resident::Proven(scope, entry.permissions)
     }
 
     /// Reads a token. A lease that holds behind the read says that the database which was read is the one in use; without one
@@ -254,7 +258,7 @@ impl Authority {
                 }
                 // Now that this is known, memory may be enough.
                 return match self.prove_resident(presented, source) {
-                    Resident::Proven(proven) => Ok(proven),
+                    Resident::Proven(scope, permissions) => Ok(Proven { client_id: *client_id, scope, permissions }),
                     Resident::Refused(reason) => Err(Denied::Refused(reason)),
                     Resident::Ask => Err(Denied::Unknown),
                 };
