@@ -40,6 +40,8 @@ use proxy::{Passage, Proxy};
 const COVERAGE: u64 = 20;
 /// Tokens that are on their way from create to revoke at once; where a revoke waits for seconds, twice as many.
 const LANES: usize = 8;
+/// How many of them keep a token until a node is cut off that knows it, so that a short run has some too.
+const WAITING_LANES: usize = 3;
 /// What nodes do without the database, where they may go on; and for how long they are without it: longer than a revoke
 /// takes, and then than any receipt allows.
 const ON_LOSS: &str = "serve_stale 3s";
@@ -243,12 +245,14 @@ fn lane(proof: &Proof<'_>, root: &str, seed: usize, left: &AtomicU64, done: &Mut
         while token.nodes.iter().any(|seen| seen.accepted.load(SeqCst) == 0) && (stale || patience.elapsed() < Duration::from_secs(2)) {
             std::thread::sleep(Duration::from_micros(200));
         }
-        let (asked, by, receipt) = if stale {
-            // Whoever has just been cut off knows it.
+        // Whoever has just been cut off knows it.
+        if stale || matches!(proof.fault, Fault::Cut | Fault::Silence) && seed < WAITING_LANES {
             let cuts = proof.cuts.load(SeqCst);
             while proof.cuts.load(SeqCst) == cuts {
                 std::thread::sleep(Duration::from_millis(1));
             }
+        }
+        let (asked, by, receipt) = if stale {
             (proof.now(), None, revoke_by_command(proof, &text("id")))
         } else {
             let path = format!("{GRID}/{}", text("id"));
