@@ -10,7 +10,7 @@ mod shown;
 
 use std::{
     collections::BTreeMap,
-    fmt, fs,
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::LazyLock,
@@ -27,7 +27,10 @@ pub use self::{
     remote::TokenSource,
     shown::{Origin, Shown},
 };
-use crate::domain::{HeadSink, KeySource, OnDatabaseLoss, Rule};
+use crate::{
+    domain::{HeadSink, KeySource, OnDatabaseLoss, Rule},
+    files,
+};
 
 const DEFAULTS: &str = include_str!("../config.default.toml");
 const PREFIX: &str = "COUNTERSIGN_";
@@ -143,6 +146,9 @@ struct Layers {
     problems: Vec<String>,
 }
 
+/// Bytes of a configuration file, at the most.
+const LONGEST: u64 = 1 << 20;
+
 impl Layers {
     fn set(&mut self, name: &str, value: String, origin: Origin) {
         match SETTINGS.iter().find(|setting| setting.name == name) {
@@ -153,7 +159,7 @@ impl Layers {
 
     fn read_file(&mut self, path: &Path) {
         let origin = Origin::File(path.to_owned());
-        let parsed = fs::read_to_string(path).map_err(|e| e.to_string()).and_then(|text| {
+        let parsed = files::read_text(path, LONGEST).map_err(|e| e.to_string()).and_then(|text| {
             text.parse::<toml::Table>().map_err(|e| {
                 let line = e.span().map_or(1, |span| text[..span.start].lines().count().max(1));
                 format!("line {line}: {}", e.message())
@@ -473,7 +479,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = file.map(|text| {
             let path = directory.path().join("countersign.toml");
-            fs::write(&path, text).unwrap();
+            std::fs::write(&path, text).unwrap();
             path
         });
         Config::layered(&flags.iter().map(owned).collect(), environment.iter().map(owned), path.as_deref())

@@ -29,6 +29,7 @@ mod client;
 pub mod config;
 mod defect;
 pub mod domain;
+mod files;
 #[cfg(feature = "server")]
 pub mod http;
 #[cfg(feature = "tower")]

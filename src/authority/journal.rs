@@ -22,12 +22,14 @@ use std::{
     time::Duration,
 };
 
+use rustix::fs::OFlags;
 use tokio::sync::watch;
 
-use self::line::{End, Line, open_plain, open_to_read};
+use self::line::{End, Line, open_to_read};
 use super::{Options, keyring::Keyring};
 use crate::{
     domain::{KeySource, Timestamp},
+    files::open_plain,
     store::{Changes, Mark},
 };
 
@@ -77,7 +79,7 @@ pub(super) fn refuse_other_file(path: &Path, options: &Options) -> Result<(), St
 /// `None` if another process writes it.
 fn open_to_write(path: &Path, installation: &[u8; 16], keyring: &Keyring) -> Result<Option<(File, End)>, String> {
     let failed = |e: io::Error| format!("cannot write the journal {}: {e}; say where it can be written with --journal", path.display());
-    let file = open_plain(OpenOptions::new().read(true).append(true).create(true).mode(0o600), path).map_err(failed)?;
+    let file = open_plain(OpenOptions::new().read(true).append(true).create(true).mode(0o600), OFlags::empty(), path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(None),

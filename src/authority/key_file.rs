@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::entropy::{Entropy, NoEntropy};
-use crate::domain::Timestamp;
+use crate::{
+    domain::Timestamp,
+    files::{AT_ONCE, open_plain},
+};
 
 /// The greatest id: the index keeps 24 bits of it.
 const MAX_ID: u32 = 0xFF_FFFF;
@@ -113,16 +116,11 @@ impl KeyFile {
     /// # Errors
     /// It can't be read, or others can read it.
     pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<String>>, String> {
-        // Without waiting: what is no file, a pipe, could keep whoever reads it for ever.
-        let at_once = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-        let mut file = match OpenOptions::new().read(true).custom_flags(at_once).open(path) {
+        let mut file = match open_plain(OpenOptions::new().read(true), AT_ONCE, path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(|e| e.to_string())?,
         };
         let metadata = file.metadata().map_err(|e| e.to_string())?;
-        if !metadata.is_file() {
-            return Err("is no file, but a directory or a pipe".to_owned());
-        }
         if metadata.mode() & 0o077 != 0 {
             let mode = metadata.mode() & 0o777;
             return Err(format!("others can read it (mode {mode:o}); run: chmod 600 {}", path.display()));

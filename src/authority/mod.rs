@@ -204,9 +204,8 @@ pub struct Authority {
     database: Database,
     #[cfg(feature = "server")]
     heads: audit::HeadCounts,
-    /// Held by whoever verifies a part of the log: that is work, and nobody else is to wait for more than one of them.
     #[cfg(feature = "server")]
-    verifying: Arc<tokio::sync::Mutex<()>>,
+    log_turns: audit::Turns,
     /// Rows that were found not to be as they were sealed.
     tampered: Mutex<HashSet<String>>,
     /// Those of them that are in the audit log.
@@ -290,7 +289,7 @@ impl Authority {
             #[cfg(feature = "server")]
             heads: audit::HeadCounts::default(),
             #[cfg(feature = "server")]
-            verifying: Arc::default(),
+            log_turns: audit::Turns::default(),
             tampered: Mutex::default(),
             tampering_recorded: Mutex::default(),
             creating: Mutex::default(),

@@ -12,10 +12,9 @@ use super::{
     Failure, Outcome,
     copying::{Progress, number},
     known::Known,
-    output::{self, Output, list, member, member_or_dash},
+    output::{self, list, member, member_or_dash},
     platform,
-    reach::{Declined, Reach},
-    settings::ReachSettings,
+    reach::{Asking, Declined, Reach},
     token,
 };
 use crate::domain::{BulkId, Environment};
@@ -39,28 +38,16 @@ pub(super) struct Revoke {
     /// How many tokens it is to end; if they are another number, nothing is done. Without it, a terminal is asked
     #[arg(long)]
     expect: Option<u64>,
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
     #[command(flatten)]
-    settings: ReachSettings,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct List {
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
-    #[command(flatten)]
-    settings: ReachSettings,
+    asking: Asking,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct One {
     /// The bulk revoke's id
     id: String,
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
     #[command(flatten)]
-    settings: ReachSettings,
+    asking: Asking,
 }
 
 fn counted(count: u64) -> String {
@@ -82,16 +69,16 @@ impl Revoke {
 
     pub(super) async fn run(self) -> Outcome {
         let filter = self.filter()?;
-        let reach = Reach::of(&self.settings).await?;
+        let reach = self.asking.reach().await?;
         let ask = async |body: Value| reach.post("/tokens:bulkRevoke", Some(body)).await.map_err(platform::unknown);
         let plan = ask(json!({ "filter": filter, "dryRun": true })).await?;
         let count = plan["count"].as_u64().unwrap_or_default();
         if self.dry_run {
-            return output::print(self.output, || planned(count, &plan), || plan.clone());
+            return self.asking.print(|| planned(count, &plan), &plan);
         }
         let expected = match self.expect {
             Some(expected) => expected,
-            None if count == 0 => return output::print(self.output, || planned(0, &plan), || plan.clone()),
+            None if count == 0 => return self.asking.print(|| planned(0, &plan), &plan),
             None => typed(count, &plan)?,
         };
         let begun = ask(json!({ "filter": plan["filter"], "expectedCount": expected })).await.map_err(|declined| {
@@ -99,7 +86,7 @@ impl Revoke {
             declined.or_conflict("other_count", &words)
         })?;
         let bulk = watch(&reach, begun["bulkRevoke"].clone()).await?;
-        output::print(self.output, || described(&bulk), || bulk.clone())
+        self.asking.print(|| described(&bulk), &bulk)
     }
 }
 
@@ -168,21 +155,19 @@ fn described(bulk: &Value) -> String {
     }
 }
 
-impl List {
-    pub(super) async fn run(self) -> Outcome {
-        let json = Reach::of(&self.settings).await?.get("/bulk-revokes").await?;
-        let text = || match list(&json, "bulkRevokes") {
-            [] => "There is none. Look for what has to go: countersign token bulk-revoke --dry-run --help".to_owned(),
-            all => {
-                let row = |bulk: &Value| {
-                    let of = |name| member(bulk, name);
-                    vec![of("id"), of("operator"), of("createdAt"), of("endedCount"), of("expectedCount"), of("status")]
-                };
-                output::table(&["ID", "OPERATOR", "CREATED", "ENDED", "EXPECTED", "STATUS"], &all.iter().map(row).collect::<Vec<_>>())
-            }
-        };
-        output::print(self.output, text, || json.clone())
-    }
+pub(super) async fn list_all(asking: &Asking) -> Outcome {
+    let json = asking.reach().await?.get("/bulk-revokes").await?;
+    let text = || match list(&json, "bulkRevokes") {
+        [] => "There is none. Look for what has to go: countersign token bulk-revoke --dry-run --help".to_owned(),
+        all => {
+            let row = |bulk: &Value| {
+                let of = |name| member(bulk, name);
+                vec![of("id"), of("operator"), of("createdAt"), of("endedCount"), of("expectedCount"), of("status")]
+            };
+            output::table(&["ID", "OPERATOR", "CREATED", "ENDED", "EXPECTED", "STATUS"], &all.iter().map(row).collect::<Vec<_>>())
+        }
+    };
+    asking.print(text, &json)
 }
 
 impl One {
@@ -191,7 +176,7 @@ impl One {
         let unknown = |declined: Declined| declined.or_missing("there is no such bulk revoke; see countersign token bulk-revokes");
         let id = BulkId::parse(&self.id)
             .ok_or_else(|| Failure::Refused("that is no id of a bulk revoke; see countersign token bulk-revokes".to_owned()))?;
-        let json = Reach::of(&self.settings).await?.post(&format!("/bulk-revokes/{id}/stop"), None).await.map_err(unknown)?;
-        output::print(self.output, || described(&json), || json.clone())
+        let json = self.asking.reach().await?.post(&format!("/bulk-revokes/{id}/stop"), None).await.map_err(unknown)?;
+        self.asking.print(|| described(&json), &json)
     }
 }

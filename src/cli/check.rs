@@ -9,16 +9,13 @@ use zeroize::Zeroizing;
 use super::{
     Failure, Outcome,
     output::{self, Output, member},
-    reach::Reach,
-    settings::ReachSettings,
+    reach::Asking,
 };
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
     #[command(flatten)]
-    settings: ReachSettings,
+    asking: Asking,
 }
 
 impl Check {
@@ -30,12 +27,12 @@ impl Check {
         let text = Zeroizing::new(String::from_utf8_lossy(pair.trim_ascii()).into_owned());
         let (client_id, client_secret) = text.split_once(':').unwrap_or((&text, ""));
         let body = json!({ "clientId": client_id, "clientSecret": client_secret });
-        let json = Reach::of(&self.settings).await?.post("/tokens:check", Some(body)).await?;
+        let json = self.asking.reach().await?.post("/tokens:check", Some(body)).await?;
         let is_verified = json["verified"] == true;
-        if is_verified || self.output == Output::Json {
+        if is_verified || self.asking.output == Output::Json {
             let may = || output::list(&json, "permissions").iter().filter_map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
             let [token, platform, environment] = ["token", "platform", "environment"].map(|name| member(&json, name));
-            output::print(self.output, || format!("verified: {token} of {platform} in {environment}, may {}", may()), || json.clone())?;
+            self.asking.print(|| format!("verified: {token} of {platform} in {environment}, may {}", may()), &json)?;
         }
         // An operator may know why; the wire of the platform never says.
         let reason = member(&json, "reason");

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::{
     Failure, Outcome, copying, open_as, operator,
     output::{self, Output, harmless, member, member_or_dash},
-    reach::Reach,
-    settings::{ReachSettings, StoreSettings},
+    reach::Asking,
+    settings::StoreSettings,
 };
 use crate::{
     authority::{Clock as _, KeyFileEdit, Retirement, SystemClock, SystemEntropy},
@@ -23,21 +23,13 @@ const TOLD: usize = 20;
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {
     /// Lists the keys, and what lives by each
-    List(List),
+    List(Asking),
     /// Adds a key that nothing is sealed with yet, so that every server can have it first
     Add(Add),
     /// Makes a key the one that new things are sealed with, from each server's next SIGHUP on
     Activate(One),
     /// Retires a key: nothing is accepted under it any more when this returns. Refused while tokens live by it
     Retire(Retire),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct List {
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
-    #[command(flatten)]
-    settings: ReachSettings,
 }
 
 #[derive(Debug, Args)]
@@ -74,7 +66,7 @@ pub(super) struct Retire {
 impl KeysCommand {
     pub(super) async fn run(self) -> Outcome {
         match self {
-            Self::List(list) => list.run().await,
+            Self::List(asking) => list_all(&asking).await,
             Self::Add(add) => add.run().await,
             Self::Activate(one) => one.activate().await,
             Self::Retire(retire) => retire.run().await,
@@ -84,19 +76,17 @@ impl KeysCommand {
 
 const NEXT: &str = "Copy the key file to every server, and send each SIGHUP";
 
-impl List {
-    async fn run(self) -> Outcome {
-        let json = Reach::of(&self.settings).await?.get("/keys").await?;
-        let text = || {
-            let row = |key: &Value| {
-                let counts = ["liveTokens", "platforms", "operations"].map(|of| copying::number(key[of].as_u64().unwrap_or(0)));
-                [vec![member(key, "id"), member(key, "state"), member_or_dash(key, "createdAt")], counts.into()].concat()
-            };
-            let headings = ["ID", "STATE", "CREATED", "LIVE TOKENS", "PLATFORMS", "OPERATIONS"];
-            output::table(&headings, &output::list(&json, "keys").iter().map(row).collect::<Vec<_>>())
+async fn list_all(asking: &Asking) -> Outcome {
+    let json = asking.reach().await?.get("/keys").await?;
+    let text = || {
+        let row = |key: &Value| {
+            let counts = ["liveTokens", "platforms", "operations"].map(|of| copying::number(key[of].as_u64().unwrap_or(0)));
+            [vec![member(key, "id"), member(key, "state"), member_or_dash(key, "createdAt")], counts.into()].concat()
         };
-        output::print(self.output, text, || json.clone())
-    }
+        let headings = ["ID", "STATE", "CREATED", "LIVE TOKENS", "PLATFORMS", "OPERATIONS"];
+        output::table(&headings, &output::list(&json, "keys").iter().map(row).collect::<Vec<_>>())
+    };
+    asking.print(text, &json)
 }
 
 impl Add {

@@ -1,6 +1,6 @@
 //! `countersign migrate-store`
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -12,6 +12,7 @@ use super::{
 use crate::{
     authority::{self, Database, Unfinished},
     config::without_password,
+    files,
 };
 
 /// What is copied is the database of the configuration. The other one is no setting: it is named once in its life, and a
@@ -31,12 +32,15 @@ pub(super) struct MigrateStore {
     settings: StoreSettings,
 }
 
+/// Bytes of a file with a URL, at the most.
+const LONGEST: u64 = 1 << 16;
+
 /// Reads what `--to` says.
 fn parse(to: &str) -> Result<Database, Failure> {
     let of_file;
     let url = match to.strip_prefix('@') {
         Some(file) => {
-            of_file = fs::read_to_string(file).map_err(|e| Failure::CouldNotRun(format!("cannot read {file}: {e}")))?;
+            of_file = files::read_text(file.as_ref(), LONGEST).map_err(|e| Failure::CouldNotRun(format!("cannot read {file}: {e}")))?;
             of_file.trim()
         }
         None if without_password(to) != to => {

@@ -5,23 +5,20 @@ use serde_json::Value;
 
 use super::{
     Outcome,
-    output::{self, Output, list, member, member_or_dash},
-    reach::Reach,
-    settings::ReachSettings,
+    output::{self, list, member, member_or_dash},
+    reach::Asking,
 };
 
 #[derive(Debug, Args)]
 pub(super) struct Nodes {
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
     #[command(flatten)]
-    settings: ReachSettings,
+    asking: Asking,
 }
 
 impl Nodes {
     pub(super) async fn run(self) -> Outcome {
-        let json = Reach::of(&self.settings).await?.get("/nodes").await?;
-        output::print(self.output, || text(&json), || json.clone())
+        let json = self.asking.reach().await?.get("/nodes").await?;
+        self.asking.print(|| text(&json), &json)
     }
 }
 

@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 use super::{
     Failure, Outcome,
-    output::{self, Output, list, member},
-    reach::{Declined, Reach},
-    settings::ReachSettings,
+    output::{self, list, member},
+    reach::{Asking, Declined},
 };
 use crate::{
     authority::Error,
     domain::{Need, Operations, Permission},
+    files,
     http::v1::wire,
     openapi,
 };
@@ -24,7 +24,7 @@ pub(super) enum OperationsCommand {
     /// Reads an OpenAPI document, shows what it changes, and puts it in force in every running server
     Load(Load),
     /// Lists the operations in force, and what a token needs for each
-    List(List),
+    List(Asking),
     /// Says which operation a request is, what it needs, and what says so
     Explain(Explain),
 }
@@ -42,18 +42,8 @@ pub(super) struct Load {
     /// What operations need whose document does not say, as "tag=Reports -> VIEW; GET,HEAD -> VIEW"; the first that matches
     #[arg(long, value_name = "RULES")]
     operation_rules: Option<String>,
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
     #[command(flatten)]
-    settings: ReachSettings,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct List {
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
-    #[command(flatten)]
-    settings: ReachSettings,
+    asking: Asking,
 }
 
 #[derive(Debug, Args)]
@@ -62,17 +52,15 @@ pub(super) struct Explain {
     method: String,
     /// Its path, as the client sends it
     path: String,
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
     #[command(flatten)]
-    settings: ReachSettings,
+    asking: Asking,
 }
 
 impl OperationsCommand {
     pub(super) async fn run(self) -> Outcome {
         match self {
             Self::Load(load) => load.run().await,
-            Self::List(list) => list.run().await,
+            Self::List(asking) => list_all(&asking).await,
             Self::Explain(explain) => explain.run().await,
         }
     }
@@ -92,20 +80,23 @@ fn need(operation: &Value) -> Need {
     needs.map_or(Need::Unknown, Need::Permissions)
 }
 
+/// Bytes of a document, at the most: as many as the operator API takes.
+const LONGEST: u64 = 8 << 20;
+
 impl Load {
     async fn run(mut self) -> Outcome {
-        self.settings.0.flags.extend(self.operation_rules.take().map(|rules| ("operation_rules".to_owned(), rules)));
-        let config = self.settings.config()?;
+        self.asking.settings.0.flags.extend(self.operation_rules.take().map(|rules| ("operation_rules".to_owned(), rules)));
+        let config = self.asking.settings.config()?;
         let text =
-            std::fs::read_to_string(&self.file).map_err(|e| Failure::CouldNotRun(format!("cannot read {}: {e}", self.file.display())))?;
+            files::read_text(&self.file, LONGEST).map_err(|e| Failure::CouldNotRun(format!("cannot read {}: {e}", self.file.display())))?;
         let described = openapi::read(&text, self.base_path.as_deref()).map_err(Error::from)?;
         let operations = described.into_iter().map(|operation| operation.derive(&config.operation_rules)).collect();
         let operations = Operations::new(operations).map_err(Error::from)?;
         let all: Vec<_> = operations.all().iter().map(wire::operation).collect();
         let nobody = operations.all().iter().filter(|operation| operation.need == Need::Unknown).count();
         let (method, path) = if self.dry_run { (Method::POST, "/operations/diff") } else { (Method::PUT, "/operations") };
-        let json = Reach::of(&self.settings).await?.ask(method, path, Some(json!({ "operations": all }))).await?;
-        output::print(self.output, || difference_text(&json, nobody), || json.clone())
+        let json = self.asking.reach().await?.ask(method, path, Some(json!({ "operations": all }))).await?;
+        self.asking.print(|| difference_text(&json, nobody), &json)
     }
 }
 
@@ -137,25 +128,23 @@ fn difference_text(difference: &Value, nobody: usize) -> String {
     lines.join("\n")
 }
 
-impl List {
-    async fn run(self) -> Outcome {
-        let json = Reach::of(&self.settings).await?.get("/operations").await.map_err(none_loaded)?;
-        let row = |operation: &Value| {
-            let of = |name| member(operation, name);
-            vec![of("method"), of("path"), need(operation).to_string(), of("because"), of("operationId")]
-        };
-        let text = || {
-            let rows: Vec<_> = list(&json, "operations").iter().map(row).collect();
-            output::table(&["METHOD", "PATH", "NEEDS", "BECAUSE", "OPERATION"], &rows)
-        };
-        output::print(self.output, text, || json.clone())
-    }
+async fn list_all(asking: &Asking) -> Outcome {
+    let json = asking.reach().await?.get("/operations").await.map_err(none_loaded)?;
+    let row = |operation: &Value| {
+        let of = |name| member(operation, name);
+        vec![of("method"), of("path"), need(operation).to_string(), of("because"), of("operationId")]
+    };
+    let text = || {
+        let rows: Vec<_> = list(&json, "operations").iter().map(row).collect();
+        output::table(&["METHOD", "PATH", "NEEDS", "BECAUSE", "OPERATION"], &rows)
+    };
+    asking.print(text, &json)
 }
 
 impl Explain {
     async fn run(self) -> Outcome {
         let asked = json!({ "method": self.method, "path": self.path });
-        let json = Reach::of(&self.settings).await?.post("/operations/explain", Some(asked)).await.map_err(none_loaded)?;
+        let json = self.asking.reach().await?.post("/operations/explain", Some(asked)).await.map_err(none_loaded)?;
         let text = || {
             let operation = &json["operation"];
             if operation.is_null() {
@@ -169,6 +158,6 @@ impl Explain {
             ];
             rows.map(|(name, value)| format!("{name:<10} {value}")).join("\n")
         };
-        output::print(self.output, text, || json.clone())
+        self.asking.print(text, &json)
     }
 }

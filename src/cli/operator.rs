@@ -7,8 +7,7 @@ use super::{
     Failure, Outcome,
     output::{self, Output, list, member, member_or_dash},
     platform,
-    reach::{Declined, Reach},
-    settings::ReachSettings,
+    reach::{Asking, Declined, Reach},
 };
 use crate::{
     authority::Error,
@@ -20,7 +19,7 @@ pub(super) enum OperatorCommand {
     /// Makes an operator's account, and prints this once the invitation with which they choose a password at the console
     Create(Create),
     /// Lists the operators
-    List(List),
+    List(Asking),
     /// Shows an operator
     Show(One),
     /// Gives an operator another role
@@ -56,28 +55,16 @@ pub(super) struct Create {
     /// Only this platform's: for its own staff
     #[arg(long)]
     platform: Option<String>,
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
     #[command(flatten)]
-    settings: ReachSettings,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct List {
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
-    #[command(flatten)]
-    settings: ReachSettings,
+    asking: Asking,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct One {
     /// The operator's name
     name: String,
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
     #[command(flatten)]
-    settings: ReachSettings,
+    asking: Asking,
 }
 
 #[derive(Debug, Args)]
@@ -87,10 +74,8 @@ pub(super) struct ChangeRole {
     /// viewer, manager or owner
     #[arg(value_parser = role)]
     role: Role,
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
     #[command(flatten)]
-    settings: ReachSettings,
+    asking: Asking,
 }
 
 #[derive(Debug, Args)]
@@ -104,20 +89,16 @@ pub(super) struct CreateToken {
     /// When it ends of itself: a moment such as 2027-01-31T00:00:00Z
     #[arg(long, value_parser = moment)]
     expires: Option<Timestamp>,
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
     #[command(flatten)]
-    settings: ReachSettings,
+    asking: Asking,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct RevokeToken {
     /// The token's id
     id: String,
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
     #[command(flatten)]
-    settings: ReachSettings,
+    asking: Asking,
 }
 
 fn role(text: &str) -> Result<Role, String> {
@@ -142,23 +123,23 @@ impl OperatorCommand {
     pub(super) async fn run(self) -> Outcome {
         match self {
             Self::Create(create) => create.run().await,
-            Self::List(list) => list.run().await,
+            Self::List(asking) => list_all(&asking).await,
             Self::Show(one) => {
                 let path = format!("/operators/{}", name(&one.name)?);
-                print(one.output, &Reach::of(&one.settings).await?.get(&path).await.map_err(unknown)?)
+                print(one.asking.output, &one.asking.reach().await?.get(&path).await.map_err(unknown)?)
             }
             Self::Role(change) => {
                 let path = format!("/operators/{}/role", name(&change.name)?);
                 let role = json!({ "role": change.role.name() });
-                print(change.output, &Reach::of(&change.settings).await?.post(&path, Some(role)).await.map_err(unknown)?)
+                print(change.asking.output, &change.asking.reach().await?.post(&path, Some(role)).await.map_err(unknown)?)
             }
             Self::Disable(one) => one.set("disable").await,
             Self::Enable(one) => one.set("enable").await,
             Self::Reset(one) => {
                 let path = format!("/operators/{}/reset", name(&one.name)?);
-                let reach = Reach::of(&one.settings).await?;
+                let reach = one.asking.reach().await?;
                 let json = reach.post(&path, None).await.map_err(unknown)?;
-                invited(one.output, &json, &reach)
+                invited(one.asking.output, &json, &reach)
             }
             Self::Token(OperatorTokenCommand::Create(create)) => create.run().await,
             Self::Token(OperatorTokenCommand::List(one)) => one.list_tokens().await,
@@ -171,34 +152,32 @@ impl Create {
     async fn run(self) -> Outcome {
         let name = name(&self.name)?;
         let platform = self.platform.as_deref().map(platform::parse_id).transpose()?.map(|id| id.to_string());
-        let reach = Reach::of(&self.settings).await?;
+        let reach = self.asking.reach().await?;
         let new = json!({ "name": name.as_str(), "role": self.role.name(), "platform": platform });
         let json = reach.post("/operators", Some(new)).await.map_err(platform::unknown)?;
-        invited(self.output, &json, &reach)
+        invited(self.asking.output, &json, &reach)
     }
 }
 
-impl List {
-    async fn run(self) -> Outcome {
-        let json = Reach::of(&self.settings).await?.get("/operators").await?;
-        let text = || match list(&json, "operators") {
-            [] => "There is no operator yet. Make the first one: countersign operator create NAME --role owner".to_owned(),
-            all => table(all),
-        };
-        output::print(self.output, text, || json.clone())
-    }
+async fn list_all(asking: &Asking) -> Outcome {
+    let json = asking.reach().await?.get("/operators").await?;
+    let text = || match list(&json, "operators") {
+        [] => "There is no operator yet. Make the first one: countersign operator create NAME --role owner".to_owned(),
+        all => table(all),
+    };
+    asking.print(text, &json)
 }
 
 impl One {
     /// Disables or enables them.
     async fn set(self, change: &str) -> Outcome {
         let path = format!("/operators/{}/{change}", name(&self.name)?);
-        print(self.output, &Reach::of(&self.settings).await?.post(&path, None).await.map_err(unknown)?)
+        print(self.asking.output, &self.asking.reach().await?.post(&path, None).await.map_err(unknown)?)
     }
 
     async fn list_tokens(self) -> Outcome {
         let path = format!("/operators/{}/tokens", name(&self.name)?);
-        let json = Reach::of(&self.settings).await?.get(&path).await.map_err(unknown)?;
+        let json = self.asking.reach().await?.get(&path).await.map_err(unknown)?;
         let text = || match list(&json, "operatorTokens") {
             [] => "They have no token. Make one: countersign operator token create --help".to_owned(),
             tokens => {
@@ -209,7 +188,7 @@ impl One {
                 output::table(&["ID", "NAME", "CREATED", "EXPIRES", "REVOKED"], &tokens.iter().map(row).collect::<Vec<_>>())
             }
         };
-        output::print(self.output, text, || json.clone())
+        self.asking.print(text, &json)
     }
 }
 
@@ -217,10 +196,10 @@ impl CreateToken {
     async fn run(self) -> Outcome {
         let (account, named) = (name(&self.operator)?, TokenName::parse("--name", &self.name).map_err(Error::from)?);
         let new = json!({ "name": named.as_str(), "expiresAt": self.expires.map(|at| at.to_string()) });
-        let reach = Reach::of(&self.settings).await?;
+        let reach = self.asking.reach().await?;
         let json = reach.post(&format!("/operators/{account}/tokens"), Some(new)).await.map_err(unknown)?;
         let text = || format!("The token is shown this once:\n\n{}\n", member(&json, "token"));
-        output::print_once(self.output, text, || json.clone())
+        output::print_once(self.asking.output, text, || json.clone())
     }
 }
 
@@ -228,10 +207,10 @@ impl RevokeToken {
     async fn run(self) -> Outcome {
         const NONE: &str = "there is no such token of an operator; see countersign operator token list";
         let id = uuid::Uuid::try_parse(&self.id).map(OperatorTokenId).map_err(|_| Failure::Refused(NONE.to_owned()))?;
-        let reach = Reach::of(&self.settings).await?;
+        let reach = self.asking.reach().await?;
         let revoked = reach.post(&format!("/operator-tokens/{}/revoke", id.0), None).await;
         let json = revoked.map_err(|declined| declined.or_missing(NONE))?;
-        output::print(self.output, || format!("{} has ended, at {}.", id.0, member(&json, "revokedAt")), || json.clone())
+        self.asking.print(|| format!("{} has ended, at {}.", id.0, member(&json, "revokedAt")), &json)
     }
 }
 

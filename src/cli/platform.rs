@@ -5,9 +5,8 @@ use serde_json::{Value, json};
 
 use super::{
     Failure, Outcome,
-    output::{self, Output, list, member},
-    reach::{Declined, Reach},
-    settings::ReachSettings,
+    output::{self, list, member},
+    reach::{Asking, Declined},
 };
 use crate::{
     authority::Error,
@@ -19,7 +18,7 @@ pub(super) enum PlatformCommand {
     /// Makes a platform and its root tokens, one an environment; prints their secrets this once
     Create(Create),
     /// Lists the platforms
-    List(List),
+    List(Asking),
     /// Shows a platform
     Show(One),
     /// Disables a platform: none of its tokens verifies any more, anywhere, when this returns, or from the moment on that it says
@@ -33,28 +32,16 @@ pub(super) struct Create {
     /// Its name
     #[arg(long)]
     name: String,
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
     #[command(flatten)]
-    settings: ReachSettings,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct List {
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
-    #[command(flatten)]
-    settings: ReachSettings,
+    asking: Asking,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct One {
     /// The platform's id
     id: String,
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
     #[command(flatten)]
-    settings: ReachSettings,
+    asking: Asking,
 }
 
 /// Reads a platform's id.
@@ -66,11 +53,11 @@ impl PlatformCommand {
     pub(super) async fn run(self) -> Outcome {
         match self {
             Self::Create(create) => create.run().await,
-            Self::List(list) => list.run().await,
+            Self::List(asking) => list_all(&asking).await,
             Self::Show(one) => {
                 let id = parse_id(&one.id)?;
-                let json = Reach::of(&one.settings).await?.get(&format!("/platforms/{id}")).await.map_err(unknown)?;
-                output::print(one.output, || table(std::slice::from_ref(&json["platform"])), || json.clone())
+                let json = one.asking.reach().await?.get(&format!("/platforms/{id}")).await.map_err(unknown)?;
+                one.asking.print(|| table(std::slice::from_ref(&json["platform"])), &json)
             }
             Self::Disable(one) => one.set("disable").await,
             Self::Enable(one) => one.set("enable").await,
@@ -97,33 +84,31 @@ fn table(platforms: &[Value]) -> String {
 impl Create {
     async fn run(self) -> Outcome {
         let name = TokenName::parse("--name", &self.name).map_err(Error::from)?;
-        let json = Reach::or_create(&self.settings).await?.post("/platforms", Some(json!({ "name": name.as_str() }))).await?;
+        let json = self.asking.reach_or_create().await?.post("/platforms", Some(json!({ "name": name.as_str() }))).await?;
         let text = || {
             let roots: Vec<_> = list(&json, "tokens").iter().map(output::issued_text).collect();
             let platform = table(std::slice::from_ref(&json["platform"]));
             format!("{platform}\n\nIts root tokens; the secrets are shown this once:\n\n{}", roots.join("\n"))
         };
-        output::print_once(self.output, text, || json.clone())
+        output::print_once(self.asking.output, text, || json.clone())
     }
 }
 
-impl List {
-    async fn run(self) -> Outcome {
-        let json = Reach::of(&self.settings).await?.get("/platforms").await?;
-        let text = || match list(&json, "platforms") {
-            [] => "There is no platform yet. Make one: countersign platform create --name NAME".to_owned(),
-            platforms => table(platforms),
-        };
-        output::print(self.output, text, || json.clone())
-    }
+async fn list_all(asking: &Asking) -> Outcome {
+    let json = asking.reach().await?.get("/platforms").await?;
+    let text = || match list(&json, "platforms") {
+        [] => "There is no platform yet. Make one: countersign platform create --name NAME".to_owned(),
+        platforms => table(platforms),
+    };
+    asking.print(text, &json)
 }
 
 impl One {
     /// Disables or enables it.
     async fn set(self, change: &str) -> Outcome {
         let id = parse_id(&self.id)?;
-        let json = Reach::of(&self.settings).await?.post(&format!("/platforms/{id}/{change}"), None).await.map_err(unknown)?;
+        let json = self.asking.reach().await?.post(&format!("/platforms/{id}/{change}"), None).await.map_err(unknown)?;
         let text = || format!("{}\n{}", table(std::slice::from_ref(&json["platform"])), output::receipt_text(&json["receipt"]));
-        output::print(self.output, text, || json.clone())
+        self.asking.print(text, &json)
     }
 }

@@ -7,12 +7,17 @@ use std::{net::SocketAddr, os::unix::fs::MetadataExt as _, sync::Arc, time::Dura
 
 use axum::body::Body;
 use bytes::Bytes;
+use clap::Args;
 use http::{HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::{Failure, open_by, operator, options, output::harmless, settings::ReachSettings};
+use super::{
+    Failure, Outcome, open_by, operator, options,
+    output::{self, Output, harmless},
+    settings::ReachSettings,
+};
 use crate::{
     authority::SystemClock,
     client::Peer,
@@ -27,6 +32,31 @@ const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(60);
 /// Of an answer, which is whoever's that is there.
 const LONGEST: usize = 64 << 20;
+
+/// Whom a command that can ask a server asks, and how it shows what comes back.
+#[derive(Debug, Args)]
+pub(super) struct Asking {
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) output: Output,
+    #[command(flatten)]
+    pub(super) settings: ReachSettings,
+}
+
+impl Asking {
+    pub(super) async fn reach(&self) -> Result<Reach, Failure> {
+        Reach::of(&self.settings).await
+    }
+
+    /// The same for a command that makes the database if need be. Others don't: a mistyped directory is not an empty one.
+    pub(super) async fn reach_or_create(&self) -> Result<Reach, Failure> {
+        Reach::with(&self.settings, true).await
+    }
+
+    /// Shows an answer, as a text for people or as it is.
+    pub(super) fn print(&self, text: impl FnOnce() -> String, json: &Value) -> Outcome {
+        output::print(self.output, text, || json.clone())
+    }
+}
 
 /// Whom a command asks.
 pub(super) enum Reach {
@@ -94,11 +124,6 @@ impl Reach {
     /// Whom the settings say.
     pub(super) async fn of(settings: &ReachSettings) -> Result<Self, Failure> {
         Self::with(settings, false).await
-    }
-
-    /// The same for a command that makes the database if need be. Others don't: a mistyped directory is not an empty one.
-    pub(super) async fn or_create(settings: &ReachSettings) -> Result<Self, Failure> {
-        Self::with(settings, true).await
     }
 
     async fn with(settings: &ReachSettings, create: bool) -> Result<Self, Failure> {

@@ -9,7 +9,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::{Failure, Outcome, output, settings::AllSettings};
+use super::{Failure, Outcome, bench, output, settings::AllSettings};
 use crate::{
     authority::{AttemptLimits, Authority, Entropy as _, Follower, Options, SystemClock, SystemEntropy, Upkeep, audit::HeadWriter},
     config::Config,
@@ -19,12 +19,18 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
+    /// Ends when whoever started it does
+    #[arg(long, hide = true)]
+    with_parent: bool,
     #[command(flatten)]
     settings: AllSettings,
 }
 
 impl Serve {
     pub(super) async fn run(self) -> Outcome {
+        if self.with_parent {
+            bench::end_with_parent().map_err(|e| Failure::CouldNotRun(e.to_string()))?;
+        }
         let config = self.settings.to_serve()?;
         let server = Server::start(config).await?;
         server.run().await

@@ -6,10 +6,9 @@ use serde_json::{Value, json};
 use super::{
     Failure, Outcome, bulk,
     known::Known,
-    output::{self, Output, list, member, member_or_dash},
+    output::{self, list, member, member_or_dash},
     platform,
-    reach::{Declined, Reach, query},
-    settings::ReachSettings,
+    reach::{Asking, Declined, Reach, query},
 };
 use crate::{
     authority::{Clock as _, Error, SystemClock},
@@ -29,7 +28,7 @@ pub(super) enum TokenCommand {
     /// Ends all live tokens that are as said, if they are as many as is expected; root tokens are not among them
     BulkRevoke(bulk::Revoke),
     /// Lists the newest bulk revokes, and how far they are
-    BulkRevokes(bulk::List),
+    BulkRevokes(Asking),
     /// Ends no more tokens by a bulk revoke; what it has ended stays so
     BulkStop(bulk::One),
 }
@@ -48,10 +47,8 @@ pub(super) struct Create {
     /// VIEW, TRANSACT, MANAGE, separated by commas
     #[arg(long, value_parser = permissions)]
     permissions: Permissions,
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
     #[command(flatten)]
-    settings: ReachSettings,
+    asking: Asking,
 }
 
 #[derive(Debug, Args)]
@@ -73,10 +70,8 @@ pub(super) struct List {
     /// At most so many of each environment; of all together where they are looked for everywhere
     #[arg(long, default_value_t = 100)]
     limit: usize,
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
     #[command(flatten)]
-    settings: ReachSettings,
+    asking: Asking,
 }
 
 /// What else is said of the tokens that are looked for, wherever they are. Each row then says when it was last used.
@@ -96,10 +91,8 @@ pub(super) struct Search {
 pub(super) struct One {
     /// The token's id, in either form
     id: String,
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
     #[command(flatten)]
-    settings: ReachSettings,
+    asking: Asking,
 }
 
 pub(super) fn environment(text: &str) -> Result<Environment, String> {
@@ -127,7 +120,7 @@ impl TokenCommand {
             Self::Show(one) => one.show().await,
             Self::Revoke(one) => one.revoke().await,
             Self::BulkRevoke(revoke) => revoke.run().await,
-            Self::BulkRevokes(list) => list.run().await,
+            Self::BulkRevokes(asking) => bulk::list_all(&asking).await,
             Self::BulkStop(one) => one.stop().await,
         }
     }
@@ -142,8 +135,12 @@ impl Create {
             "name": name.as_str(),
             "permissions": self.permissions.iter().map(|permission| permission.name()).collect::<Vec<_>>(),
         });
-        let json = Reach::of(&self.settings).await?.post("/tokens", Some(new)).await.map_err(platform::unknown)?;
-        output::print_once(self.output, || format!("The secret is shown this once:\n\n{}", output::issued_text(&json)), || json.clone())
+        let json = self.asking.reach().await?.post("/tokens", Some(new)).await.map_err(platform::unknown)?;
+        output::print_once(
+            self.asking.output,
+            || format!("The secret is shown this once:\n\n{}", output::issued_text(&json)),
+            || json.clone(),
+        )
     }
 }
 
@@ -163,7 +160,7 @@ impl List {
         let name = self.name.as_deref().map(|name| TokenName::parse("--name", name)).transpose().map_err(Error::from)?;
         let searched = self.search.parameters();
         let searches = self.search.ended || !searched.is_empty();
-        let reach = Reach::of(&self.settings).await?;
+        let reach = self.asking.reach().await?;
         let (mut tokens, mut more) = (Vec::new(), false);
         for scope in self.scopes(&reach, searches).await? {
             let (platform, environment) = scope.unzip();
@@ -210,7 +207,7 @@ impl List {
             let rest = if more { "\n\nThere are more: raise --limit." } else { "" };
             format!("{}{rest}", output::table(&headings[..if searches { 7 } else { 6 }], &rows))
         };
-        output::print(self.output, text, || json!({ "tokens": tokens, "more": more }))
+        output::print(self.asking.output, text, || json!({ "tokens": tokens, "more": more }))
     }
 
     /// Halves of platforms to ask for, one behind the other; or everywhere at once, which only a search does.
@@ -237,7 +234,7 @@ fn row(token: &Value) -> Vec<String> {
 impl One {
     async fn show(self) -> Outcome {
         let id = parse_id(&self.id)?;
-        let json = Reach::of(&self.settings).await?.get(&format!("/tokens/{id}")).await.map_err(unknown)?;
+        let json = self.asking.reach().await?.get(&format!("/tokens/{id}")).await.map_err(unknown)?;
         let text = || {
             let counted = |uses: u64| if uses == 1 { "1 use".to_owned() } else { format!("{uses} uses") };
             let (of, uses) = (|name| member(&json, name), uses(&json));
@@ -264,19 +261,19 @@ impl One {
             });
             rows.into_iter().chain(from).map(|(name, value)| format!("{name:<12} {value}")).collect::<Vec<_>>().join("\n")
         };
-        output::print(self.output, text, || json.clone())
+        self.asking.print(text, &json)
     }
 
     async fn revoke(self) -> Outcome {
         let id = parse_id(&self.id)?;
-        let mut json = Reach::of(&self.settings).await?.post(&format!("/tokens/{id}/revoke"), None).await.map_err(unknown)?;
+        let mut json = self.asking.reach().await?.post(&format!("/tokens/{id}/revoke"), None).await.map_err(unknown)?;
         // For the sentence alone: others rely on the members of the document.
         let already = json.as_object_mut().and_then(|members| members.remove("already")) == Some(Value::Bool(true));
         let text = || {
             let has = if already { "had ended already" } else { "has ended" };
             format!("{id} {has}, at {}. {}", member(&json, "revokedAt"), output::receipt_text(&json["receipt"]))
         };
-        output::print(self.output, text, || json.clone())
+        self.asking.print(text, &json)
     }
 }
 

@@ -68,7 +68,11 @@ pub struct Shown {
 
 impl Shown {
     pub(super) fn of(setting: &Setting, value: &str, origin: Origin) -> Self {
-        let value = if setting.name == "audit_head" { without_logins(value) } else { without_password(value) };
+        let value = match setting.name {
+            "audit_head" => without_logins(value),
+            "key_command" => without_arguments(value),
+            _ => without_password(value),
+        };
         Self { name: setting.name, value, origin, default: setting.default.clone(), help: setting.help }
     }
 
@@ -90,6 +94,16 @@ pub(crate) fn without_password(value: &str) -> String {
         Some(format!("{scheme}://{user}:{REDACTED}@{place}"))
     };
     hidden().unwrap_or_else(|| value.to_owned())
+}
+
+/// A command without its arguments: of none of them can anybody tell whether it is a secret.
+fn without_arguments(command: &str) -> String {
+    match command.trim().split_once(char::is_whitespace) {
+        // What stands before a program may be a variable for it.
+        Some((program, _)) if !program.contains('=') => format!("{} {REDACTED}", without_password(program)),
+        Some(_) => REDACTED.to_owned(),
+        None => without_password(command),
+    }
 }
 
 /// Sinks of heads without anything by which a collector may know who writes: a login, of which the name may be a token, and
@@ -122,6 +136,13 @@ fn without_login(rest: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{super::tests::layered, *};
+
+    #[test]
+    fn arguments_of_a_command_are_not_shown() {
+        assert_eq!(without_arguments("/usr/bin/vault kv get -token=hvs.x"), "/usr/bin/vault [REDACTED]");
+        assert_eq!(without_arguments("VAULT_TOKEN=hvs.x vault get"), "[REDACTED]");
+        assert_eq!([without_arguments("/etc/keys.sh"), without_arguments("")], ["/etc/keys.sh", ""]);
+    }
 
     #[test]
     fn passwords_are_not_shown() {

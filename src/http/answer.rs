@@ -28,7 +28,7 @@ use tracing::Instrument as _;
 use super::{
     App,
     auth::RequestContext,
-    connection::Known,
+    connection::{Known, holding},
     console,
     envelope::{ClientCode, Refusal},
     source,
@@ -70,7 +70,7 @@ pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: R
     let forwarded = request.headers().get_all(source::FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
     let source = app.source(forwarded, peer);
     let info = RequestInfo { id: request_id(&app, &request), source: source.to_string() };
-    let context = RequestContext { info, source, caller: Arc::default(), receipt: Arc::default() };
+    let context = RequestContext { info, source, caller: Arc::default(), receipt: Arc::default(), one_of_theirs: Arc::default() };
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let span = spans::of_request(&method, request.headers(), Some(&context.info.id));
     request.extensions_mut().insert(context.clone());
@@ -106,6 +106,10 @@ pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: R
 
     if context.caller.get().is_some() {
         response.extensions_mut().insert(Known);
+    }
+    // What is made while it is sent is under way until it is.
+    if context.one_of_theirs.get().is_some() && response.body().size_hint().exact().is_none() {
+        response = response.map(|body| Body::new(holding(body, context.one_of_theirs)));
     }
     console::guard(&path, &mut response);
     let headers = response.headers_mut();

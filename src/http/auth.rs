@@ -8,10 +8,10 @@ use std::{
 use axum::extract::FromRequestParts;
 use http::{header, request::Parts};
 
-use super::{App, envelope::Refusal};
+use super::{App, envelope::Refusal, under_way::OneOfTheirs};
 use crate::{
     authority::{Denied, Receipt},
-    domain::{Caller, Forbidden, MayManage, MayRead, Presented, RequestInfo},
+    domain::{Caller, Forbidden, MayManage, MayRead, Operator, Presented, RequestInfo},
 };
 
 /// What belongs to one request: made by the outermost layer, filled in on the way, logged at the end.
@@ -22,6 +22,21 @@ pub(super) struct RequestContext {
     pub(super) caller: Arc<OnceLock<String>>,
     /// Of what it changed: for operators, who read the log. The dialects have no place for it.
     pub(super) receipt: Arc<OnceLock<Receipt>>,
+    /// Of an operator: that it is one of theirs.
+    pub(super) one_of_theirs: Arc<OnceLock<OneOfTheirs>>,
+}
+
+impl RequestContext {
+    /// Notes which operator asks.
+    ///
+    /// # Errors
+    /// Too many of theirs are under way.
+    pub(super) fn admit(&self, app: &App, operator: &Operator) -> Result<(), Refusal> {
+        let who = operator.actor().to_string();
+        let _ = self.caller.set(who.clone());
+        let _ = self.one_of_theirs.set(app.under_way.begin(who).ok_or_else(Refusal::busy)?);
+        Ok(())
+    }
 }
 
 async fn caller(parts: &Parts, app: &App) -> Result<Caller, Refusal> {

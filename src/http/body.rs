@@ -12,7 +12,7 @@ use serde::{
     de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::envelope::{ClientCode, Refusal};
 use crate::domain::Invalid;
@@ -20,8 +20,9 @@ use crate::domain::Invalid;
 const LIMIT: usize = 64 * 1024;
 /// For a document of a thousand operations.
 const LONG: usize = 8 << 20;
-/// Long ones that are read at the same time; further ones wait. They are in memory while they are.
+/// Long ones that are read at the same time, because they are in memory while they are; and how long further ones wait.
 static LONG_ONES: Semaphore = Semaphore::const_new(4);
+const LONG_ONES_WAIT: Duration = Duration::from_secs(2);
 const DEPTH: usize = 16;
 
 /// A JSON value whose objects keep each member once.
@@ -92,8 +93,13 @@ pub(super) async fn read_form(headers: &HeaderMap, body: Body, timeout: Duration
 
 /// The same of one with a document in it.
 pub(super) async fn read_long_form(headers: &HeaderMap, body: Body, timeout: Duration) -> Result<String, Refusal> {
-    let _place = LONG_ONES.acquire().await;
+    let _place = place_of_a_long_one().await?;
     read_form_of(headers, body, timeout, LONG).await
+}
+
+async fn place_of_a_long_one() -> Result<SemaphorePermit<'static>, Refusal> {
+    let place = tokio::time::timeout(LONG_ONES_WAIT, LONG_ONES.acquire()).await;
+    place.ok().and_then(Result::ok).ok_or_else(Refusal::busy)
 }
 
 async fn read_form_of(headers: &HeaderMap, body: Body, timeout: Duration, most: usize) -> Result<String, Refusal> {
@@ -115,7 +121,7 @@ pub(super) async fn read_long<T: DeserializeOwned, R: Send + 'static>(
     make: impl FnOnce(T) -> Result<R, Refusal> + Send + 'static,
 ) -> Result<R, Refusal> {
     check_type(headers)?;
-    let _place = LONG_ONES.acquire().await;
+    let _place = place_of_a_long_one().await?;
     let bytes = read(body, timeout, LONG).await?;
     let made = tokio::task::spawn_blocking(move || parse_as(&bytes).and_then(make)).await;
     made.unwrap_or_else(|_| Err(Refusal::internal()))

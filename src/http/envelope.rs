@@ -116,6 +116,12 @@ impl Refusal {
             .with_header(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()))
     }
 
+    /// For whom others are in the way, or they themselves: at once, because whoever waits keeps a place.
+    pub(super) fn busy() -> Self {
+        Self::client(ClientCode::RateLimited, "Too much of this is under way; try again in a few seconds.")
+            .with_header(header::RETRY_AFTER, HeaderValue::from_static("2"))
+    }
+
     pub(super) fn forbidden(required: Permissions) -> Self {
         Self::at_the_gate(Refused::Lacking(required))
     }

@@ -33,6 +33,7 @@ mod query;
 mod reference;
 mod source;
 mod streams;
+mod under_way;
 mod uses;
 pub(crate) mod v1;
 mod verify;
@@ -119,6 +120,7 @@ pub struct Shared {
     /// The start of all request ids of this process, and how many there were.
     ids: (u32, AtomicU64),
     date: date::Shown,
+    under_way: under_way::UnderWay,
     /// In which minute a gateway's mistaken configuration was last reported.
     misconfigured: AtomicU64,
 }
@@ -149,6 +151,7 @@ impl App {
             ending: AtomicBool::new(false),
             ids: (run, AtomicU64::new(1)),
             date: date::Shown::default(),
+            under_way: under_way::UnderWay::default(),
             misconfigured: AtomicU64::new(0),
         }))
     }
@@ -282,8 +285,9 @@ impl http1::Service for Routed {
     }
 }
 
-/// Connections of the admin listener at the most: whoever keeps some busy there must not keep out who looks after us.
-pub(crate) const ADMIN_CONNECTIONS: usize = 64;
+/// Connections of the admin listener at the most: whoever keeps some busy there must not keep out who looks after us. Strangers
+/// have two seconds for a form, and an operator has a part of the places.
+pub(crate) const ADMIN_CONNECTIONS: usize = 512;
 /// Connections of the `ext_authz` listener at the most: each thread of an Envoy has one.
 pub(crate) const EXT_AUTHZ_CONNECTIONS: usize = 256;
 

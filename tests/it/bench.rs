@@ -53,8 +53,13 @@ fn it_measures_on_a_database_of_its_own_and_leaves_nothing() {
     assert!(!refused.status.success() && refused.stdout.is_empty(), "{refused:?}");
 }
 
+/// Nor by a terminal that is gone.
 #[test]
 fn it_leaves_nothing_where_it_is_ended_either() {
+    [Signal::TERM, Signal::HUP].into_iter().for_each(it_leaves_nothing_behind);
+}
+
+fn it_leaves_nothing_behind(signal: Signal) {
     let directory = tempfile::tempdir().unwrap();
     let mut command = program_on(&directory.path().join("empty"));
     command.args(["bench", "--tokens", "1000", "--seconds", "600", "--data"]).arg(directory.path().join("data"));
@@ -62,8 +67,25 @@ fn it_leaves_nothing_where_it_is_ended_either() {
     let mut said = BufReader::new(bench.stderr.take().unwrap()).lines().map(Result::unwrap);
     assert!(said.by_ref().any(|line| line.starts_with("round 1")));
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-    rustix::process::kill_process(Pid::from_child(&bench), Signal::TERM).unwrap();
+    rustix::process::kill_process(Pid::from_child(&bench), signal).unwrap();
     assert_eq!(bench.wait().unwrap().code(), Some(2));
-    assert!(said.last().unwrap().ends_with("nothing is left of it"));
+    assert!(said.last().unwrap().ends_with("its directory is removed"));
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+/// Before anything is measured: nobody waits for a pipe, and nothing is written through somebody else's link.
+#[test]
+fn a_picture_goes_to_a_file_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = |name: &str| directory.path().join(name);
+    rustix::fs::mkfifoat(rustix::fs::CWD, place("pipe"), rustix::fs::Mode::RWXU).unwrap();
+    fs::write(place("victim"), "kept").unwrap();
+    std::os::unix::fs::symlink(place("victim"), place("link")).unwrap();
+    for odd in ["pipe", "link", "none/chart.svg"] {
+        let refused = run(&place("data"), &["bench", "--chart", place(odd).to_str().unwrap()]);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(refused.status.code() == Some(2) && said.contains("cannot write") && !said.contains("making"), "{odd}: {said}");
+    }
+    assert_eq!(fs::read_to_string(place("victim")).unwrap(), "kept");
+    assert!(!place("data").exists());
 }

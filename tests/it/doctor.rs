@@ -159,3 +159,28 @@ fn what_is_wrong_with_the_data_is_found() {
     let broken = Diagnosis::of(data, &[]);
     assert_eq!((broken.code, broken.bad()), (Some(1), vec!["database"]), "{:#?}", broken.findings);
 }
+
+/// What never comes to an end, or never begins, is said to be no file.
+#[test]
+fn nobody_is_waited_for() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    create_platform(data, "Acme");
+    for name in ["revocations.jsonl", "ballast", "heads"] {
+        let _ = fs::remove_file(data.join(name));
+        rustix::fs::mkfifoat(rustix::fs::CWD, data.join(name), rustix::fs::Mode::RWXU).unwrap();
+    }
+    let heads = format!("file:{}", data.join("heads").display());
+    let found = Diagnosis::of(data, &["--audit-head", &heads]);
+    found.says("journal", "bad", "revocations.jsonl", "revives tokens");
+    found.says("audit_head", "bad", "heads", "let the server's account write it");
+    for (arguments, word) in [
+        (&["config", "show", "--config", "/dev/zero"][..], "it has more than 1048576 bytes"),
+        (&["audit", "verify", "--heads", "/dev/zero"], "line 1 has more than 1048576 bytes"),
+        (&["operations", "load", "/dev/zero"], "it has more than 8388608 bytes"),
+    ] {
+        let output = program_on(data).args(arguments).arg("--data").arg(data).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(word), "{arguments:?}: {said}");
+    }
+}

@@ -344,7 +344,7 @@ async fn f_10_a_bad_key_file_changes_nothing() {
     refused("no file", "is missing").await;
     fs::create_dir(&keys).unwrap();
     fs::set_permissions(&keys, fs::Permissions::from_mode(0o700)).unwrap();
-    refused("a directory", "directory").await;
+    refused("a directory", "no plain file").await;
     fs::remove_dir(&keys).unwrap();
     fs::write(&keys, &good).unwrap();
     fs::set_permissions(&keys, fs::Permissions::from_mode(0o600)).unwrap();

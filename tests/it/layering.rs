@@ -7,22 +7,23 @@ use std::{
 };
 
 /// What each part may use of the others, downwards only.
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     ("domain", &[]),
     ("defect", &[]),
     ("client", &[]),
+    ("files", &[]),
     ("measure", &[]),
     ("spans", &[]),
-    ("store", &["defect", "domain", "measure", "spans"]),
-    ("authority", &["client", "defect", "domain", "measure", "store"]),
+    ("store", &["defect", "domain", "files", "measure", "spans"]),
+    ("authority", &["client", "defect", "domain", "files", "measure", "store"]),
     ("verifier", &["authority", "domain"]),
     ("layer", &["domain", "refusal", "verifier"]),
     ("refusal", &["authority", "domain"]),
-    ("config", &["domain"]),
+    ("config", &["domain", "files"]),
     ("openapi", &["domain"]),
     ("telemetry", &["authority", "client", "config", "spans"]),
     ("http", &["authority", "config", "domain", "measure", "openapi", "refusal", "spans"]),
-    ("cli", &["authority", "client", "config", "domain", "http", "measure", "openapi", "telemetry"]),
+    ("cli", &["authority", "client", "config", "domain", "files", "http", "measure", "openapi", "telemetry"]),
 ];
 
 /// Words that have one home: (word, where it may stand, why).

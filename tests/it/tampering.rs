@@ -7,7 +7,7 @@ use std::{
 };
 
 use countersign::{
-    authority::audit::{Export, Heads, verify},
+    authority::audit::{Export, Heads, Pruning, verify},
     domain::AuditQuery,
 };
 use serde_json::json;
@@ -124,7 +124,8 @@ async fn l_04_entries_before_the_first_one_are_no_entries() {
     app.token("later", &["VIEW"]).await;
     app.authority.follow().await.unwrap();
     let before = countersign::authority::Clock::wall(&*app.clock).plus_millis(-31 * 24 * 60 * 60 * 1000);
-    let pruned = app.authority.prune_audit(&operator(), Heads::default(), before, false, false).await.unwrap();
+    let pruning = Pruning { before, recent: false, most: None };
+    let pruned = app.authority.prune_audit(&operator(), Heads::default(), pruning).await.unwrap();
     assert_eq!(pruned.entries, 3);
     database::edit(directory, &format!("INSERT INTO audit (seq, {COLUMNS}) SELECT 2, {COLUMNS} FROM audit WHERE seq = 4"));
     let listed = app.authority.list_audit(&operator(), AuditQuery::default()).await.unwrap().0;
@@ -248,7 +249,7 @@ fn f_10_a_pipe_is_no_key_file() {
     fs::rename(&keys, &aside).unwrap();
     assert!(Command::new("mkfifo").args(["-m", "600"]).arg(&keys).status().unwrap().success());
     server.signal("-HUP");
-    until("the pipe is refused", || server.logged().iter().any(|line| line.contains("is no file")));
+    until("the pipe is refused", || server.logged().iter().any(|line| line.contains("is no plain file")));
     fs::remove_file(&keys).unwrap();
     fs::rename(&aside, &keys).unwrap();
     server.signal("-HUP");

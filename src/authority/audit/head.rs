@@ -1,6 +1,9 @@
 //! Heads: what the whole log was at a moment, in one signed line, which anybody can check who has the public key.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    io::{self, BufRead, Read},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ed25519_dalek::{Signature, Signer as _, SigningKey};
@@ -107,18 +110,39 @@ pub struct Heads {
 impl Heads {
     /// Takes the heads that are anywhere in a text, such as the lines of syslog; returns how many there are.
     pub fn take(&mut self, name: &str, text: &str) -> usize {
+        (1..).zip(text.lines()).map(|(number, line)| self.take_line(name, number, line)).sum()
+    }
+
+    /// The same of a file, which may be longer than there is memory.
+    ///
+    /// # Errors
+    /// It can't be read, or has a line that is longer than any with a head.
+    pub fn read(&mut self, name: &str, mut file: impl BufRead) -> io::Result<()> {
+        let mut line = Vec::new();
+        for number in 1.. {
+            line.clear();
+            if Read::take(&mut file, LONGEST_LINE).read_until(b'\n', &mut line)? == 0 {
+                break;
+            }
+            if line.len() as u64 == LONGEST_LINE {
+                return Err(io::Error::other(format!("line {number} has more than {LONGEST_LINE} bytes")));
+            }
+            self.take_line(name, number, &String::from_utf8_lossy(&line));
+        }
+        Ok(())
+    }
+
+    fn take_line(&mut self, name: &str, number: u64, line: &str) -> usize {
         let mut taken = 0;
-        for (number, line) in (1..).zip(text.lines()) {
-            for (at, _) in line.match_indices(BEGINNING) {
-                let mut read = serde_json::Deserializer::from_str(&line[at..]).into_iter::<Written>();
-                match read.next() {
-                    Some(Ok(_)) => {
-                        let line = line[at..at + read.byte_offset()].to_owned();
-                        self.found.entry(line).or_insert_with(|| format!("{name}, line {number}"));
-                        taken += 1;
-                    }
-                    _ => self.torn += 1,
+        for (at, _) in line.match_indices(BEGINNING) {
+            let mut read = serde_json::Deserializer::from_str(&line[at..]).into_iter::<Written>();
+            match read.next() {
+                Some(Ok(_)) => {
+                    let line = line[at..at + read.byte_offset()].to_owned();
+                    self.found.entry(line).or_insert_with(|| format!("{name}, line {number}"));
+                    taken += 1;
                 }
+                _ => self.torn += 1,
             }
         }
         taken
@@ -138,6 +162,9 @@ impl Heads {
         self.found.is_empty()
     }
 }
+
+/// Of what others keep, a line at the most: those of syslog end long before.
+const LONGEST_LINE: u64 = 1 << 20;
 
 /// Heads whose signatures were checked.
 #[derive(Debug, Default)]

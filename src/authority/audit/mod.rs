@@ -21,7 +21,10 @@ mod verify;
 
 use std::{borrow::Cow, ops::Deref, sync::Arc};
 
-use tokio::{runtime::Handle, sync::Mutex};
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, OwnedMutexGuard, Semaphore},
+};
 
 use self::tree::Tree;
 use super::{
@@ -42,7 +45,7 @@ pub(super) use heads::HeadCounts;
 pub use heads::{HeadWriter, HeadWriting};
 pub use part::Part;
 pub use proof::{Proof, prove};
-pub use prune::Pruned;
+pub use prune::{Pruned, Pruning};
 pub use verify::{Problem, Verified, verify};
 
 /// The members of a line, in their order. Frozen: the hashes of all lines that there are rest on it.
@@ -185,6 +188,11 @@ impl Reading {
         Self::with(begin(database).await?, keyring).await
     }
 
+    /// Refuses a log with more entries than whoever waits has the time for.
+    fn at_most(self, entries: Option<u64>) -> Result<Self, Error> {
+        if entries.is_some_and(|most| self.entries() > most) { Err(Error::LogTooLong) } else { Ok(self) }
+    }
+
     async fn with(source: Source, keyring: Arc<Keyring>) -> Result<Self, String> {
         let installation = source.installation().await.map_err(sentence)?.ok_or("the database holds no installation")?;
         let last = source.last_mark().await.map_err(sentence)?;
@@ -198,16 +206,36 @@ fn of_checkpoint(checkpoint: &Checkpoint) -> Option<(Mark, Tree)> {
     Some((checkpoint.mark, Tree::of_peaks(checkpoint.mark.seq, &checkpoint.peaks)?))
 }
 
-/// Entries that are read at the most while a request waits: a few seconds of work.
-const MOST_WHILE_WAITED_FOR: u64 = 500_000;
+/// Whose turn it is to have the log read: that is work, and nobody else is to wait for more than one of them.
+pub(super) struct Turns {
+    turn: Arc<Mutex<()>>,
+    waiting: Semaphore,
+}
+
+/// How many wait for their turn, at the most; whoever comes then is told so at once, and keeps no place that others need.
+const WAITING: usize = 4;
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { turn: Arc::default(), waiting: Semaphore::new(WAITING) }
+    }
+}
+
+impl Turns {
+    /// Waits for one's turn, which lasts for as long as the answer lives.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if too many wait already.
+    async fn take(&self) -> Result<OwnedMutexGuard<()>, Error> {
+        let _place = self.waiting.try_acquire().map_err(|_| Error::Busy)?;
+        Ok(Arc::clone(&self.turn).lock_owned().await)
+    }
+}
 
 /// Does what reads all of the log, once it is the only one that does: apart from the threads that answer, and to its end,
 /// whoever has stopped waiting. Who stops waiting for their turn leaves nothing to do.
-async fn apart<R: Send + 'static>(
-    one_at_a_time: Arc<Mutex<()>>,
-    work: impl AsyncFnOnce() -> Result<R, Error> + Send + 'static,
-) -> Result<R, Error> {
-    let turn = one_at_a_time.lock_owned().await;
+async fn apart<R: Send + 'static>(turns: &Turns, work: impl AsyncFnOnce() -> Result<R, Error> + Send + 'static) -> Result<R, Error> {
+    let turn = turns.take().await?;
     let here = Handle::current();
     let done = tokio::task::spawn_blocking(move || {
         let done = here.block_on(work());
@@ -228,8 +256,50 @@ async fn begin(database: &Database) -> Result<Source, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::atomic::{AtomicBool, Ordering},
+        time::Duration,
+    };
+
     use super::*;
     use crate::domain::{Action, Actor, AuditEntry, RequestInfo, Timestamp};
+
+    #[tokio::test]
+    async fn who_stops_waiting_for_their_turn_leaves_nothing_to_do() {
+        let (turns, is_done) = (Turns::default(), Arc::new(AtomicBool::new(false)));
+        let mark = |is_done: &Arc<AtomicBool>| {
+            let is_done = Arc::clone(is_done);
+            async move || {
+                is_done.store(true, Ordering::SeqCst);
+                Ok(())
+            }
+        };
+        let turn = turns.take().await.unwrap();
+        // Asked once, and given up.
+        tokio::time::timeout(Duration::ZERO, apart(&turns, mark(&is_done))).await.unwrap_err();
+        drop(turn);
+        // Whoever comes next comes behind whatever was left.
+        let next = Arc::new(AtomicBool::new(false));
+        apart(&turns, mark(&next)).await.unwrap();
+        assert!(next.load(Ordering::SeqCst) && !is_done.load(Ordering::SeqCst));
+    }
+
+    #[tokio::test]
+    async fn a_few_wait_for_their_turn_and_others_are_told_so() {
+        let turns = Turns::default();
+        let turn = turns.take().await.unwrap();
+        let mut waiting: Vec<_> = (0..WAITING).map(|_| Box::pin(turns.take())).collect();
+        for one in &mut waiting {
+            tokio::time::timeout(Duration::ZERO, one).await.unwrap_err();
+        }
+        assert!(matches!(turns.take().await, Err(Error::Busy)));
+        drop(turn);
+        drop(waiting.remove(0).await.unwrap());
+        // One has left the others.
+        tokio::time::timeout(Duration::ZERO, turns.take()).await.unwrap_err();
+        drop(waiting);
+        drop(turns.take().await.unwrap());
+    }
 
     /// Frozen: a line that was hashed once is written like this for ever.
     #[test]

@@ -42,10 +42,10 @@ impl Authority {
     ///
     /// # Errors
     /// [`Error::RoleLacking`]; [`Error::Invalid`] if there is no such place; [`Error::Changed`] if it was pruned meanwhile;
-    /// [`Error::Unavailable`]. What is wrong with the log is no error.
+    /// [`Error::Busy`], [`Error::Unavailable`]. What is wrong with the log is no error.
     pub async fn verify_audit(&self, by: &Operator, after: u64, most: u64) -> Result<Part, Error> {
         by.may_oversee()?;
-        let _one_at_a_time = self.verifying.lock().await;
+        let _turn = self.log_turns.take().await?;
         // Before it is looked where the log ends: what this process has followed is in it.
         let known = self.followed();
         let mut outline = self.outline().await?;

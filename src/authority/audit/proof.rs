@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use super::{
-    MOST_WHILE_WAITED_FOR, Reading, apart,
+    Reading, apart,
     head::{Head, Heads},
     line,
     tree::{self, leaf, root_by_path},
@@ -35,20 +35,17 @@ pub async fn prove(database: &Database, keys: &KeySource, seq: u64, heads: Optio
 }
 
 impl Authority {
-    /// The same by the server's own keys, where the log is not too long.
+    /// The same by the server's own keys, of a log with at most so many entries.
     ///
     /// # Errors
     /// [`Error::RoleLacking`]; [`Error::Invalid`] if there is no such entry, or none of the heads is of a log that has it;
     /// [`Error::LogEdited`], [`Error::LogTooLong`], [`Error::Unavailable`].
-    pub async fn prove_entry(self: &Arc<Self>, by: &Operator, seq: u64, heads: Option<Heads>) -> Result<Proof, Error> {
+    pub async fn prove_entry(self: &Arc<Self>, by: &Operator, seq: u64, heads: Option<Heads>, most: u64) -> Result<Proof, Error> {
         by.may_oversee()?;
         let this = Arc::clone(self);
-        apart(Arc::clone(&self.verifying), async move || {
+        apart(&self.log_turns, async move || {
             let reading = Reading::of(&this.database, Arc::clone(&this.keyring)).await.map_err(Error::Unavailable)?;
-            if reading.entries() > MOST_WHILE_WAITED_FOR {
-                return Err(Error::LogTooLong);
-            }
-            reading.prove(seq, heads.as_ref(), &*this.clock, this.store.node()).await
+            reading.at_most(Some(most))?.prove(seq, heads.as_ref(), &*this.clock, this.store.node()).await
         })
         .await
     }

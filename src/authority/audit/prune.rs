@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use super::{
-    Heads, MOST_WHILE_WAITED_FOR, Reading, apart, line,
+    Heads, Reading, apart, line,
     tree::{Tree, leaf},
 };
 use crate::{
@@ -18,6 +18,17 @@ const KEPT: i64 = 30 * 24 * 60 * 60 * 1000;
 /// Entries in a transaction that removes them.
 const AT_ONCE: usize = 1000;
 
+/// What is to be pruned.
+#[derive(Debug, Clone, Copy)]
+pub struct Pruning {
+    /// Entries from before this moment.
+    pub before: Timestamp,
+    /// Also those that are not [30 days](KEPT) old.
+    pub recent: bool,
+    /// How many entries the log may have; any number where whoever waits has the time for it.
+    pub most: Option<u64>,
+}
+
 /// What was pruned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pruned {
@@ -31,8 +42,6 @@ impl Authority {
     /// Removes the entries from before a moment, up to the first that is not, when the whole log was verified; the checkpoint
     /// that stands for them, and an entry, are committed first. What an interrupted run has left is removed by the next.
     ///
-    /// `waiting` says that somebody waits for it who does not wait for long.
-    ///
     /// # Errors
     /// [`Error::Invalid`] if the moment is too near; [`Error::LogEdited`]; [`Error::LogTooLong`]; [`Error::Unavailable`] if a
     /// process has not followed what is to be removed.
@@ -40,9 +49,7 @@ impl Authority {
         self: &Arc<Self>,
         by: &Owner,
         heads: Heads,
-        before: Timestamp,
-        recent: bool,
-        waiting: bool,
+        Pruning { before, recent, most }: Pruning,
     ) -> Result<Pruned, Error> {
         let now = self.now();
         if !recent && before > now.plus_millis(-KEPT) {
@@ -50,7 +57,7 @@ impl Authority {
             return Err(crate::domain::Invalid::one("before", "recent", problem).into());
         }
         let this = Arc::clone(self);
-        let (start, through, tree) = apart(Arc::clone(&self.verifying), async move || this.find_old(&heads, before, waiting).await).await?;
+        let (start, through, tree) = apart(&self.log_turns, async move || this.find_old(&heads, before, most).await).await?;
         if through != start {
             // Whoever has not followed would take the place that it knows for one of another history.
             let settled = self.store.settle(Some(through.seq + 1), true).await?;
@@ -72,11 +79,8 @@ impl Authority {
 
 impl Authority {
     /// Where the log begins, the last entry that is to go, and the tree up to it; when the whole log was verified.
-    async fn find_old(&self, heads: &Heads, before: Timestamp, waiting: bool) -> Result<(Mark, Mark, Tree), Error> {
-        let reading = Reading::of(&self.database, Arc::clone(&self.keyring)).await.map_err(Error::Unavailable)?;
-        if waiting && reading.entries() > MOST_WHILE_WAITED_FOR {
-            return Err(Error::LogTooLong);
-        }
+    async fn find_old(&self, heads: &Heads, before: Timestamp, most: Option<u64>) -> Result<(Mark, Mark, Tree), Error> {
+        let reading = Reading::of(&self.database, Arc::clone(&self.keyring)).await.map_err(Error::Unavailable)?.at_most(most)?;
         let verified = reading.verify(heads, |_, _| {}).await.map_err(Error::Unavailable)?;
         if let Some(first) = verified.problems.first() {
             let lacking = self.keys.lacking().first().copied();

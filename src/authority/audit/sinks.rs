@@ -13,11 +13,13 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Uri, header};
 use http_body_util::Full;
+use rustix::fs::OFlags;
 use tokio::net::UnixDatagram;
 
 use crate::{
     client::Peer,
     domain::{HeadSink, Timestamp},
+    files::open_plain,
 };
 
 /// How long writing one head may take.
@@ -80,7 +82,7 @@ impl Sink {
 /// Adds a line to a file, to the disk. Opened each time: who moves it away finds the next line in a new one.
 fn append(path: &Path, line: &str) -> io::Result<()> {
     let is_new = !path.exists();
-    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+    let mut file = open_plain(OpenOptions::new().read(true).append(true).create(true).mode(0o600), OFlags::empty(), path)?;
     // What a power cut has torn stays a line of its own.
     let mut last = [b'\n'];
     if file.seek(SeekFrom::End(0))? > 0 {

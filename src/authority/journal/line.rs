@@ -8,15 +8,18 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom},
-    os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
 
 use constant_time_eq::constant_time_eq;
-use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::{authority::keyring::Keyring, domain::Timestamp, store::Mark};
+use crate::{
+    authority::keyring::Keyring,
+    domain::Timestamp,
+    files::{AT_ONCE, open_plain},
+    store::Mark,
+};
 
 /// How much of a journal is looked at first, to find its last line.
 const END: u64 = 1 << 16;
@@ -140,16 +143,9 @@ impl Line {
     }
 }
 
-/// Opens a file, and no pipe or device: what it would wait for may never come.
-pub(super) fn open_plain(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    let file = options.open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no plain file")) }
-}
-
-/// The same to read it.
+/// Opens a journal to read it.
 pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
-    // Opening a pipe that nobody writes would wait.
-    open_plain(OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()), path)
+    open_plain(OpenOptions::new().read(true), AT_ONCE, path)
 }
 
 /// How a journal ends: all that a server needs to go on, however long it is.

@@ -10,7 +10,7 @@
 //! | `password.rs`, `totp.rs` | the two factors |
 //! | `seal.rs` | what proves the rows |
 //!
-//! Nothing of this is in memory: each request as an operator reads its rows, so whoever was disabled is so at once, everywhere.
+//! Nobody is believed by what is in memory: each request as an operator reads its rows, so whoever was disabled is so at once, everywhere.
 
 mod access;
 mod accounts;
@@ -21,6 +21,11 @@ mod sign_in;
 mod tokens;
 mod totp;
 
+use std::{
+    collections::HashSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
 use tokio::sync::Semaphore;
 
 use super::{
@@ -29,7 +34,7 @@ use super::{
     keyring::Seen,
 };
 use crate::{
-    domain::{Account, Action, AuditEntry, Operator},
+    domain::{Account, Action, AuditEntry, Operator, OperatorTokenId},
     store::AccountRecord,
 };
 
@@ -43,18 +48,44 @@ const FAILURES: AttemptLimits = AttemptLimits { per_source: 10, per_client: 20 }
 /// Passwords that are hashed at once: each takes 19 MiB.
 const HASHING: usize = 2;
 
+/// Good tokens of programs that are remembered, at the most.
+const KNOWN: usize = 10_000;
+
 /// What is kept in memory about operators.
 pub(super) struct Operators {
     failures: Attempts,
     /// Apart from those of the platform's customers: strangers at the API, who may come by the same proxy, keep no operator out.
     programs: Attempts,
+    /// Tokens of programs that were good here before.
+    known: Mutex<HashSet<OperatorTokenId>>,
     hashing: Semaphore,
 }
 
 impl Operators {
     /// With the limits for programs.
     pub(super) fn new(programs: AttemptLimits) -> Self {
-        Self { failures: Attempts::new(FAILURES), programs: Attempts::new(programs), hashing: Semaphore::new(HASHING) }
+        Self {
+            failures: Attempts::new(FAILURES),
+            programs: Attempts::new(programs),
+            known: Mutex::default(),
+            hashing: Semaphore::new(HASHING),
+        }
+    }
+}
+
+impl Operators {
+    fn known(&self) -> MutexGuard<'_, HashSet<OperatorTokenId>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a token that is good.
+    fn know(&self, id: OperatorTokenId) {
+        let mut known = self.known();
+        // Those that have ended are among them.
+        if known.len() >= KNOWN {
+            known.clear();
+        }
+        known.insert(id);
     }
 }
 

@@ -97,9 +97,12 @@ impl Authority {
         if self.store.put_operator_token(Some(before.seal), record, Some(entry)).await? { Ok(token) } else { Err(Error::Changed) }
     }
 
-    /// Whether too many programs without a good token have asked from there to look another one up; how long to wait then.
-    pub fn is_operator_limited(&self, source: IpAddr) -> Option<Duration> {
-        self.operators.programs.too_many(source, self.clock.boot())
+    /// Whether too many programs without a good token have asked from there to look another one up; how long to wait then. One
+    /// that was good before is looked up all the same: strangers, who may come by the same proxy, keep nobody from revoking.
+    pub fn is_operator_limited(&self, source: IpAddr, presented: Option<&PresentedOperator>) -> Option<Duration> {
+        let limited = self.operators.programs.too_many(source, self.clock.boot())?;
+        let is_known = presented.is_some_and(|presented| self.operators.known().contains(&presented.id()));
+        (!is_known).then_some(limited)
     }
 
     /// Counts one of them; returns how long its source should wait, if there were too many.
@@ -123,7 +126,10 @@ impl Authority {
             && token.expires_at.is_none_or(|at| at > self.now())
             && account.account.disabled_at.is_none();
         match self.intact_account(account) {
-            Ok(record) if holds => Ok(Some(Operator::of(&record.account, request).ending(token.expires_at))),
+            Ok(record) if holds => {
+                self.operators.know(token.id);
+                Ok(Some(Operator::of(&record.account, request).ending(token.expires_at)))
+            }
             Ok(_) | Err(Error::Tampered) => Ok(None),
             Err(e) => Err(e),
         }

@@ -7,10 +7,9 @@ use super::{moment, refused};
 use crate::{
     cli::{
         Outcome,
-        output::{self, Output, list, member},
+        output::{self, list, member},
         platform,
-        reach::{Reach, query},
-        settings::ReachSettings,
+        reach::{Asking, query},
         token,
     },
     domain::{Action, Actor, PageLimit},
@@ -42,10 +41,8 @@ pub(in crate::cli) struct List {
     /// At most so many, 1 to 100
     #[arg(long, default_value_t = 20)]
     limit: u16,
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
     #[command(flatten)]
-    settings: ReachSettings,
+    asking: Asking,
 }
 
 impl List {
@@ -69,7 +66,7 @@ impl List {
                 ("limit", Some(limit.get().to_string())),
             ],
         );
-        let json = Reach::of(&self.settings).await?.get(&path).await.map_err(platform::unknown)?;
+        let json = self.asking.reach().await?.get(&path).await.map_err(platform::unknown)?;
         let text = || {
             let entries = list(&json, "entries");
             if entries.is_empty() {
@@ -79,7 +76,7 @@ impl List {
             let rows: Vec<_> = entries.iter().map(row).collect();
             format!("{}{rest}", output::table(&["SEQ", "TIME", "ACTION", "ACTOR", "ON", "REQUEST", "DETAIL"], &rows))
         };
-        output::print(self.output, text, || json.clone())
+        self.asking.print(text, &json)
     }
 }
 

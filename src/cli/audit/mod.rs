@@ -7,7 +7,7 @@ mod prove;
 mod prune;
 mod verify;
 
-use std::path::PathBuf;
+use std::{fs::File, io::BufReader, path::PathBuf};
 
 use clap::Subcommand;
 
@@ -69,8 +69,8 @@ fn heads(files: &[PathBuf], config: &Config) -> Result<Heads, Failure> {
     let files: Vec<_> = if files.is_empty() { configured.collect() } else { files.iter().collect() };
     let mut heads = Heads::default();
     for file in files {
-        let bytes = std::fs::read(file).map_err(|e| Failure::CouldNotRun(format!("cannot read {}: {e}", file.display())))?;
-        heads.take(&file.display().to_string(), &String::from_utf8_lossy(&bytes));
+        let read = File::open(file).and_then(|opened| heads.read(&file.display().to_string(), BufReader::new(opened)));
+        read.map_err(|e| Failure::CouldNotRun(format!("cannot read {}: {e}", file.display())))?;
     }
     Ok(heads)
 }

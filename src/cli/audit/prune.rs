@@ -7,14 +7,8 @@ use serde_json::json;
 
 use super::{HEADS, heads, moment, refused};
 use crate::{
-    cli::{
-        Outcome,
-        copying::number,
-        open_as, operator,
-        output::{self, Output},
-        reach::Reach,
-        settings::ReachSettings,
-    },
+    authority::audit::Pruning,
+    cli::{Outcome, copying::number, open_as, operator, reach::Asking},
     http::v1::wire,
 };
 
@@ -29,30 +23,31 @@ pub(in crate::cli) struct Prune {
     /// A file with heads in its lines, against which the log is verified first [default: the file of audit_head]
     #[arg(long = "heads", value_name = "FILE")]
     heads: Vec<PathBuf>,
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
     #[command(flatten)]
-    settings: ReachSettings,
+    asking: Asking,
 }
 
 impl Prune {
     pub(super) async fn run(self) -> Outcome {
-        let config = self.settings.config()?;
+        let config = self.asking.settings.config()?;
         let before = refused(moment(Some(&self.before), "--before", true)?, "--before", "a moment")?;
         let kept = heads(&self.heads, &config)?;
         let json = match config.server {
             Some(_) => {
                 let body = json!({ "before": before.to_string(), "recent": self.recent, "heads": kept.newest(HEADS) });
-                Reach::of(&self.settings).await?.post("/audit/prune", Some(body)).await?
+                self.asking.reach().await?.post("/audit/prune", Some(body)).await?
             }
             // Here the log may be as long as it likes.
-            None => wire::pruned(&open_as(config).await?.prune_audit(&operator(), kept, before, self.recent, false).await?),
+            None => {
+                let pruning = Pruning { before, recent: self.recent, most: None };
+                wire::pruned(&open_as(config).await?.prune_audit(&operator(), kept, pruning).await?)
+            }
         };
         let [entries, through] = ["entries", "through"].map(|name| json[name].as_u64().unwrap_or(0));
         let text = || match entries {
             0 => "There is nothing to prune.".to_owned(),
             entries => format!("removed {} audit entries, up to {}", number(entries), number(through)),
         };
-        output::print(self.output, text, || json.clone())
+        self.asking.print(text, &json)
     }
 }

@@ -12,11 +12,19 @@ mod load;
 mod report;
 mod server;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs::{File, OpenOptions},
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Args;
+use rustix::fs::OFlags;
 use tokio::signal::unix::{SignalKind, signal};
 
+pub(super) use self::server::end_with_parent;
 use self::{
     load::{Load, Request},
     report::{Report, Row},
@@ -27,6 +35,7 @@ use super::{
     output::{self, Output},
     settings::AllSettings,
 };
+use crate::files::{AT_ONCE, open_plain};
 
 #[derive(Debug, Args)]
 pub(super) struct Bench {
@@ -64,16 +73,18 @@ impl Bench {
         if self.bare {
             return server::be_bare().await.map_err(|e| Failure::CouldNotRun(format!("the bare server: {e}")));
         }
+        let cannot = |e| Failure::CouldNotRun(format!("cannot write {}: {e}", self.chart.as_deref().unwrap_or(Path::new("")).display()));
+        // Before anything is measured; and never through a link, which somebody else may have put there.
+        let open = |file: &PathBuf| open_plain(OpenOptions::new().write(true).create(true), AT_ONCE | OFlags::NOFOLLOW, file);
+        let chart = self.chart.as_ref().map(open).transpose().map_err(cannot)?;
         let measured = tokio::select! {
             measured = self.measure() => measured.map_err(Failure::CouldNotRun)?,
             // What it has made goes with it.
             told = told_to_end() => return Err(told),
         };
-        if let Some(file) = &self.chart {
-            let written = std::fs::write(file, measured.chart());
-            written.map_err(|e| Failure::CouldNotRun(format!("cannot write {}: {e}", file.display())))?;
-        }
-        output::print(self.output, || measured.text(), || measured.json())
+        output::print(self.output, || measured.text(), || measured.json())?;
+        let write = |mut file: File| file.set_len(0).and_then(|()| file.write_all(measured.chart().as_bytes()));
+        chart.map_or(Ok(()), write).map_err(cannot)
     }
 
     async fn measure(&self) -> Result<Report, String> {
@@ -128,13 +139,16 @@ impl Bench {
 
 /// Comes back when somebody ends it.
 async fn told_to_end() -> Failure {
-    let signals = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
-    let [Ok(mut interrupted), Ok(mut terminated)] = signals else { return Failure::CouldNotRun("no signal can be heard".to_owned()) };
+    let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+    let [Ok(mut interrupted), Ok(mut terminated), Ok(mut hung_up)] = signals else {
+        return Failure::CouldNotRun("no signal can be heard".to_owned());
+    };
     tokio::select! {
         _ = interrupted.recv() => {}
         _ = terminated.recv() => {}
+        _ = hung_up.recv() => {}
     }
-    Failure::CouldNotRun("ended before it was done; nothing is left of it".to_owned())
+    Failure::CouldNotRun("ended before it was done; its directory is removed".to_owned())
 }
 
 /// What it is at, for whoever waits.

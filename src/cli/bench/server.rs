@@ -70,7 +70,9 @@ impl Scratch {
     /// A platform, for a database that has none.
     pub(super) fn create_platform(&self) -> Result<Root, String> {
         let of_store = ["--data=", "--database=", "--key-file=", "--key-command=", "--config="];
-        let flags: Vec<_> = self.flags.iter().filter(|flag| of_store.iter().any(|of| flag.starts_with(of))).cloned().collect();
+        let mut flags: Vec<_> = self.flags.iter().filter(|flag| of_store.iter().any(|of| flag.starts_with(of))).cloned().collect();
+        // Here, whatever the configuration says of a server elsewhere.
+        flags.push("--server=".to_owned());
         let made = self.command(&["platform", "create", "--name", "bench", "--output", "json"], &flags).output();
         let made = made.map_err(|e| format!("cannot run this program: {e}"))?;
         if !made.status.success() {
@@ -83,7 +85,7 @@ impl Scratch {
 
     /// A server as it is configured.
     pub(super) fn serve(&self) -> Result<Server, String> {
-        Server::start(self.command(&["serve"], &self.flags))
+        Server::start(self.command(&["serve", "--with-parent"], &self.flags))
     }
 
     /// An HTTP server that does nothing.
@@ -169,8 +171,14 @@ impl Drop for Server {
     }
 }
 
+/// Has this process end when the one that started it does, however that ends.
+pub(in crate::cli) fn end_with_parent() -> std::io::Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?)
+}
+
 /// Is the bare server: hyper, with an empty answer to everything.
 pub(super) async fn be_bare() -> std::io::Result<()> {
+    end_with_parent()?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     super::note(&format!("listening on http://{}", listener.local_addr()?));
     loop {

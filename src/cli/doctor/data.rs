@@ -11,6 +11,7 @@ use crate::{
     client::Peer,
     config::Config,
     domain::{AuditQuery, HeadSink},
+    files::{AT_ONCE, open_plain},
 };
 
 /// Places of the feed by which a server may be behind for a moment.
@@ -93,7 +94,7 @@ async fn opened(authority: &Arc<Authority>, database: &crate::authority::Databas
 
 /// Whether what ends can be kept.
 fn journal(path: &Path, findings: &mut Findings) {
-    match File::options().append(true).open(path) {
+    match open_plain(File::options().append(true), AT_ONCE, path) {
         Ok(_) => findings.good("journal", format!("{} can be written", path.display())),
         // The first server makes it; its directory was looked at.
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -109,7 +110,7 @@ async fn elsewhere(sink: &HeadSink, findings: &mut Findings) {
     let what = "audit_head";
     match sink {
         // Its directory was looked at.
-        HeadSink::File(file) => match File::options().append(true).open(file) {
+        HeadSink::File(file) => match open_plain(File::options().append(true), AT_ONCE, file) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 findings.bad(what, format!("{}: {e}", file.display()), "let the server's account write it");
             }

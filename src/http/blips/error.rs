@@ -21,6 +21,7 @@ pub(super) fn refusal(error: Error) -> Refusal {
         | Error::OtherCount(_)
         | Error::LogEdited(_)
         | Error::LogTooLong
+        | Error::Busy
         | Error::LastOwner
         | Error::Changed
         | Error::MadeBefore => Refusal::internal(),

@@ -62,6 +62,7 @@ impl From<Error> for Oops {
                 Self::said(StatusCode::SERVICE_UNAVAILABLE, "That could not be done now", text)
             }
             Error::Invalid(invalid) => invalid.into(),
+            Error::Busy => Refusal::busy().into(),
             other => Self::said(StatusCode::CONFLICT, "That could not be done", format!("{other}.")),
         }
     }

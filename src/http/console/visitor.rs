@@ -64,7 +64,7 @@ impl FromRequestParts<App> for Visitor {
         };
         let Some(signed_in) = signed_in else { return Err(Oops::SignIn(sign_in_and_back(parts))) };
         let operator = signed_in.operator(context.info.clone());
-        let _ = context.caller.set(operator.actor().to_string());
+        context.admit(app, &operator)?;
         Ok(Self { signed_in, operator, now: app.clock.wall() })
     }
 }

@@ -16,7 +16,7 @@ use super::{Asks, Oversees, Owns, error, oversees, platforms, wire};
 use crate::{
     authority::{
         Error,
-        audit::{Export, Exporting, Heads},
+        audit::{Export, Exporting, Heads, Pruning},
     },
     domain::{Action, Actor, AuditQuery, Invalid, Timestamp, TokenId},
     http::{App, body, envelope, envelope::Refusal, query::Query},
@@ -24,6 +24,8 @@ use crate::{
 
 /// Entries that one request verifies at the most: about a second of work.
 const PART: u64 = 200_000;
+/// Entries of a log that is read as a whole while a request waits, at the most: a few seconds of work.
+const LONGEST: u64 = 500_000;
 /// Heads that a request may bring.
 const HEADS: usize = 100;
 
@@ -120,13 +122,13 @@ struct Proving {
 pub(super) async fn prove(State(app): State<App>, Oversees(by): Oversees, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
     let asked: Proving = body::read_as(&headers, body, app.limits.body_timeout).await?;
     let heads = asked.heads.map(taken).transpose().map_err(|invalid| Refusal::invalid(&invalid))?;
-    let proof = app.authority.prove_entry(&by, asked.seq, heads).await.map_err(error::refusal)?;
+    let proof = app.authority.prove_entry(&by, asked.seq, heads, LONGEST).await.map_err(error::refusal)?;
     Ok(envelope::json(StatusCode::OK, &wire::proof(&proof)))
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Pruning {
+struct Asked {
     before: String,
     #[serde(default)]
     recent: bool,
@@ -134,13 +136,14 @@ struct Pruning {
 }
 
 pub(super) async fn prune(State(app): State<App>, Owns(by): Owns, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
-    let asked: Pruning = body::read_as(&headers, body, app.limits.body_timeout).await?;
+    let asked: Asked = body::read_as(&headers, body, app.limits.body_timeout).await?;
     let mut invalid = Invalid::default();
     let wrong = || Invalid::one("before", "date_time", "must be an RFC 3339 date-time such as 2025-07-21T17:32:28Z");
     let before = invalid.take(Timestamp::parse_rfc3339(&asked.before, true).ok_or_else(wrong));
     let heads = invalid.take(taken(asked.heads.unwrap_or_default()));
     let (Some(before), Some(heads)) = (before, heads) else { return Err(Refusal::invalid(&invalid)) };
-    let pruned = app.authority.prune_audit(&by, heads, before, asked.recent, true).await.map_err(error::refusal)?;
+    let pruning = Pruning { before, recent: asked.recent, most: Some(LONGEST) };
+    let pruned = app.authority.prune_audit(&by, heads, pruning).await.map_err(error::refusal)?;
     Ok(envelope::json(StatusCode::OK, &wire::pruned(&pruned)))
 }
 

@@ -41,6 +41,7 @@ pub(super) fn refusal(error: Error) -> Refusal {
                 .with_detail("problem", what.into())
         }
         Error::LogTooLong => conflict("log_too_long", "The audit log is too long for a request; run countersign audit where the data is."),
+        Error::Busy => Refusal::busy(),
         Error::LastOwner => conflict("last_owner", "There would be no owner left; make another one first."),
         Error::NameTaken => conflict("name_taken", "There is an operator of that name already."),
         // This one may be repeated, behind a look at what it is now.

@@ -99,14 +99,14 @@ async fn operator(parts: &Parts, app: &App) -> Result<Operator, Refusal> {
     if let Some(operator) = parts.extensions.get::<Operator>() {
         return Ok(operator.clone());
     }
-    if let Some(wait) = app.authority.is_operator_limited(context.source) {
-        return Err(Refusal::rate_limited(wait));
-    }
     let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
     let presented = match (values.next(), values.next()) {
         (Some(value), None) => PresentedOperator::parse_bearer(value.as_bytes()),
         _ => None,
     };
+    if let Some(wait) = app.authority.is_operator_limited(context.source, presented.as_ref()) {
+        return Err(Refusal::rate_limited(wait));
+    }
     let proven = match &presented {
         Some(presented) => app.authority.prove_operator(presented, context.info.clone()).await.map_err(error::refusal)?,
         None => None,
@@ -115,7 +115,7 @@ async fn operator(parts: &Parts, app: &App) -> Result<Operator, Refusal> {
         let wait = app.authority.note_operator_failed(context.source);
         return Err(wait.map_or_else(error::unauthorized, Refusal::rate_limited));
     };
-    let _ = context.caller.set(operator.actor().to_string());
+    context.admit(app, &operator)?;
     Ok(operator)
 }
 

@@ -7,6 +7,10 @@ use std::{
     path::PathBuf,
 };
 
+use rustix::fs::OFlags;
+
+use crate::files::{AT_ONCE, open_plain};
+
 /// Enough for thousands of endings: each writes a few pages to the write-ahead log, which begins anew behind it while the reserve
 /// is gone, and leaves an entry in the database.
 const SIZE: usize = 1 << 20;
@@ -43,8 +47,8 @@ impl Ballast {
         }
         // Written, not truncated to size: a sparse file would keep nothing back.
         // Never through a link: it would be somebody else's file.
-        let no_link = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-        let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).custom_flags(no_link).open(&self.path);
+        let opened =
+            open_plain(OpenOptions::new().write(true).create(true).truncate(true).mode(0o600), AT_ONCE | OFlags::NOFOLLOW, &self.path);
         let written = opened.and_then(|mut file| {
             file.write_all(&vec![0xA5; SIZE])?;
             file.sync_all()

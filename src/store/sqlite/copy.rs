@@ -69,7 +69,7 @@ impl Source {
     pub(in crate::store) fn of_backup(file: &Path) -> Result<Self, Error> {
         let unfit = |what: &str| Error::Unfit(format!("{} {what}", file.display()));
         if !file.is_file() {
-            return Err(unfit("is not there"));
+            return Err(unfit("is not there, or no plain file"));
         }
         let open = || -> Result<_, Error> {
             // Nothing is written to it, not even a log beside it.

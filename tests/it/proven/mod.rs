@@ -20,7 +20,7 @@ use std::{
 use countersign::{
     authority::{
         Clock as _,
-        audit::{Export, HeadWriter, Heads, Pruned, Verified, export, head_keys, prove, verify},
+        audit::{Export, HeadWriter, Heads, Pruned, Pruning, Verified, export, head_keys, prove, verify},
     },
     domain::{Action, AuditQuery, HeadSink, KeySource, Presented, TokenName},
 };
@@ -169,5 +169,5 @@ const DAY: u64 = 24 * 60 * 60;
 /// Prunes what is from before `days` ago, as the app's process.
 async fn pruned(app: &TestApp, heads: Heads, days: u64) -> Result<Pruned, String> {
     let before = app.clock.wall().plus_millis(-i64::try_from(days * DAY * 1000).unwrap());
-    app.authority.prune_audit(&operator(), heads, before, false, false).await.map_err(|e| e.to_string())
+    app.authority.prune_audit(&operator(), heads, Pruning { before, recent: false, most: None }).await.map_err(|e| e.to_string())
 }

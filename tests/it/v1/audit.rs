@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use countersign::{
     authority::{
         Error,
-        audit::{Export, export},
+        audit::{Export, Heads, Pruning, export},
     },
     domain::Role,
 };
@@ -186,6 +186,23 @@ async fn an_entry_is_proven_where_it_is_served() {
     let all = json!({ "before": "2035-01-01T00:00:00Z", "recent": true });
     let told = app.v1_post("/audit/prune", &owner, &all).await.refused(409, "CONFLICT").json();
     assert!(told["details"]["problem"].as_str().unwrap().contains("audit entry 1"), "{told}");
+}
+
+/// Of a log that is too long for whoever waits, nothing is read, proven or removed.
+#[tokio::test]
+async fn a_log_may_be_too_long_for_who_waits() {
+    let app = TestApp::new().await;
+    let (by, last) = (operator(), app.place().await);
+    app.clock.advance(std::time::Duration::from_secs(60));
+    let before = countersign::authority::Clock::wall(&*app.clock);
+    app.token("later", &["VIEW"]).await;
+    let prune = |most| app.authority.prune_audit(&by, Heads::default(), Pruning { before, recent: true, most: Some(most) });
+    assert!(matches!(app.authority.prove_entry(&by, 1, None, last).await, Err(Error::LogTooLong)));
+    assert!(matches!(prune(last).await, Err(Error::LogTooLong)));
+    app.authority.prove_entry(&by, 1, None, last + 1).await.unwrap();
+    assert_eq!(prune(last + 1).await.unwrap().through, last);
+    // What is left is short enough again.
+    app.authority.prove_entry(&by, last + 1, None, 2).await.unwrap();
 }
 
 #[tokio::test]

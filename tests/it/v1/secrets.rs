@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use axum::body::Body;
 use countersign::{authority::AttemptLimits, domain::Role};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use serde_json::{Value, json};
 
 use super::good_body;
@@ -89,6 +91,34 @@ async fn who_fails_too_often_waits() {
     ask("192.0.2.1", &owner).await.expect(200);
     let metrics = app.metrics().await;
     assert!(metrics.contains("countersign_refusals_total{reason=\"operator_token\"} 4"), "{metrics}");
+    // Whoever was let in before still is, from where others fail: they may have to revoke something.
+    for _ in 0..4 {
+        ask("192.0.2.1", "Bearer x").await;
+    }
+    for bearer in ["Bearer x", &forged] {
+        ask("192.0.2.1", bearer).await.refused(429, "RATE_LIMITED");
+    }
+    ask("192.0.2.1", &owner).await.expect(200);
+}
+
+/// Bodies that never come keep a part of the places and no more, whoever has the token.
+#[tokio::test]
+async fn who_has_too_much_under_way_is_told_so() {
+    let app = TestApp::new().await;
+    let (slow, other) = (app.program("slow", Role::Viewer, None).await, app.program("other", Role::Viewer, None).await);
+    let ask = |_| {
+        let never = futures_util::stream::pending::<Result<bytes::Bytes, std::convert::Infallible>>();
+        let request = http::Request::post("/v1/operations/explain").header("authorization", &slow);
+        let request = request.header("content-type", "application/json").body(Body::from_stream(never)).unwrap();
+        app.app.answer_admin(request, ([192, 0, 2, 1], 1).into())
+    };
+    let mut all: FuturesUnordered<_> = (0..17).map(ask).collect();
+    let told = all.next().await.unwrap();
+    assert_eq!((told.status().as_u16(), told.headers()["retry-after"].to_str().unwrap()), (429, "2"));
+    app.v1_get("/operator", &slow).await.refused(429, "RATE_LIMITED");
+    app.v1_get("/operator", &other).await.expect(200);
+    drop(all);
+    app.v1_get("/operator", &slow).await.expect(200);
 }
 
 /// Operators are told why; a credential that was sent is nowhere afterwards.

@@ -1,0 +1,68 @@
+//! How many requests of one operator are under way: whoever sends many that take long, such as bodies byte by byte, must not
+//! keep the places of the admin listener that others need, least of all those who ask whether the server lives.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Of one operator, at the most. A program that sends more at once is told to send them later.
+const AT_ONCE: usize = 16;
+
+/// Requests under way, by who asks.
+#[derive(Debug, Clone, Default)]
+pub(super) struct UnderWay(Arc<Mutex<HashMap<String, usize>>>);
+
+/// One of them, for as long as it lives.
+#[derive(Debug)]
+pub(super) struct OneOfTheirs {
+    who: String,
+    all: UnderWay,
+}
+
+impl UnderWay {
+    /// One more of theirs; `None` if there are too many.
+    pub(super) fn begin(&self, who: String) -> Option<OneOfTheirs> {
+        let mut counts = self.counts();
+        let count = counts.entry(who.clone()).or_default();
+        if *count >= AT_ONCE {
+            return None;
+        }
+        *count += 1;
+        Some(OneOfTheirs { who, all: self.clone() })
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for OneOfTheirs {
+    fn drop(&mut self) {
+        let mut counts = self.all.counts();
+        if let Some(count) = counts.get_mut(&self.who) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.who);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_has_more_than_their_part_and_others_have_theirs() {
+        let all = UnderWay::default();
+        let mut theirs: Vec<_> = (0..AT_ONCE).map(|_| all.begin("ada".to_owned()).unwrap()).collect();
+        assert!(all.begin("ada".to_owned()).is_none());
+        let other = all.begin("bob".to_owned()).unwrap();
+        theirs.pop();
+        theirs.push(all.begin("ada".to_owned()).unwrap());
+        assert!(all.begin("ada".to_owned()).is_none());
+        drop((theirs, other));
+        assert!(all.counts().is_empty(), "nothing is kept of who has gone");
+    }
+}
