@@ -163,8 +163,10 @@ impl Server {
     }
 }
 
-/// Descriptors for everything that is not a client's connection: databases, locks, the log; and operators.
-const DESCRIPTORS_KEPT: u64 = 40 + http::ADMIN_CONNECTIONS as u64;
+/// Descriptors for everything that is not a client's connection: databases, locks, the log; operators, and Envoys.
+pub(super) fn descriptors_kept(config: &Config) -> u64 {
+    40 + http::ADMIN_CONNECTIONS as u64 + config.ext_authz_listen.map_or(0, |_| http::EXT_AUTHZ_CONNECTIONS as u64)
+}
 
 /// Allows this process as many files as it may have, and no more connections than that leaves room for.
 fn raise_descriptors(config: &mut Config) {
@@ -174,7 +176,7 @@ fn raise_descriptors(config: &mut Config) {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
-    let kept = DESCRIPTORS_KEPT + config.ext_authz_listen.map_or(0, |_| http::EXT_AUTHZ_CONNECTIONS as u64);
+    let kept = descriptors_kept(config);
     let rest = |files: u64| usize::try_from(files.saturating_sub(kept)).unwrap_or(usize::MAX);
     let room = files.map_or(usize::MAX, rest).max(8);
     if config.max_connections > room {

@@ -11,7 +11,7 @@ use std::{
 
 use rustix::fs::{statfs, statvfs};
 
-use super::Findings;
+use super::{super::serve::descriptors_kept, Findings};
 use crate::{
     authority::{Clock as _, SystemClock},
     client::Peer,
@@ -28,8 +28,6 @@ const NONE: u64 = 128 << 20;
 /// A flush that takes longer than that is what changes wait for.
 const SLOW: Duration = Duration::from_millis(25);
 const FLUSHES: usize = 9;
-/// Open files beside connections.
-const FILES_BESIDE: u64 = 100;
 
 pub(super) async fn look(config: &Config, findings: &mut Findings) {
     configuration(config, findings);
@@ -199,7 +197,7 @@ fn clock(findings: &mut Findings) {
 
 fn descriptors(config: &Config, findings: &mut Findings) {
     let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    let wanted = config.max_connections as u64 + FILES_BESIDE;
+    let wanted = config.max_connections as u64 + descriptors_kept(config);
     if most < wanted {
         let found = format!("at most {most} files can be open, for max_connections = {}", config.max_connections);
         findings.doubtful("open files", found, format!("allow {wanted} (LimitNOFILE= of the service), or lower max_connections"));
