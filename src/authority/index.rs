@@ -198,11 +198,11 @@ impl Index {
     }
 
     /// The platform of an entry, and whether it is disabled, if that is known.
-    pub(crate) fn platform(&self, entry: &Entry) -> Option<(PlatformId, bool)> {
+    pub(crate) fn platform(&self, entry: &Entry) -> Option<(&PlatformId, bool)> {
         let platform = self.platforms.get(entry.platform)?;
         match platform.state.load(Ordering::SeqCst) & 3 {
             0 => None,
-            state => Some((platform.id, state != ENABLED)),
+            state => Some((&platform.id, state != ENABLED)),
         }
     }
 

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     defect::{self, Defect},
-    domain::{Caller, ClientId, Permissions, Presented, Proven, RequestInfo, Scope, SecretDigest, TokenId},
+    domain::{Caller, ClientId, Environment, Permissions, PlatformId, Presented, Proven, RequestInfo, Scope, SecretDigest, TokenId},
     store::{self, PlatformRecord, Record},
 };
 
@@ -51,10 +51,11 @@ impl fmt::Display for Denied {
 
 impl std::error::Error for Denied {}
 
-/// What the index alone can say.
-enum Resident {
-    /// It holds, there and with these: who it is, is in the credential.
-    Proven(Scope, Permissions),
+/// What the index alone can say: small enough for registers, because what was just written in one size and is read in another
+/// is waited for. Who it is, is in the credential.
+enum Resident<'i> {
+    /// It holds: whose it is, in which environment, and what it may do.
+    Proven(&'i PlatformId, Environment, Permissions),
     Refused(Reason),
     /// Only the database knows.
     Ask,
@@ -75,7 +76,8 @@ impl Authority {
     /// The same where memory alone knows; `None` where the database has to be asked.
     pub fn prove_at_once(&self, presented: Option<&Presented>, source: Option<IpAddr>) -> Option<Result<Proven, Denied>> {
         let refused = match presented.map(|presented| self.prove_resident(presented, source)) {
-            Some(Resident::Proven(scope, permissions)) => {
+            Some(Resident::Proven(platform, environment, permissions)) => {
+                let scope = Scope { platform: *platform, environment };
                 return presented.map(|presented| Ok(Proven { client_id: *presented.client_id(), scope, permissions }));
             }
             Some(Resident::Ask) => return None,
@@ -121,7 +123,7 @@ impl Authority {
         self.denials.note(Reason::Forbidden);
     }
 
-    fn prove_resident(&self, presented: &Presented, source: Option<IpAddr>) -> Resident {
+    fn prove_resident(&self, presented: &Presented, source: Option<IpAddr>) -> Resident<'_> {
         let client_id = presented.client_id();
         self.index.approach(client_id.token);
         // Before it is known whether there is an entry: the same work for everybody, while the entry comes from memory.
@@ -151,7 +153,7 @@ impl Authority {
 
     /// The same of a token that the index has under a key which is not the active one, of which `digest` is.
     #[cold]
-    fn prove_under_another(&self, presented: &Presented, source: Option<IpAddr>, active: &Key, digest: &SecretDigest) -> Resident {
+    fn prove_under_another(&self, presented: &Presented, source: Option<IpAddr>, active: &Key, digest: &SecretDigest) -> Resident<'_> {
         let client_id = presented.client_id();
         let mut dead = false;
         let is_it = |entry: &Entry| {
@@ -172,7 +174,7 @@ impl Authority {
     ///
     /// Inlined into the usual way, where it would cost 20 ns to be called: what it answers is copied byte by byte.
     #[inline(always)]
-    fn judge(&self, client_id: &ClientId, found: &Found<'_>, source: Option<IpAddr>, anew: Option<(&Key, &SecretDigest)>) -> Resident {
+    fn judge(&self, client_id: &ClientId, found: &Found<'_>, source: Option<IpAddr>, anew: Option<(&Key, &SecretDigest)>) -> Resident<'_> {
         let entry = &found.entry;
         // An end is final, so it needs no lease.
         if entry.ended {
@@ -205,8 +207,7 @@ impl Authority {
         if let Some(address) = source {
             self.uses.note_source(client_id.token, address, now, &*self.clock);
         }
-        let scope = Scope { platform, environment: entry.environment };
-        Resident::Proven(scope, entry.permissions)
+        Resident::Proven(platform, entry.environment, entry.permissions)
     }
 
     /// Reads a token. A lease that holds behind the read says that the database which was read is the one in use; without one
@@ -258,7 +259,9 @@ impl Authority {
                 }
                 // Now that this is known, memory may be enough.
                 return match self.prove_resident(presented, source) {
-                    Resident::Proven(scope, permissions) => Ok(Proven { client_id: *client_id, scope, permissions }),
+                    Resident::Proven(platform, environment, permissions) => {
+                        Ok(Proven { client_id: *client_id, scope: Scope { platform: *platform, environment }, permissions })
+                    }
                     Resident::Refused(reason) => Err(Denied::Refused(reason)),
                     Resident::Ask => Err(Denied::Unknown),
                 };
