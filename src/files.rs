@@ -1,4 +1,5 @@
-//! Files that others may have put there: opened without waiting for anybody, and read no further than they may be long.
+//! Files that others may have put there: where it is to be a file, no pipe is waited for; and what may be a pipe is read no further
+//! than it may be long.
 
 use std::{
     fs::{File, OpenOptions},
@@ -23,9 +24,12 @@ pub(crate) fn open_plain(options: &mut OpenOptions, flags: OFlags, path: &Path) 
 pub(crate) fn read_text(path: &Path, most: u64) -> io::Result<String> {
     use std::io::Read as _;
 
-    let mut text = String::new();
-    File::open(path)?.take(most + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > most { Err(io::Error::other(format!("it has more than {most} bytes"))) } else { Ok(text) }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::other(format!("it has more than {most} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))
 }
 
 #[cfg(test)]

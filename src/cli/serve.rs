@@ -19,17 +19,17 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
-    /// Ends when whoever started it does
-    #[arg(long, hide = true)]
-    with_parent: bool,
+    /// Ends when the process of this number does, which has started it
+    #[arg(long, hide = true, value_name = "PID")]
+    with_parent: Option<i32>,
     #[command(flatten)]
     settings: AllSettings,
 }
 
 impl Serve {
     pub(super) async fn run(self) -> Outcome {
-        if self.with_parent {
-            bench::end_with_parent().map_err(|e| Failure::CouldNotRun(e.to_string()))?;
+        if let Some(parent) = self.with_parent {
+            bench::end_with_parent(parent).map_err(|e| Failure::CouldNotRun(e.to_string()))?;
         }
         let config = self.settings.to_serve()?;
         let server = Server::start(config).await?;

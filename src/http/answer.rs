@@ -104,7 +104,8 @@ pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: R
         Refusal::internal().closing().into_response()
     });
 
-    if context.caller.get().is_some() {
+    // Who is told to come back later gives up their place to others.
+    if context.caller.get().is_some() && response.status() != StatusCode::TOO_MANY_REQUESTS {
         response.extensions_mut().insert(Known);
     }
     // What is made while it is sent is under way until it is.

@@ -8,7 +8,11 @@ use std::{
 use axum::extract::FromRequestParts;
 use http::{header, request::Parts};
 
-use super::{App, envelope::Refusal, under_way::OneOfTheirs};
+use super::{
+    App,
+    envelope::Refusal,
+    under_way::{OneOfTheirs, Way},
+};
 use crate::{
     authority::{Denied, Receipt},
     domain::{Caller, Forbidden, MayManage, MayRead, Operator, Presented, RequestInfo},
@@ -27,14 +31,15 @@ pub(super) struct RequestContext {
 }
 
 impl RequestContext {
-    /// Notes which operator asks.
+    /// Notes which operator asks, by which way: their programs keep no place that they need at the console.
     ///
     /// # Errors
     /// Too many of theirs are under way.
-    pub(super) fn admit(&self, app: &App, operator: &Operator) -> Result<(), Refusal> {
+    pub(super) fn admit(&self, app: &App, operator: &Operator, way: Way) -> Result<(), Refusal> {
         let who = operator.actor().to_string();
-        let _ = self.caller.set(who.clone());
-        let _ = self.one_of_theirs.set(app.under_way.begin(who).ok_or_else(Refusal::busy)?);
+        let one = app.under_way.begin((way, who.clone())).ok_or_else(Refusal::busy);
+        let _ = self.caller.set(who);
+        let _ = self.one_of_theirs.set(one?);
         Ok(())
     }
 }

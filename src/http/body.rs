@@ -1,6 +1,6 @@
 //! Request bodies: `application/json`, at most 64 KiB, in time; and strictly JSON, no member twice at any depth.
 
-use std::{fmt, marker::PhantomData, pin::pin, time::Duration};
+use std::{fmt, marker::PhantomData, pin::pin, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
@@ -12,16 +12,19 @@ use serde::{
     de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::envelope::{ClientCode, Refusal};
+use super::{
+    App,
+    envelope::{ClientCode, Refusal},
+};
 use crate::domain::Invalid;
 
 const LIMIT: usize = 64 * 1024;
 /// For a document of a thousand operations.
 const LONG: usize = 8 << 20;
 /// Long ones that are read at the same time, because they are in memory while they are; and how long further ones wait.
-static LONG_ONES: Semaphore = Semaphore::const_new(4);
+const LONG_ONES: usize = 4;
 const LONG_ONES_WAIT: Duration = Duration::from_secs(2);
 const DEPTH: usize = 16;
 
@@ -92,14 +95,26 @@ pub(super) async fn read_form(headers: &HeaderMap, body: Body, timeout: Duration
 }
 
 /// The same of one with a document in it.
-pub(super) async fn read_long_form(headers: &HeaderMap, body: Body, timeout: Duration) -> Result<String, Refusal> {
-    let _place = place_of_a_long_one().await?;
+pub(super) async fn read_long_form(app: &App, headers: &HeaderMap, body: Body) -> Result<String, Refusal> {
+    let _place = app.long_ones.place().await?;
+    let timeout = app.limits.body_timeout;
     read_form_of(headers, body, timeout, LONG).await
 }
 
-async fn place_of_a_long_one() -> Result<SemaphorePermit<'static>, Refusal> {
-    let place = tokio::time::timeout(LONG_ONES_WAIT, LONG_ONES.acquire()).await;
-    place.ok().and_then(Result::ok).ok_or_else(Refusal::busy)
+/// The places of long bodies.
+pub(super) struct LongOnes(Arc<Semaphore>);
+
+impl Default for LongOnes {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(LONG_ONES)))
+    }
+}
+
+impl LongOnes {
+    async fn place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        let place = tokio::time::timeout(LONG_ONES_WAIT, Arc::clone(&self.0).acquire_owned()).await;
+        place.ok().and_then(Result::ok).ok_or_else(Refusal::busy)
+    }
 }
 
 async fn read_form_of(headers: &HeaderMap, body: Body, timeout: Duration, most: usize) -> Result<String, Refusal> {
@@ -115,15 +130,20 @@ async fn read_form_of(headers: &HeaderMap, body: Body, timeout: Duration, most: 
 
 /// The same of a long document, of which `make` makes something: apart, because others are not to wait for that.
 pub(super) async fn read_long<T: DeserializeOwned, R: Send + 'static>(
+    app: &App,
     headers: &HeaderMap,
     body: Body,
-    timeout: Duration,
     make: impl FnOnce(T) -> Result<R, Refusal> + Send + 'static,
 ) -> Result<R, Refusal> {
     check_type(headers)?;
-    let _place = place_of_a_long_one().await?;
-    let bytes = read(body, timeout, LONG).await?;
-    let made = tokio::task::spawn_blocking(move || parse_as(&bytes).and_then(make)).await;
+    let place = app.long_ones.place().await?;
+    let bytes = read(body, app.limits.body_timeout, LONG).await?;
+    let made = tokio::task::spawn_blocking(move || {
+        // Whoever hangs up leaves it to its end, in its place.
+        let _place = place;
+        parse_as(&bytes).and_then(make)
+    })
+    .await;
     made.unwrap_or_else(|_| Err(Refusal::internal()))
 }
 

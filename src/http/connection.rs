@@ -36,6 +36,8 @@ pub(super) struct Waits {
     pub(super) idle: Duration,
     pub(super) write: Duration,
     pub(super) max_connections: usize,
+    /// For how long whoever has proven who they are keeps a place that others wait for, but for a request under way.
+    pub(super) known: Duration,
 }
 
 /// Serves `listener` until `ending` says so, then lets requests under way finish for `drain`. How a connection is served
@@ -94,7 +96,9 @@ impl Connections {
     /// that is on its way is still answered. Who can be told to go is told first.
     fn sweep(&self, waits: &Waits, ending: bool) {
         let now = coarse_millis();
-        let crowded = if self.crowded.load(Ordering::SeqCst) { CROWDED } else { Duration::MAX };
+        let is_crowded = self.crowded.load(Ordering::SeqCst);
+        let crowded = |patience| if is_crowded { patience } else { Duration::MAX };
+        let crowded = (crowded(CROWDED), crowded(waits.known));
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|(waiting, task)| {
             let too_long = waiting.is_too_long(waits, crowded, now) || ending && waiting.has_to_go(now);
@@ -248,7 +252,8 @@ impl Waiting {
         matches!(self.phase.load(Ordering::Relaxed), Self::NEW | Self::IDLE) && waited && !stalled
     }
 
-    fn is_too_long(&self, waits: &Waits, crowded: Duration, now: u64) -> bool {
+    /// `crowded` is for how long a place is kept that others wait for, by anybody and by whoever is known.
+    fn is_too_long(&self, waits: &Waits, (crowded, known): (Duration, Duration), now: u64) -> bool {
         let over = |since: u64, patience: Duration| u128::from(now.saturating_sub(since)) >= patience.as_millis();
         let (since, stalled) = (self.since.load(Ordering::Relaxed), self.stalled.load(Ordering::Relaxed));
         let going = self.going.load(Ordering::Relaxed);
@@ -262,8 +267,9 @@ impl Waiting {
             _ => false,
         };
         // Refusals, one after another or never read, must not keep out whoever has a token.
-        let of_nobody = !self.known.load(Ordering::Relaxed) && phase != Self::BUSY && over(self.began, crowded);
-        waited || of_nobody || stalled > 0 && over(stalled, waits.write)
+        let patience = if self.known.load(Ordering::Relaxed) { known } else { crowded };
+        let others_turn = phase != Self::BUSY && over(self.began, patience);
+        waited || others_turn || stalled > 0 && over(stalled, waits.write)
     }
 }
 
@@ -281,6 +287,25 @@ mod tests {
         assert_eq!(Arc::strong_count(&held), 2);
         drop(body);
         assert_eq!(Arc::strong_count(&held), 1);
+    }
+
+    /// Where many know who they are, and are answered again and again, others have their turn all the same.
+    #[test]
+    fn who_is_known_keeps_a_place_in_a_crowd_for_as_long_as_is_said() {
+        let minute = Duration::from_secs(60);
+        let waits = Waits { header: minute, idle: minute, write: minute, max_connections: 1, known: Duration::from_secs(2) };
+        let waiting = Waiting::new();
+        waiting.know();
+        let is_too_long = |phase, crowded, after: u64| {
+            waiting.set(phase);
+            waiting.since.store(waiting.began + after, Ordering::Relaxed);
+            waiting.is_too_long(&waits, crowded, waiting.began + after)
+        };
+        let (crowded, alone) = ((CROWDED, waits.known), (Duration::MAX, Duration::MAX));
+        assert!(!is_too_long(Waiting::IDLE, crowded, 1999) && is_too_long(Waiting::IDLE, crowded, 2000));
+        assert!(!is_too_long(Waiting::BUSY, crowded, 2000) && !is_too_long(Waiting::IDLE, alone, 50_000));
+        // Of gateways nobody asks for theirs.
+        assert!(!is_too_long(Waiting::IDLE, (CROWDED, Duration::MAX), 50_000));
     }
 
     /// Its first request may be on its way.

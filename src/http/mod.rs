@@ -121,6 +121,7 @@ pub struct Shared {
     ids: (u32, AtomicU64),
     date: date::Shown,
     under_way: under_way::UnderWay,
+    long_ones: body::LongOnes,
     /// In which minute a gateway's mistaken configuration was last reported.
     misconfigured: AtomicU64,
 }
@@ -152,6 +153,7 @@ impl App {
             ids: (run, AtomicU64::new(1)),
             date: date::Shown::default(),
             under_way: under_way::UnderWay::default(),
+            long_ones: body::LongOnes::default(),
             misconfigured: AtomicU64::new(0),
         }))
     }
@@ -287,7 +289,9 @@ impl http1::Service for Routed {
 
 /// Connections of the admin listener at the most: whoever keeps some busy there must not keep out who looks after us. Strangers
 /// have two seconds for a form, and an operator has a part of the places.
-pub(crate) const ADMIN_CONNECTIONS: usize = 512;
+pub(crate) const ADMIN_CONNECTIONS: usize = 256;
+/// For how long an operator keeps a place there that others wait for.
+const ADMIN_TURN: Duration = Duration::from_secs(2);
 /// Connections of the `ext_authz` listener at the most: each thread of an Envoy has one.
 pub(crate) const EXT_AUTHZ_CONNECTIONS: usize = 256;
 
@@ -299,14 +303,16 @@ pub async fn serve(app: App, listeners: Listeners, config: &Config, ending: watc
         idle: config.idle_timeout,
         write: config.write_timeout,
         max_connections: config.max_connections,
+        known: Duration::MAX,
     };
     let listen = |listener, router: Router, verifies: bool, max_connections, ending| {
+        let known = if verifies { Duration::MAX } else { ADMIN_TURN };
         let app = app.clone();
         let ids = app.clone();
         let enveloped: Enveloped = Arc::new(move |theirs| answer::refused_head(theirs, &ids.request_id_text()));
         let service = Routed { app: app.clone(), router, verifies };
         let begin = move |stream, peer| http1::serve(stream, peer, service.clone(), Arc::clone(&enveloped));
-        connection::serve(listener, Waits { max_connections, ..waits.clone() }, begin, ending, config.drain_timeout)
+        connection::serve(listener, Waits { max_connections, known, ..waits.clone() }, begin, ending, config.drain_timeout)
     };
     let ext_authz = async |listener, ending| {
         let waits = Waits { max_connections: EXT_AUTHZ_CONNECTIONS, ..waits.clone() };

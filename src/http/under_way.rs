@@ -9,20 +9,32 @@ use std::{
 /// Of one operator, at the most. A program that sends more at once is told to send them later.
 const AT_ONCE: usize = 16;
 
+/// By which way somebody asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Way {
+    /// With a token.
+    Program,
+    /// Signed in.
+    Console,
+}
+
+/// Who asks, and by which way.
+type Asker = (Way, String);
+
 /// Requests under way, by who asks.
 #[derive(Debug, Clone, Default)]
-pub(super) struct UnderWay(Arc<Mutex<HashMap<String, usize>>>);
+pub(super) struct UnderWay(Arc<Mutex<HashMap<Asker, usize>>>);
 
 /// One of them, for as long as it lives.
 #[derive(Debug)]
 pub(super) struct OneOfTheirs {
-    who: String,
+    who: Asker,
     all: UnderWay,
 }
 
 impl UnderWay {
     /// One more of theirs; `None` if there are too many.
-    pub(super) fn begin(&self, who: String) -> Option<OneOfTheirs> {
+    pub(super) fn begin(&self, who: Asker) -> Option<OneOfTheirs> {
         let mut counts = self.counts();
         let count = counts.entry(who.clone()).or_default();
         if *count >= AT_ONCE {
@@ -32,7 +44,7 @@ impl UnderWay {
         Some(OneOfTheirs { who, all: self.clone() })
     }
 
-    fn counts(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+    fn counts(&self) -> MutexGuard<'_, HashMap<Asker, usize>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -55,13 +67,13 @@ mod tests {
 
     #[test]
     fn nobody_has_more_than_their_part_and_others_have_theirs() {
-        let all = UnderWay::default();
-        let mut theirs: Vec<_> = (0..AT_ONCE).map(|_| all.begin("ada".to_owned()).unwrap()).collect();
-        assert!(all.begin("ada".to_owned()).is_none());
-        let other = all.begin("bob".to_owned()).unwrap();
+        let (all, by) = (UnderWay::default(), |way, name: &str| (way, name.to_owned()));
+        let mut theirs: Vec<_> = (0..AT_ONCE).map(|_| all.begin(by(Way::Program, "ada")).unwrap()).collect();
+        assert!(all.begin(by(Way::Program, "ada")).is_none());
+        let other = (all.begin(by(Way::Program, "bob")).unwrap(), all.begin(by(Way::Console, "ada")).unwrap());
         theirs.pop();
-        theirs.push(all.begin("ada".to_owned()).unwrap());
-        assert!(all.begin("ada".to_owned()).is_none());
+        theirs.push(all.begin(by(Way::Program, "ada")).unwrap());
+        assert!(all.begin(by(Way::Program, "ada")).is_none());
         drop((theirs, other));
         assert!(all.counts().is_empty(), "nothing is kept of who has gone");
     }

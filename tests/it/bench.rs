@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::{
     database,
-    program::{create_platform, program_on, run},
+    program::{create_platform, program_on, run, until},
 };
 
 #[test]
@@ -71,6 +71,27 @@ fn it_leaves_nothing_behind(signal: Signal) {
     assert_eq!(bench.wait().unwrap().code(), Some(2));
     assert!(said.last().unwrap().ends_with("its directory is removed"));
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+/// Whatever ends it, its servers do not go on.
+#[test]
+fn its_servers_end_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = program_on(&directory.path().join("empty"));
+    command.args(["bench", "--tokens", "1000", "--seconds", "600", "--data"]).arg(directory.path().join("data"));
+    let mut bench = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let said = BufReader::new(bench.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.into_iter().any(|line| line.starts_with("round 1")));
+    let bare = format!("--bare={}", bench.id());
+    let parent = format!("--with-parent={}", bench.id());
+    let running = || {
+        let all = fs::read_dir("/proc").unwrap().map(|entry| fs::read_to_string(entry.unwrap().path().join("cmdline")).unwrap_or_default());
+        all.filter(|line| line.split('\0').any(|word| word == bare || word == parent)).count()
+    };
+    assert_eq!(running(), 2);
+    bench.kill().unwrap();
+    bench.wait().unwrap();
+    until("its servers have ended", || running() == 0);
 }
 
 /// Before anything is measured: nobody waits for a pipe, and nothing is written through somebody else's link.

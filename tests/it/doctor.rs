@@ -175,11 +175,12 @@ fn nobody_is_waited_for() {
     found.says("journal", "bad", "revocations.jsonl", "revives tokens");
     found.says("audit_head", "bad", "heads", "let the server's account write it");
     for (arguments, word) in [
-        (&["config", "show", "--config", "/dev/zero"][..], "it has more than 1048576 bytes"),
+        (&["audit", "verify"][..], "it is no plain file"),
+        (&["config", "show", "--config", "/dev/zero"], "it has more than 1048576 bytes"),
         (&["audit", "verify", "--heads", "/dev/zero"], "line 1 has more than 1048576 bytes"),
         (&["operations", "load", "/dev/zero"], "it has more than 8388608 bytes"),
     ] {
-        let output = program_on(data).args(arguments).arg("--data").arg(data).output().unwrap();
+        let output = program_on(data).env("COUNTERSIGN_AUDIT_HEAD", &heads).args(arguments).arg("--data").arg(data).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(2) && said.contains(word), "{arguments:?}: {said}");
     }

@@ -121,10 +121,10 @@ impl Heads {
         let mut line = Vec::new();
         for number in 1.. {
             line.clear();
-            if Read::take(&mut file, LONGEST_LINE).read_until(b'\n', &mut line)? == 0 {
+            if Read::take(&mut file, LONGEST_LINE + 1).read_until(b'\n', &mut line)? == 0 {
                 break;
             }
-            if line.len() as u64 == LONGEST_LINE {
+            if line.len() as u64 > LONGEST_LINE {
                 return Err(io::Error::other(format!("line {number} has more than {LONGEST_LINE} bytes")));
             }
             self.take_line(name, number, &String::from_utf8_lossy(&line));

@@ -213,7 +213,7 @@ pub(super) struct Turns {
 }
 
 /// How many wait for their turn, at the most; whoever comes then is told so at once, and keeps no place that others need.
-const WAITING: usize = 4;
+const WAITING: usize = 2;
 
 impl Default for Turns {
     fn default() -> Self {

@@ -39,7 +39,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`Error::RoleLacking`]; [`Error::Invalid`] if there is no such entry, or none of the heads is of a log that has it;
-    /// [`Error::LogEdited`], [`Error::LogTooLong`], [`Error::Unavailable`].
+    /// [`Error::LogEdited`], [`Error::LogTooLong`], [`Error::Busy`], [`Error::Unavailable`].
     pub async fn prove_entry(self: &Arc<Self>, by: &Operator, seq: u64, heads: Option<Heads>, most: u64) -> Result<Proof, Error> {
         by.may_oversee()?;
         let this = Arc::clone(self);

@@ -43,7 +43,7 @@ impl Authority {
     /// that stands for them, and an entry, are committed first. What an interrupted run has left is removed by the next.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the moment is too near; [`Error::LogEdited`]; [`Error::LogTooLong`]; [`Error::Unavailable`] if a
+    /// [`Error::Invalid`] if the moment is too near; [`Error::LogEdited`]; [`Error::LogTooLong`]; [`Error::Busy`]; [`Error::Unavailable`] if a
     /// process has not followed what is to be removed.
     pub async fn prune_audit(
         self: &Arc<Self>,

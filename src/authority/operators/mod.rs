@@ -22,10 +22,12 @@ mod tokens;
 mod totp;
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use constant_time_eq::constant_time_eq_n;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -34,7 +36,7 @@ use super::{
     keyring::Seen,
 };
 use crate::{
-    domain::{Account, Action, AuditEntry, Operator, OperatorTokenId},
+    domain::{Account, Action, AuditEntry, Operator, OperatorTokenId, PresentedOperator},
     store::AccountRecord,
 };
 
@@ -56,8 +58,8 @@ pub(super) struct Operators {
     failures: Attempts,
     /// Apart from those of the platform's customers: strangers at the API, who may come by the same proxy, keep no operator out.
     programs: Attempts,
-    /// Tokens of programs that were good here before.
-    known: Mutex<HashSet<OperatorTokenId>>,
+    /// Tokens of programs that were good here before, with the digests of their secrets.
+    known: Mutex<HashMap<OperatorTokenId, [u8; 32]>>,
     hashing: Semaphore,
 }
 
@@ -74,18 +76,33 @@ impl Operators {
 }
 
 impl Operators {
-    fn known(&self) -> MutexGuard<'_, HashSet<OperatorTokenId>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<OperatorTokenId, [u8; 32]>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a token that is good.
-    fn know(&self, id: OperatorTokenId) {
+    /// Whether it was good when it was looked up last. Its id alone says nothing: many see that.
+    fn knows(&self, presented: &PresentedOperator) -> bool {
+        let digest: [u8; 32] = Sha256::digest(presented.body()).into();
+        self.known().get(&presented.id()).is_some_and(|known| constant_time_eq_n(known, &digest))
+    }
+
+    /// Notes a token that is good, of whose secret this is the digest.
+    fn know(&self, id: OperatorTokenId, digest: [u8; 32]) {
         let mut known = self.known();
-        // Those that have ended are among them.
-        if known.len() >= KNOWN {
-            known.clear();
+        let any = known.keys().next().copied();
+        if known.len() >= KNOWN
+            && let Some(any) = any
+        {
+            known.remove(&any);
         }
-        known.insert(id);
+        known.insert(id, digest);
+    }
+
+    /// Notes that it is no more, if it was.
+    fn forget(&self, presented: &PresentedOperator) {
+        if self.knows(presented) {
+            self.known().remove(&presented.id());
+        }
     }
 }
 

@@ -101,7 +101,7 @@ impl Authority {
     /// that was good before is looked up all the same: strangers, who may come by the same proxy, keep nobody from revoking.
     pub fn is_operator_limited(&self, source: IpAddr, presented: Option<&PresentedOperator>) -> Option<Duration> {
         let limited = self.operators.programs.too_many(source, self.clock.boot())?;
-        let is_known = presented.is_some_and(|presented| self.operators.known().contains(&presented.id()));
+        let is_known = presented.is_some_and(|presented| self.operators.knows(presented));
         (!is_known).then_some(limited)
     }
 
@@ -127,10 +127,13 @@ impl Authority {
             && account.account.disabled_at.is_none();
         match self.intact_account(account) {
             Ok(record) if holds => {
-                self.operators.know(token.id);
+                self.operators.know(token.id, *digest);
                 Ok(Some(Operator::of(&record.account, request).ending(token.expires_at)))
             }
-            Ok(_) | Err(Error::Tampered) => Ok(None),
+            Ok(_) | Err(Error::Tampered) => {
+                self.operators.forget(presented);
+                Ok(None)
+            }
             Err(e) => Err(e),
         }
     }

@@ -16,6 +16,7 @@ use crate::{
     authority::audit::Heads,
     config::Config,
     domain::{HeadSink, Timestamp},
+    files::{AT_ONCE, open_plain},
 };
 
 #[derive(Debug, Subcommand)]
@@ -66,10 +67,13 @@ fn heads(files: &[PathBuf], config: &Config) -> Result<Heads, Failure> {
         HeadSink::File(path) if path.exists() => Some(path),
         _ => None,
     });
+    let is_named = !files.is_empty();
     let files: Vec<_> = if files.is_empty() { configured.collect() } else { files.iter().collect() };
     let mut heads = Heads::default();
     for file in files {
-        let read = File::open(file).and_then(|opened| heads.read(&file.display().to_string(), BufReader::new(opened)));
+        // One of the configuration is a file; what somebody names may be a pipe.
+        let opened = if is_named { File::open(file) } else { open_plain(File::options().read(true), AT_ONCE, file) };
+        let read = opened.and_then(|opened| heads.read(&file.display().to_string(), BufReader::new(opened)));
         read.map_err(|e| Failure::CouldNotRun(format!("cannot read {}: {e}", file.display())))?;
     }
     Ok(heads)

@@ -56,9 +56,9 @@ pub(super) struct Bench {
     chart: Option<PathBuf>,
     #[arg(long, value_enum, default_value_t)]
     output: Output,
-    /// Is the bare server
-    #[arg(long, hide = true)]
-    bare: bool,
+    /// Is the bare server, for the process of this number
+    #[arg(long, hide = true, value_name = "PID")]
+    bare: Option<i32>,
     #[command(flatten)]
     settings: AllSettings,
 }
@@ -70,18 +70,25 @@ const REVOKES: usize = 500;
 
 impl Bench {
     pub(super) async fn run(self) -> Outcome {
-        if self.bare {
-            return server::be_bare().await.map_err(|e| Failure::CouldNotRun(format!("the bare server: {e}")));
+        if let Some(parent) = self.bare {
+            return server::be_bare(parent).await.map_err(|e| Failure::CouldNotRun(format!("the bare server: {e}")));
         }
         let cannot = |e| Failure::CouldNotRun(format!("cannot write {}: {e}", self.chart.as_deref().unwrap_or(Path::new("")).display()));
         // Before anything is measured; and never through a link, which somebody else may have put there.
         let open = |file: &PathBuf| open_plain(OpenOptions::new().write(true).create(true), AT_ONCE | OFlags::NOFOLLOW, file);
         let chart = self.chart.as_ref().map(open).transpose().map_err(cannot)?;
         let measured = tokio::select! {
-            measured = self.measure() => measured.map_err(Failure::CouldNotRun)?,
-            // What it has made goes with it.
-            told = told_to_end() => return Err(told),
+            // It listens before anything is made: what was goes with it.
+            biased;
+            told = told_to_end() => Err(told),
+            measured = self.measure() => measured.map_err(Failure::CouldNotRun),
         };
+        let measured = measured.inspect_err(|_| {
+            // A picture of nothing; one that was there before stays.
+            if let Some(file) = self.chart.as_ref().filter(|file| std::fs::metadata(file).is_ok_and(|file| file.len() == 0)) {
+                let _ = std::fs::remove_file(file);
+            }
+        })?;
         output::print(self.output, || measured.text(), || measured.json())?;
         let write = |mut file: File| file.set_len(0).and_then(|()| file.write_all(measured.chart().as_bytes()));
         chart.map_or(Ok(()), write).map_err(cannot)

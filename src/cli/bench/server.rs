@@ -85,12 +85,12 @@ impl Scratch {
 
     /// A server as it is configured.
     pub(super) fn serve(&self) -> Result<Server, String> {
-        Server::start(self.command(&["serve", "--with-parent"], &self.flags))
+        Server::start(self.command(&["serve", &format!("--with-parent={}", std::process::id())], &self.flags))
     }
 
     /// An HTTP server that does nothing.
     pub(super) fn bare(&self) -> Result<Server, String> {
-        Server::start(self.command(&["bench", "--bare"], &[]))
+        Server::start(self.command(&["bench", &format!("--bare={}", std::process::id())], &[]))
     }
 
     /// Where all this was measured.
@@ -171,14 +171,19 @@ impl Drop for Server {
     }
 }
 
-/// Has this process end when the one that started it does, however that ends.
-pub(in crate::cli) fn end_with_parent() -> std::io::Result<()> {
-    Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?)
+/// Has this process end when the one that started it does, however that ends. To the kernel that is the thread that started it:
+/// here the main one, on which all of the benchmark runs but its clients.
+pub(in crate::cli) fn end_with_parent(parent: i32) -> std::io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+    match rustix::process::getppid() {
+        Some(now) if now.as_raw_nonzero().get() == parent => Ok(()),
+        _ => Err(std::io::Error::other("whoever started it has ended")),
+    }
 }
 
 /// Is the bare server: hyper, with an empty answer to everything.
-pub(super) async fn be_bare() -> std::io::Result<()> {
-    end_with_parent()?;
+pub(super) async fn be_bare(parent: i32) -> std::io::Result<()> {
+    end_with_parent(parent)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     super::note(&format!("listening on http://{}", listener.local_addr()?));
     loop {

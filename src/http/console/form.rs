@@ -29,7 +29,7 @@ pub(super) async fn read_long(
     known: &[&'static str],
 ) -> Result<Query, Oops> {
     refuse_foreign(headers)?;
-    of_theirs(visitor, &body::read_long_form(headers, body, app.limits.body_timeout).await?, known)
+    of_theirs(visitor, &body::read_long_form(app, headers, body).await?, known)
 }
 
 fn of_theirs(visitor: &Visitor, text: &str, known: &[&'static str]) -> Result<Query, Oops> {

@@ -31,6 +31,7 @@ impl Oops {
             StatusCode::URI_TOO_LONG | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
                 ("That address is too long", "Look for less at once.")
             }
+            StatusCode::TOO_MANY_REQUESTS => ("That is too much at once", "Try again in a few seconds. Nothing was done."),
             status if status.is_server_error() => {
                 ("That went wrong here", "The server's log says why. Look whether it was done before you try again.")
             }
@@ -93,8 +94,13 @@ impl IntoResponse for Oops {
             p { a href="/console/tokens" { "To the tokens" } }
         };
         let mut response = page::bare(status, title, &body);
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        let soon = match status {
+            StatusCode::SERVICE_UNAVAILABLE => Some("1"),
+            StatusCode::TOO_MANY_REQUESTS if !response.headers().contains_key(header::RETRY_AFTER) => Some("2"),
+            _ => None,
+        };
+        if let Some(soon) = soon {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(soon));
         }
         response
     }

@@ -7,7 +7,7 @@ use super::oops::Oops;
 use crate::{
     authority::SignedIn,
     domain::{Operator, Owner, Timestamp},
-    http::{App, auth::RequestContext},
+    http::{App, auth::RequestContext, under_way::Way},
 };
 
 /// `__Host-`: browsers take it over HTTPS and from loopback alone, for this host alone.
@@ -64,7 +64,7 @@ impl FromRequestParts<App> for Visitor {
         };
         let Some(signed_in) = signed_in else { return Err(Oops::SignIn(sign_in_and_back(parts))) };
         let operator = signed_in.operator(context.info.clone());
-        context.admit(app, &operator)?;
+        context.admit(app, &operator, Way::Console)?;
         Ok(Self { signed_in, operator, now: app.clock.wall() })
     }
 }

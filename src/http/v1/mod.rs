@@ -33,7 +33,7 @@ pub(in crate::http) use self::{
     audit::{exported, part_of, wanted_of},
     operations::explained,
 };
-use super::{App, auth::RequestContext, envelope, envelope::Refusal, query::Query};
+use super::{App, auth::RequestContext, envelope, envelope::Refusal, query::Query, under_way::Way};
 use crate::domain::{Operator, Owner, PresentedOperator, RoleLacking};
 
 /// Where it is mounted.
@@ -115,7 +115,7 @@ async fn operator(parts: &Parts, app: &App) -> Result<Operator, Refusal> {
         let wait = app.authority.note_operator_failed(context.source);
         return Err(wait.map_or_else(error::unauthorized, Refusal::rate_limited));
     };
-    context.admit(app, &operator)?;
+    context.admit(app, &operator, Way::Program)?;
     Ok(operator)
 }
 

@@ -59,7 +59,7 @@ async fn described(app: &App, headers: &HeaderMap, body: Body) -> Result<Operati
         let operations = invalid.into_result().and_then(|()| Operations::new(all));
         operations.map_err(|invalid| Refusal::invalid(&invalid))
     };
-    body::read_long(headers, body, app.limits.body_timeout, arrange).await
+    body::read_long(app, headers, body, arrange).await
 }
 
 fn operation(at: usize, described: Described) -> Result<Operation, Invalid> {
