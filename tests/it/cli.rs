@@ -333,7 +333,12 @@ fn f_05_a_log_that_goes_nowhere_is_in_nobodys_way() {
             }
         };
         let (admin, api) = (address("admin on http://"), address("listening on http://"));
-        let kept = if gone { None } else { Some(stderr) };
+        let kept = if gone {
+            drop(stderr);
+            None
+        } else {
+            Some(stderr)
+        };
         let one = format!("GET {GRID}?limit=1 HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\n\r\n", root.basic());
         let last = one.replace("Host: x", "Host: x\r\nConnection: close");
         // More lines than a pipe holds.
