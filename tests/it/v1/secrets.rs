@@ -103,6 +103,16 @@ async fn who_fails_too_often_waits() {
     // Nor is anybody looked up for an id, which many see.
     let metrics = app.metrics().await;
     assert!(metrics.contains("countersign_refusals_total{reason=\"operator_token\"} 8"), "{metrics}");
+    // Of a token that has ended that is found out once.
+    let other = app.program("other", Role::Owner, None).await;
+    let tokens = app.v1_get("/operators/alice/tokens", &other).await.expect(200).json();
+    let end = format!("/operator-tokens/{}/revoke", tokens["operatorTokens"][0]["id"].as_str().unwrap());
+    app.v1("POST", &end, &other).send_admin().await.expect(200);
+    for _ in 0..2 {
+        ask("192.0.2.1", &owner).await.refused(429, "RATE_LIMITED");
+    }
+    let metrics = app.metrics().await;
+    assert!(metrics.contains("countersign_refusals_total{reason=\"operator_token\"} 9"), "{metrics}");
 }
 
 /// A token that says that it is this one, whole but for what proves it.
