@@ -170,11 +170,6 @@ impl Index {
         self.tables.bytes()
     }
 
-    /// Says that an id will be looked up: what is done in between costs little where its slot has to come from memory.
-    pub(crate) fn approach(&self, id: TokenId) {
-        self.tables.look(|table| table.approach(low(id)));
-    }
-
     /// Looks up an id and does `then` with the first entry that `is_it` takes, of those that could be meant (one, but for
     /// a chance of 2^-62). `Err` says whether there was none at all.
     pub(crate) fn find<R>(

@@ -125,7 +125,6 @@ impl Authority {
 
     fn prove_resident(&self, presented: &Presented, source: Option<IpAddr>) -> Resident<'_> {
         let client_id = presented.client_id();
-        self.index.approach(client_id.token);
         // Before it is known whether there is an entry: the same work for everybody, while the entry comes from memory.
         let (place, active) = self.keyring.active_at();
         let digest = active.digest(client_id, presented.body());

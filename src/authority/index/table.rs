@@ -134,13 +134,6 @@ impl Table {
         from.iter().chain(before)
     }
 
-    /// Begins to read the first slot of an id. Nobody waits for what is read, so memory fetches it while something else is done.
-    pub(super) fn approach(&self, low: u64) {
-        if let Some(slot) = self.probe(low).next() {
-            std::hint::black_box(slot.low.load(Ordering::Relaxed));
-        }
-    }
-
     /// Does `look` with the slots of an id until it takes one: there is one, but for a chance of 2^-62.
     pub(super) fn of<'t, R>(&'t self, low: u64, mut look: impl FnMut(&'t Slot) -> Option<R>) -> Option<R> {
         // A loop: an iterator made each look cost half as much again.
