@@ -31,6 +31,10 @@ pub enum Error {
     NameTaken,
     /// A bulk revoke would end so many tokens, which is not what its operator said.
     OtherCount(u64),
+    /// The key is the active one, so it can't be retired.
+    KeyActive,
+    /// Something was made with the key since what it would end was looked at.
+    KeyUsed,
     /// The audit log is not as it was sealed and signed, in these words.
     LogEdited(String),
     /// The audit log has more entries than can be read while somebody waits.
@@ -74,6 +78,11 @@ impl fmt::Display for Error {
             Self::TooManyTokens => f.write_str("there are as many live tokens as there may be"),
             Self::NameTaken => f.write_str("there is an operator of that name already"),
             Self::OtherCount(count) => write!(f, "it would end {count} tokens, which is another number; look at them again"),
+            Self::KeyActive => f.write_str("it is the active key; activate another one first (countersign keys activate)"),
+            Self::KeyUsed => f.write_str(
+                "the key was used for a new token just now: some server has it as its active key still; give all of them the key \
+                 file, send SIGHUP, and run this again",
+            ),
             Self::LogEdited(what) => f.write_str(what),
             Self::LogTooLong => {
                 f.write_str("the audit log is too long to be read while a request waits; run the command where the data is")

@@ -1,30 +1,43 @@
 //! Retiring a key: what lives by it ends.
 //!
-//! Accounts and tokens of operators, and bulk revokes, are sealed anew first. Then one transaction does so with what processes have in memory and
-//! needs no secret for it (platforms, operations), and says that the key is retired. From
-//! then on no process accepts or makes anything under it; so all its tokens are dead at one place of the feed, and none can
-//! join or leave them. Then each is ended as any token is, so that lists, totals, journals and the audit log say so.
+//! Accounts and tokens of operators, and bulk revokes, are sealed anew first. Then one transaction does so with what
+//! processes have in memory and needs no secret for it (platforms, operations), and says that the key is retired. From then
+//! on no process accepts or makes anything under it; so all its tokens are dead at one place of the feed, and none can join
+//! or leave them. Then each is ended as any token is, so that lists, totals, journals and the audit log say so.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BinaryHeap},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use futures_util::{StreamExt as _, stream};
 
-use super::{Authority, Error, Receipt, keyring::Seen};
+use super::{
+    Authority, Error, Receipt,
+    keyring::{Key, Seen},
+};
 use crate::{
-    domain::{Action, Invalid, Owner, Token},
-    store::{OperationsRecord, PlatformRecord, Record},
+    domain::{Action, Owner, PlatformId, Token},
+    store::{OperationsRecord, PlatformRecord},
 };
 
 /// Tokens that are being ended at once: they share commits.
 const AT_ONCE: usize = 256;
+/// Tokens that are told one by one.
+const TOLD: usize = 100;
 
 /// What retiring a key would end, as it was when it was asked.
 #[derive(Debug)]
 pub struct Retirement {
     /// The key.
     pub key: u32,
-    /// The live tokens under it, oldest first.
-    pub tokens: Vec<Token>,
+    /// How many live tokens are under it.
+    pub count: u64,
+    /// Whose they are.
+    pub platforms: BTreeMap<PlatformId, u64>,
+    /// The first hundred of them, oldest first.
+    pub first: Vec<Token>,
     /// All that was made up to here is among them.
     since: u64,
 }
@@ -32,55 +45,114 @@ pub struct Retirement {
 /// What retiring a key has ended.
 #[derive(Debug)]
 pub struct Retired {
-    /// These tokens.
-    pub tokens: Vec<Token>,
+    /// So many tokens.
+    pub ended: u64,
+    /// The first hundred of them, oldest first.
+    pub first: Vec<Token>,
+    /// How many are dead, and not ended yet: retired again, the key ends them.
+    pub left: u64,
     /// Since when that is so everywhere.
     pub receipt: Receipt,
+}
+
+/// The oldest of all tokens that come along.
+struct Oldest {
+    most: usize,
+    seen: u64,
+    tokens: BinaryHeap<ById>,
+}
+
+struct ById(Token);
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for ById {}
+
+impl PartialOrd for ById {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ById {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.id.cmp(&other.0.id)
+    }
+}
+
+impl Oldest {
+    const fn new(most: usize) -> Self {
+        Self { most, seen: 0, tokens: BinaryHeap::new() }
+    }
+
+    fn note(&mut self, token: Token) {
+        self.seen += 1;
+        self.tokens.push(ById(token));
+        if self.tokens.len() > self.most {
+            self.tokens.pop();
+        }
+    }
+
+    fn into_tokens(self) -> Vec<Token> {
+        self.tokens.into_sorted_vec().into_iter().map(|ById(token)| token).collect()
+    }
 }
 
 impl Authority {
     /// What retiring a key would end. Reads all tokens.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it is the active one or none, [`Error::Unavailable`].
+    /// [`Error::NotFound`] if there is no such key here, [`Error::KeyActive`], [`Error::Unavailable`].
     pub async fn plan_retirement(&self, _by: &Owner, key: u32) -> Result<Retirement, Error> {
         if self.keyring.get(key).is_none() {
-            return Err(Invalid::one("the id", "key", "is no key of the key file; see countersign keys list").into());
+            return Err(Error::NotFound);
         }
         if self.keyring.active().id() == key {
-            return Err(
-                Invalid::one("the key", "active", "is the active key; activate another one first (countersign keys activate)").into()
-            );
+            return Err(Error::KeyActive);
         }
         // Before the tokens are read: one that is made meanwhile is on both sides.
         let since = self.store.load().await?.mark.seq;
-        let mut tokens: Vec<_> = self.live_under(key).await?.into_iter().map(|record| record.token).collect();
-        tokens.sort_by_key(|token| token.id);
-        Ok(Retirement { key, tokens, since })
+        let start = (BTreeMap::<PlatformId, u64>::new(), Oldest::new(TOLD));
+        let (platforms, oldest) = self
+            .fold_under(key, start, |(platforms, oldest), token| {
+                *platforms.entry(token.scope.platform).or_default() += 1;
+                oldest.note(token);
+            })
+            .await?;
+        Ok(Retirement { key, count: oldest.seen, platforms, first: oldest.into_tokens(), since })
     }
 
-    async fn live_under(&self, key: u32) -> Result<Vec<Record>, Error> {
-        let found = Arc::new(Mutex::new(Vec::new()));
-        let noted = Arc::clone(&found);
-        let note = move |record| noted.lock().unwrap_or_else(PoisonError::into_inner).push(record);
-        self.store.visit_live_tokens(Some(key), note).await?;
-        Ok(std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner)))
+    /// Tells all live tokens under a key but those whose rows were edited: these are refused in any case, and never end.
+    async fn fold_under<T: Send + 'static>(&self, key: u32, start: T, note: fn(&mut T, Token)) -> Result<T, Error> {
+        let state = Arc::new(Mutex::new(Some(start)));
+        let (noted, keyring) = (Arc::clone(&state), Arc::clone(&self.keyring));
+        let visit = move |record| {
+            if keyring.see_token(&record) != Seen::Edited
+                && let Some(state) = &mut *noted.lock().unwrap_or_else(PoisonError::into_inner)
+            {
+                note(state, record.token);
+            }
+        };
+        self.store.visit_live_tokens(Some(key), visit).await?;
+        let state = state.lock().unwrap_or_else(PoisonError::into_inner).take();
+        state.ok_or_else(|| Error::Unavailable("the tokens under the key were not read to their end".to_owned()))
     }
 
-    /// Retires a key as planned: when this returns, no process accepts anything under it, and its tokens have ended; none but
-    /// those of the plan, and of these only those that live by it still. Interrupted, it can be done again.
+    /// Retires a key as planned, if it would end as many tokens as are `expected`: when this returns, no process accepts
+    /// anything under it, and the first `most` of its tokens have ended; none but those of the plan, and of these only those
+    /// that live by it still. With some left, or interrupted, it is planned and done again.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if tokens live by it and it is not forced, or if some were made with it since it was planned;
-    /// [`Error::Unavailable`].
-    pub async fn retire_key(self: &Arc<Self>, by: &Owner, plan: &Retirement, force: bool) -> Result<Retired, Error> {
+    /// [`Error::OtherCount`]; [`Error::KeyUsed`] since it was planned; [`Error::Unavailable`].
+    pub async fn retire_key(self: &Arc<Self>, by: &Owner, plan: &Retirement, expected: u64, most: usize) -> Result<Retired, Error> {
         let key = plan.key;
-        if !force && !plan.tokens.is_empty() {
-            let tokens = match plan.tokens.len() {
-                1 => "one live token".to_owned(),
-                tokens => format!("{tokens} live tokens"),
-            };
-            return Err(Invalid::one("the key", "in_use", format!("is in use: {tokens} would end; --force does it")).into());
+        // What lives under a retired key is dead already, however many they are.
+        if plan.count != expected && !self.keyring.get(key).is_some_and(Key::is_retired) {
+            return Err(Error::OtherCount(plan.count));
         }
         let (for_platforms, for_operations) = (Arc::clone(&self.keyring), Arc::clone(&self.keyring));
         // An edited row is not sealed again: what was forged would become genuine.
@@ -95,21 +167,23 @@ impl Authority {
         self.reseal_bulk_revokes(key).await?;
         let entry = self.key_entry(by, Action::KeysRetire, key);
         let Some(seq) = self.store.retire_key(key, plan.since, entry, (platform, operations)).await? else {
-            let problem = "was used for a new token just now: some server has it as its active key still; give all of them the key file, send SIGHUP, and run this again";
-            return Err(Invalid::one("the key", "in_use", problem).into());
+            return Err(Error::KeyUsed);
         };
         self.put_keys(&self.store.list_canaries().await?);
         self.settle(Some(seq), true).await?;
-        let left: Vec<_> = self.live_under(key).await?.into_iter().map(|record| record.token).collect();
-        let (mut last, mut tokens) = (seq, Vec::new());
-        let mut ending = stream::iter(left).map(|token| self.end_dead(by, token)).buffer_unordered(AT_ONCE);
-        while let Some(ended) = ending.next().await {
-            if let Some((token, seq)) = ended? {
+        let dead = self.fold_under(key, Oldest::new(most), Oldest::note).await?;
+        let seen = dead.seen;
+        let (mut last, mut gone, mut ended, mut first) = (seq, 0, 0, Oldest::new(TOLD));
+        let mut ending = stream::iter(dead.into_tokens()).map(|token| self.end_dead(by, token)).buffer_unordered(AT_ONCE);
+        while let Some(now) = ending.next().await {
+            gone += 1;
+            if let Some((token, seq)) = now? {
                 last = last.max(seq);
-                tokens.push(token);
+                ended += 1;
+                first.note(token);
             }
         }
-        Ok(Retired { tokens, receipt: self.receipt(Some(last)).await? })
+        Ok(Retired { ended, first: first.into_tokens(), left: seen - gone, receipt: self.receipt(Some(last)).await? })
     }
 
     /// Ends a token that nobody accepts any more; returns it with the place of that, unless it had ended before.

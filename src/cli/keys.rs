@@ -1,21 +1,17 @@
 //! `countersign keys …`
 
-use std::sync::Arc;
-
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::{
-    Failure, Outcome, copying, open_as, operator,
-    output::{self, Output, harmless, member, member_or_dash},
-    reach::Asking,
+    Failure, Outcome,
+    copying::{Progress, number},
+    open_as, operator,
+    output::{self, Output, list, member, member_or_dash},
+    reach::{Asking, Declined, Reach},
     settings::StoreSettings,
 };
-use crate::{
-    authority::{Clock as _, KeyFileEdit, Retirement, SystemClock, SystemEntropy},
-    domain::Token,
-    http::v1::wire,
-};
+use crate::authority::{Clock as _, KeyFileEdit, SystemClock, SystemEntropy};
 
 /// Tokens that are told one by one where a person reads it.
 const TOLD: usize = 20;
@@ -54,13 +50,11 @@ pub(super) struct One {
 pub(super) struct Retire {
     /// The key's id
     id: u32,
-    /// End the tokens that live by it: those that it lists first
+    /// End the tokens that live by it: it lists how many first
     #[arg(long)]
     force: bool,
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
     #[command(flatten)]
-    settings: StoreSettings,
+    asking: Asking,
 }
 
 impl KeysCommand {
@@ -80,11 +74,11 @@ async fn list_all(asking: &Asking) -> Outcome {
     let json = asking.reach().await?.get("/keys").await?;
     let text = || {
         let row = |key: &Value| {
-            let counts = ["liveTokens", "platforms", "operations"].map(|of| copying::number(key[of].as_u64().unwrap_or(0)));
+            let counts = ["liveTokens", "platforms", "operations"].map(|of| number(key[of].as_u64().unwrap_or(0)));
             [vec![member(key, "id"), member(key, "state"), member_or_dash(key, "createdAt")], counts.into()].concat()
         };
         let headings = ["ID", "STATE", "CREATED", "LIVE TOKENS", "PLATFORMS", "OPERATIONS"];
-        output::table(&headings, &output::list(&json, "keys").iter().map(row).collect::<Vec<_>>())
+        output::table(&headings, &list(&json, "keys").iter().map(row).collect::<Vec<_>>())
     };
     asking.print(text, &json)
 }
@@ -120,55 +114,91 @@ impl One {
 
 impl Retire {
     async fn run(self) -> Outcome {
-        let (id, config) = (self.id, self.settings.config()?);
-        let mut edit = KeyFileEdit::begin(&config.keys).map_err(Failure::CouldNotRun)?;
-        let (authority, operator) = (open_as(config).await?, operator());
-        let plan = authority.plan_retirement(&operator, id).await?;
-        if !plan.tokens.is_empty() {
-            match (self.output, self.force) {
-                (Output::Text, _) => output::print(Output::Text, || listed(&plan), || Value::Null)?,
-                (Output::Json, false) => output::print(
-                    Output::Json,
-                    String::new,
-                    || json!({ "id": id, "tokens": plan.tokens.iter().map(wire::token).collect::<Vec<_>>() }),
-                )?,
+        let config = self.asking.settings.config()?;
+        // A server's key file is where it is, and nobody but its operator writes it.
+        let edit = if config.server.is_none() { Some(KeyFileEdit::begin(&config.keys).map_err(Failure::CouldNotRun)?) } else { None };
+        let reach = self.asking.reach().await?;
+        let unknown = |declined: Declined| declined.or_missing("there is no such key; see countersign keys list");
+        let plan = reach.post(&self.path(), Some(json!({ "dryRun": true }))).await.map_err(unknown)?;
+        let count = plan["count"].as_u64().unwrap_or_default();
+        if count > 0 {
+            match (self.asking.output, self.force) {
+                (Output::Text, _) => output::print(Output::Text, || planned(&plan), || Value::Null)?,
+                (Output::Json, false) => output::print(Output::Json, String::new, || plan.clone())?,
                 (Output::Json, true) => {}
             }
         }
-        let retired = Arc::clone(&authority).retire_key(&operator, &plan, self.force).await?;
-        edit.retire(id);
-        edit.write().map_err(|e| {
-            Failure::CouldNotRun(format!("key {id} is retired everywhere, but {e}; run this again so that the key file says so too"))
-        })?;
+        if count > 0 && !self.force {
+            let tokens = if count == 1 { "one live token".to_owned() } else { format!("{} live tokens", number(count)) };
+            return Err(Failure::Refused(format!("the key is in use: {tokens} would end; --force does it")));
+        }
+        let retired = self.retire(&reach, count).await?;
+        let id = self.id;
+        let of_file = match edit {
+            Some(mut edit) => {
+                edit.retire(id);
+                edit.write().map_err(|e| {
+                    Failure::CouldNotRun(format!(
+                        "key {id} is retired everywhere, but {e}; run this again so that the key file says so too"
+                    ))
+                })?;
+                "Copy the key file to every server; the key stays in it".to_owned()
+            }
+            None => format!(
+                "The key files do not say so yet, which changes nothing: run this again where one is, without --server, and copy it to \
+                 every server; key {id} stays in it"
+            ),
+        };
         let text = || {
-            let ended = copying::number(retired.tokens.len() as u64);
-            let receipt = output::receipt_text(&wire::receipt(&retired.receipt));
-            format!("Key {id} is retired; {ended} tokens have ended. {receipt} Copy the key file to every server; the key stays in it")
+            let ended = number(retired["retired"]["endedCount"].as_u64().unwrap_or_default());
+            format!("Key {id} is retired; {ended} tokens have ended. {} {of_file}", output::receipt_text(&retired["retired"]["receipt"]))
         };
-        let json = || {
-            json!({
-                "id": id, "state": "retired", "tokens": retired.tokens.iter().map(wire::token).collect::<Vec<_>>(),
-                "receipt": wire::receipt(&retired.receipt),
-            })
-        };
-        output::print(self.output, text, json)
+        self.asking.print(text, &retired)
+    }
+
+    fn path(&self) -> String {
+        format!("/keys/{}/retire", self.id)
+    }
+
+    /// Retires it, part by part; returns the first answer, with what all of them together have done.
+    async fn retire(&self, reach: &Reach, count: u64) -> Result<Value, Failure> {
+        let mut progress = Progress::new("tokens");
+        let (mut left, mut ended, mut first) = (count, 0, None);
+        loop {
+            let part = reach.post(&self.path(), Some(json!({ "expectedCount": left }))).await.map_err(|declined| {
+                let again = "other tokens live by the key now than were listed, so nothing was done; run this again";
+                Failure::from(declined.or_conflict("other_count", again))
+            })?;
+            let done = &part["retired"];
+            ended += done["endedCount"].as_u64().unwrap_or_default();
+            let (before, receipt) = (left, done["receipt"].clone());
+            left = done["leftCount"].as_u64().unwrap_or_default();
+            let whole = first.get_or_insert(part);
+            whole["retired"] = json!({ "endedCount": ended, "leftCount": left, "receipt": receipt });
+            progress.tell(ended, count);
+            // What does not get less is not waited for.
+            if left == 0 || left >= before {
+                progress.end();
+                return Ok(std::mem::take(whole));
+            }
+        }
     }
 }
 
 /// What would end: how many of each platform, and the first of them.
-fn listed(plan: &Retirement) -> String {
-    let mut platforms = std::collections::BTreeMap::<_, u64>::new();
-    plan.tokens.iter().for_each(|token| *platforms.entry(token.scope.platform.to_string()).or_default() += 1);
-    let counts: Vec<_> = platforms.into_iter().map(|(platform, tokens)| vec![platform, copying::number(tokens)]).collect();
-    let row = |token: &Token| vec![token.id.to_string(), token.scope.environment.to_string(), harmless(token.name.as_str())];
-    let first: Vec<_> = plan.tokens.iter().take(TOLD).map(row).collect();
-    let rest = match plan.tokens.len().saturating_sub(TOLD) {
+fn planned(plan: &Value) -> String {
+    let count = |json: &Value, name: &str| json[name].as_u64().unwrap_or_default();
+    let counts: Vec<_> =
+        list(plan, "platforms").iter().map(|platform| vec![member(platform, "id"), number(count(platform, "liveTokens"))]).collect();
+    let row = |token: &Value| ["id", "environment", "name"].map(|name| member(token, name)).into();
+    let first: Vec<_> = list(plan, "tokens").iter().take(TOLD).map(row).collect();
+    let rest = match count(plan, "count").saturating_sub(first.len() as u64) {
         0 => String::new(),
-        more => format!("\nand {} more (--output json has all)", copying::number(more as u64)),
+        more => format!("\nand {} more", number(more)),
     };
     format!(
         "Live tokens under key {}, which end with it:\n\n{}\n\n{}{rest}\n",
-        plan.key,
+        member(plan, "key"),
         output::table(&["PLATFORM", "LIVE TOKENS"], &counts),
         output::table(&["ID", "ENVIRONMENT", "NAME"], &first)
     )

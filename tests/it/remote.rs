@@ -510,7 +510,6 @@ fn what_works_on_the_data_itself_asks_no_server() {
     for line in [
         "keys add",
         "keys activate 1",
-        "keys retire 1",
         "backup --to b.db",
         "restore --invalidate-all",
         "migrate-store --to sqlite:///nowhere/here",
@@ -545,6 +544,42 @@ fn what_works_on_the_data_itself_asks_no_server() {
     command.env("COUNTERSIGN_SERVER", &url).env("COUNTERSIGN_OPERATOR_TOKEN", &token);
     let second = Server::of(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
     assert_eq!(second.admin("/readyz").0, 200);
+}
+
+/// A key is retired from anywhere: the database says so. The key file is where it is.
+#[test]
+fn a_key_is_retired_there() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let (_, [root, production]) = create_platform(data, "Acme");
+    let token = operator(data, "alice", "owner");
+    run_json(data, &["keys", "add"]);
+    run_json(data, &["keys", "activate", "2"]);
+    let server = Server::start(data);
+    let (url, file) = (admin(&server), data.join("keys.json"));
+    let before = fs::read(&file).unwrap();
+    assert!(refused(&there(&url, &token, &["keys", "retire", "2"]), 1).contains("it is the active key"));
+    assert!(refused(&there(&url, &token, &["keys", "retire", "9"]), 1).contains("no such key"));
+    let (listed, why, code) = text(&there(&url, &token, &["keys", "retire", "1"]));
+    assert_eq!((&*why, code), ("countersign: the key is in use: 2 live tokens would end; --force does it\n", 1));
+    assert!(listed.contains(&root.id) && listed.contains(&production.id), "{listed}");
+    let planned = there(&url, &token, &["keys", "retire", "1", "--output", "json"]);
+    assert_eq!((planned.status.code(), serde_json::from_slice::<Value>(&planned.stdout).unwrap()["count"].clone()), (Some(1), json!(2)));
+    assert_eq!(
+        (server.get("/verify", &root).0, run_json(data, &["keys", "list"])["keys"][0]["state"].clone()),
+        (200, json!("verify-only"))
+    );
+
+    let retired = json_of(&there(&url, &token, &["keys", "retire", "1", "--force", "--output", "json"]));
+    assert_eq!((&retired["retired"]["endedCount"], &retired["retired"]["leftCount"]), (&json!(2), &json!(0)), "{retired}");
+    assert_eq!((server.get("/verify", &root).0, server.get("/verify", &production).0), (401, 401));
+    assert_eq!(run_json(data, &["keys", "list"])["keys"][0]["state"], "retired");
+    assert_eq!(fs::read(&file).unwrap(), before);
+    let (said, _, code) = text(&there(&url, &token, &["keys", "retire", "1"]));
+    assert!(code == 0 && said.contains("0 tokens have ended") && said.contains("run this again where one is, without --server"), "{said}");
+    let here = run_json(data, &["keys", "retire", "1"]);
+    assert_eq!(same(&here).as_object().unwrap().keys().collect::<Vec<_>>(), same(&retired).as_object().unwrap().keys().collect::<Vec<_>>());
+    assert!(fs::read_to_string(&file).unwrap().contains("\"retired\""));
 }
 
 /// Proving and checking, of which one prints nothing but JSON, and the other reads a secret.

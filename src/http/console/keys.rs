@@ -1,4 +1,4 @@
-//! The server's keys: what lives by each. They are changed by commands, where the key file is.
+//! The server's keys: what lives by each. They are changed by commands: a key must reach all key files in between.
 
 use axum::{extract::State, response::Response};
 use http::StatusCode;
@@ -11,7 +11,7 @@ pub(super) async fn list(State(app): State<App>, visitor: Visitor) -> Result<Res
     let keys = app.authority.list_keys(&visitor.operator).await?;
     let body = html! {
         h1 { "Keys" }
-        p { "What the server seals with. They are changed where the key file is: " code { "countersign keys add" } ", " code { "activate" } ", " code { "retire" } "." }
+        p { "What the server seals with. They are added and activated where the key file is (" code { "countersign keys add" } ", " code { "activate" } "), and retired from anywhere (" code { "countersign keys retire" } ")." }
         div .scroll tabindex="0" role="region" aria-label="Keys" {
             table {
                 thead { tr {

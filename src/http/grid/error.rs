@@ -18,6 +18,8 @@ pub(super) fn refusal(error: Error) -> Refusal {
         Error::RoleLacking(_)
         | Error::NameTaken
         | Error::OtherCount(_)
+        | Error::KeyActive
+        | Error::KeyUsed
         | Error::LogEdited(_)
         | Error::LogTooLong
         | Error::Busy

@@ -36,6 +36,14 @@ pub(super) fn refusal(error: Error) -> Refusal {
             conflict("other_count", "It would end another number of API tokens; look at them again, and say how many.")
                 .with_detail("count", count.into())
         }
+        Error::KeyActive => conflict("key_active", "It is the active key; activate another one first (countersign keys activate)."),
+        // This one may be repeated, once the key file is everywhere.
+        Error::KeyUsed => Refusal::client(
+            ClientCode::Conflict,
+            "The key was used for a new token just now: some server has it as its active key still; give all of them the key file, \
+             send SIGHUP, and do this again.",
+        )
+        .with_detail("reason", "key_used".into()),
         Error::LogEdited(what) => {
             conflict("log_edited", "The audit log is not as it was sealed and signed; verify it: countersign audit verify.")
                 .with_detail("problem", what.into())

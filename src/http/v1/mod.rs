@@ -73,6 +73,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/operators/{name}/tokens", get(operators::list_tokens).post(operators::create_token))
         .route("/operator-tokens/{id}/revoke", post(operators::revoke_token))
         .route("/keys", get(keys::list))
+        .route("/keys/{key}/retire", post(keys::retire))
         .route("/nodes", get(nodes::list))
         .route("/settings", get(settings::list))
 }

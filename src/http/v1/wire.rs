@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     authority::{
-        AccountListed, Difference, Figures, Found, Issued, KeyListed, Node, Reason, Receipt, Standing,
+        AccountListed, Difference, Figures, Found, Issued, KeyListed, Node, Reason, Receipt, Retired, Retirement, Standing,
         audit::{HeadKey, Part, Proof, Pruned},
         filter,
     },
@@ -257,6 +257,20 @@ pub(crate) fn key(key: &KeyListed) -> Value {
         "liveTokens": key.sealing.tokens,
         "platforms": key.sealing.platforms,
         "operations": key.sealing.operations,
+    })
+}
+
+/// What retiring a key would end, or, of what it has ended, the first of them.
+pub(crate) fn retirement(plan: &Retirement, retired: Option<&Retired>) -> Value {
+    let platforms = plan.platforms.iter().map(|(id, tokens)| json!({ "id": id.to_string(), "liveTokens": tokens }));
+    let tokens = retired.map_or(&plan.first, |retired| &retired.first);
+    let done = |retired: &Retired| json!({ "endedCount": retired.ended, "leftCount": retired.left, "receipt": receipt(&retired.receipt) });
+    json!({
+        "key": plan.key,
+        "count": plan.count,
+        "platforms": platforms.collect::<Vec<_>>(),
+        "tokens": tokens.iter().map(token).collect::<Vec<_>>(),
+        "retired": retired.map(done),
     })
 }
 

@@ -103,7 +103,7 @@ impl Postgres {
         let retire = async move |batch: &mut Batch<'_>| {
             let (s, id) = (batch.session, i64::from(key));
             let made = "SELECT 1 FROM audit a JOIN token t ON t.id = a.token_id \
-                        WHERE a.seq > $1 AND t.key_id = $2 AND t.revoked_at IS NULL LIMIT 1";
+                        WHERE a.seq > $1 AND a.action = 'token.create' AND t.key_id = $2 AND t.revoked_at IS NULL LIMIT 1";
             if s.row(made, &[&since.cast_signed(), &id]).await?.is_some() {
                 return Ok(None);
             }

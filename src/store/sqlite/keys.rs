@@ -106,8 +106,9 @@ impl Sqlite {
     {
         let retire = move |batch: &mut Batch<'_>| {
             let c = batch.connection;
-            let made =
-                "SELECT 1 FROM audit a JOIN token t ON t.id = a.token_id WHERE a.seq > ?1 AND t.key_id = ?2 AND t.revoked_at IS NULL";
+            // What else is entered of a token (that its row was edited, say) makes none.
+            let made = "SELECT 1 FROM audit a JOIN token t ON t.id = a.token_id \
+                        WHERE a.seq > ?1 AND a.action = 'token.create' AND t.key_id = ?2 AND t.revoked_at IS NULL";
             if prepare(c, made)?.exists(params![since, key])? {
                 return Ok(None);
             }

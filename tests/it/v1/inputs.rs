@@ -11,7 +11,8 @@ async fn real_path(app: &TestApp, operation: &Documented) -> String {
     let path = operation.path.replace("{platform}", &app.platform.id.to_string()).replace("{token}", &app.sandbox.id);
     let id = if path.contains("{id}") { app.operator_token("viewer", None).await.0.0.to_string() } else { String::new() };
     let bulk = if path.contains("{bulk}") { app.bulk_revoke().await } else { String::new() };
-    path.replace("{name}", "viewer").replace("{id}", &id).replace("{bulk}", &bulk)
+    let key = if path.contains("{key}") { app.key().await.to_string() } else { String::new() };
+    path.replace("{name}", "viewer").replace("{id}", &id).replace("{bulk}", &bulk).replace("{key}", &key)
 }
 
 #[track_caller]
@@ -80,10 +81,13 @@ async fn bodies_are_as_the_document_has_them_or_refused() {
         let values = Value::Array(members.values().cloned().collect());
         let (text, deep) = (good.to_string(), "[".repeat(10_000));
         let bodies = [more.to_string(), values.to_string(), format!("{text}x"), format!("{text}{text}"), text[1..].to_owned(), deep];
-        let odd = ["", "null", "[]", "{}", "\"x\"", "7", "{", "{\"\u{fffd}\":1}", "{\"a\":NaN}"].map(str::to_owned);
+        let odd = ["", "null", "[]", "\"x\"", "7", "{", "{\"\u{fffd}\":1}", "{\"a\":NaN}"].map(str::to_owned);
         for body in bodies.into_iter().chain(odd) {
             refused_as(&send(body.into()).await, 400, "body");
         }
+        // What may be left out may not all be left out.
+        let missing = if operation.members.iter().any(|(_, required)| *required) { "body" } else { "expectedCount" };
+        refused_as(&send(b"{}".to_vec()).await, 400, missing);
         refused_as(&send(b"{\"name\":\"\xff\"}".to_vec()).await, 400, "body");
         let most = if operation.path.starts_with("/operations") && operation.id != "explainOperation" { 8 << 20 } else { 64 << 10 };
         refused_as(&send(vec![b' '; most + 1]).await, 413, "body");
@@ -121,6 +125,7 @@ async fn values_are_what_they_can_be_or_refused() {
             vec![json!([]), json!(["view"]), json!(["VIEW,MANAGE"]), json!(["VIEW", ""]), json!([""])],
         ),
         ("/tokens:bulkRevoke", "bulkRevokeTokens", "expectedCount", vec![Value::Null]),
+        ("/keys/1/retire", "retireKey", "expectedCount", vec![Value::Null]),
         ("/audit/prove", "proveAuditEntry", "seq", vec![json!(0), json!(1_000_000), json!(u64::MAX)]),
         ("/audit/prove", "proveAuditEntry", "heads", vec![json!([]), json!(vec![""; 101])]),
         ("/audit/prune", "pruneAudit", "heads", vec![json!(vec![""; 101])]),
@@ -166,6 +171,8 @@ async fn values_are_what_they_can_be_or_refused() {
     let mut both = good_body("bulkRevokeTokens", platform, 0).unwrap();
     both["dryRun"] = json!(true);
     refused_as(&app.v1_post("/tokens:bulkRevoke", &owner, &both).await, 400, "expectedCount");
+    let both = json!({ "dryRun": true, "expectedCount": 0 });
+    refused_as(&app.v1_post("/keys/1/retire", &owner, &both).await, 400, "expectedCount");
     // Whoever may look may ask what loading would change: no more than could be loaded.
     let many = |count: usize| json!({ "operations": (0..count).map(|n| json!({ "method": "GET", "path": format!("/p{n}"), "needs": [] })).collect::<Vec<_>>() });
     app.v1_post("/operations/diff", &viewer, &many(20_000)).await.expect(200);
@@ -299,7 +306,11 @@ async fn paths_with_what_is_no_id_are_not_there() {
     let (long, simple, upper) = ("x".repeat(3000), uuid.replace('-', ""), "019542F5-B3E7-7D02-8000-000000000001");
     for operation in documented().into_iter().filter(|operation| operation.path.contains('{')) {
         let segment = operation.path.split('/').find(|segment| segment.starts_with('{')).unwrap();
-        let missing = if segment == "{name}" { "nobody" } else { uuid };
+        let missing = match segment {
+            "{name}" => "nobody",
+            "{key}" => "9",
+            _ => uuid,
+        };
         let body = good_body(operation.id, app.platform.id, 1);
         let ask = async |segment_value: &str| {
             let request = app.v1(&operation.method, &operation.path.replace(segment, segment_value), &owner);
@@ -315,8 +326,27 @@ async fn paths_with_what_is_no_id_are_not_there() {
             _ => **id == "viewer",
         };
         let others = real.iter().filter(|id| !of_this(id)).map(String::as_str);
-        let odd =
-            ["%00", "..", "%2e%2e", "..%2Fx", "%", "%zz", "%F0%9F%98%80", "'%20OR%201=1", "*", "-", "VIEWER", "%76iewer", &long, upper];
+        let odd = [
+            "+1",
+            "01",
+            "%31",
+            "1.0",
+            "4294967297",
+            "%00",
+            "..",
+            "%2e%2e",
+            "..%2Fx",
+            "%",
+            "%zz",
+            "%F0%9F%98%80",
+            "'%20OR%201=1",
+            "*",
+            "-",
+            "VIEWER",
+            "%76iewer",
+            &long,
+            upper,
+        ];
         let forms = [format!("urn:uuid:{uuid}"), format!("%7B{uuid}%7D"), format!("{uuid}%20"), format!("Platform%3A{uuid}")];
         for bad in others.chain(odd).chain(forms.iter().map(String::as_str)).chain(if segment == "{token}" { None } else { Some(&*simple) })
         {

@@ -70,6 +70,9 @@ async fn ask(app: &TestApp, operation: &Documented, caller: &Caller, own: bool, 
     if path.contains("{bulk}") {
         path = path.replace("{bulk}", &app.bulk_revoke().await);
     }
+    if path.contains("{key}") {
+        path = path.replace("{key}", &app.key().await.to_string());
+    }
     let another = format!("target-{n}");
     let account = if own && caller.may.is_some() { caller.account } else { &another };
     if account == another && (path.contains("{name}") || path.contains("{id}")) {

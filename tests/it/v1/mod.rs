@@ -14,6 +14,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::{
+    keys::write_keys,
     operators::name,
     support::{Answer, Request, TestApp, contract::DOCUMENTS, operator},
 };
@@ -48,7 +49,8 @@ pub(crate) fn documented() -> Vec<Documented> {
             let done: Vec<u16> = statuses.map(|status| status.parse().unwrap()).filter(|status| *status < 400).collect();
             let schema = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].as_str();
             let schema = schema.map(|reference| document().pointer(&reference[1..]).unwrap());
-            let required = |name: &str| schema.unwrap()["required"].as_array().unwrap().iter().any(|required| required == name);
+            let required =
+                |name: &str| schema.unwrap()["required"].as_array().is_some_and(|all| all.iter().any(|required| required == name));
             let members = schema.and_then(|schema| schema["properties"].as_object()).into_iter().flat_map(|members| members.keys());
             all.push(Documented {
                 id: operation["operationId"].as_str().unwrap(),
@@ -82,6 +84,7 @@ pub(crate) fn good_body(id: &str, platform: PlatformId, n: usize) -> Option<Valu
         "createOperator" => json!({ "name": format!("made-{n}"), "role": "viewer", "platform": platform.to_string() }),
         "setOperatorRole" => json!({ "role": "manager" }),
         "bulkRevokeTokens" => json!({ "filter": no_filter(platform), "dryRun": false, "expectedCount": 0 }),
+        "retireKey" => json!({ "dryRun": false, "expectedCount": 0 }),
         "checkToken" => json!({ "clientId": "ik_test_none", "clientSecret": "none" }),
         "proveAuditEntry" => json!({ "seq": 1, "heads": null }),
         "pruneAudit" => json!({ "before": "2020-01-01T00:00:00Z", "recent": false, "heads": [] }),
@@ -104,6 +107,13 @@ fn no_filter(platform: PlatformId) -> Value {
 }
 
 impl TestApp {
+    /// A key that nothing lives by, which can be retired.
+    pub(crate) async fn key(&self) -> u32 {
+        write_keys(&self.directory.path().join("keys.json"), &[(2, "verify-only")], 1);
+        self.authority.reload_keys().await.unwrap();
+        2
+    }
+
     /// A bulk revoke that would end nothing, and that nobody is at.
     pub(crate) async fn bulk_revoke(&self) -> String {
         self.bulk_revoke_of(self.platform.id).await

@@ -89,12 +89,73 @@ async fn keys_as_the_server_that_is_asked_goes_by_them() {
     let states: Vec<_> = told.iter().map(|key| (key.id, key.state, key.sealing.tokens)).collect();
     assert_eq!(states, [(1, "active", 3), (2, "missing", 1)]);
 
-    let plan = app.authority.plan_retirement(&operator(), 1).await.unwrap();
-    app.authority.retire_key(&operator(), &plan, true).await.unwrap();
+    let owner = app.program("owner", Role::Owner, None).await;
+    app.v1_post("/keys/1/retire", &owner, &json!({ "expectedCount": 3 })).await.expect(200);
     let told = app.v1_get("/keys", &viewer).await.expect(200).json();
     assert_eq!((&told["keys"][0]["state"], &told["keys"][0]["liveTokens"]), (&json!("retired"), &json!(0)));
     assert_eq!(told["keys"][0]["retiredAt"], app.clock.wall().to_string());
     assert_eq!((&told["keys"][1]["state"], &told["keys"][1]["liveTokens"]), (&json!("active"), &json!(1)));
+}
+
+/// Looked at, counted, done; and not by whoever counts otherwise.
+#[tokio::test]
+async fn a_key_is_retired_by_the_count_that_was_looked_at() {
+    let app = TestApp::new().await;
+    let owner = app.program("owner", Role::Owner, None).await;
+    let ci = app.token("ci", &["VIEW"]).await;
+    write_keys(&app.directory.path().join("keys.json"), &[(1, "verify-only")], 2);
+    app.authority.reload_keys().await.unwrap();
+    let new = app.token("new", &["VIEW"]).await;
+    let old = [&app.sandbox, &app.production, &ci];
+    let mut ids = old.map(|pair| pair.id.as_str());
+    ids.sort_unstable();
+    let told =
+        |json: &Value| json["tokens"].as_array().unwrap().iter().map(|token| token["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+
+    let before = app.place().await;
+    let planned = app.v1_post("/keys/1/retire", &owner, &json!({ "dryRun": true })).await.expect(200).json();
+    let platforms = json!([{ "id": app.platform.id.to_string(), "liveTokens": 3 }]);
+    assert_eq!(
+        (&planned["key"], &planned["count"], &planned["platforms"], &planned["retired"]),
+        (&json!(1), &json!(3), &platforms, &Value::Null)
+    );
+    assert_eq!(told(&planned), ids, "oldest first");
+    for (key, expected, status, reason) in
+        [(1, 2, 409, json!("other_count")), (1, 0, 409, json!("other_count")), (2, 1, 409, json!("key_active")), (9, 0, 404, Value::Null)]
+    {
+        let refused =
+            app.v1_post(&format!("/keys/{key}/retire"), &owner, &json!({ "expectedCount": expected })).await.expect(status).json();
+        assert_eq!(refused["details"]["reason"], reason, "{refused}");
+        assert_eq!(refused["details"]["count"], if reason == "other_count" { json!(3) } else { Value::Null }, "{refused}");
+    }
+    assert_eq!(app.place().await, before);
+    for pair in old {
+        app.get("/verify").auth(pair).send().await.expect(200);
+    }
+    // Those that were used move to the new key with the next flush; so they are used no more in this test.
+    let retired = app.v1_post("/keys/1/retire", &owner, &json!({ "expectedCount": 3 })).await.expect(200).json();
+    assert_eq!(told(&retired), ids);
+    assert!(retired["tokens"].as_array().unwrap().iter().all(|token| token["status"] == "REVOKED"), "{retired}");
+    let done = &retired["retired"];
+    assert_eq!((&done["endedCount"], &done["leftCount"], &done["receipt"]["boundMillis"]), (&json!(3), &json!(0), &json!(0)));
+    for pair in old {
+        app.get("/verify").auth(pair).send().await.refused(401, "UNAUTHORIZED");
+    }
+    app.get("/verify").auth(&new).send().await.expect(200);
+    let entries = async |action: &str| {
+        let listed = app.v1_get(&format!("/audit?action={action}&actor=operator:owner"), &owner).await.expect(200).json();
+        listed["entries"].as_array().unwrap().clone()
+    };
+    let mut ended: Vec<_> = entries("token.revoke").await.iter().map(|entry| entry["token"].as_str().unwrap().to_owned()).collect();
+    ended.sort();
+    assert_eq!(ended, ids);
+    let entry = &entries("keys.retire").await[0];
+    assert_eq!((&entry["detail"], &entry["token"]), (&json!({ "key": 1 }), &Value::Null));
+    // Said again, of what is dead already, whatever was counted.
+    for expected in [0, 7] {
+        let again = app.v1_post("/keys/1/retire", &owner, &json!({ "expectedCount": expected })).await.expect(200).json();
+        assert_eq!((&again["count"], &again["retired"]["endedCount"]), (&json!(0), &json!(0)));
+    }
 }
 
 #[tokio::test]
