@@ -233,7 +233,7 @@ async fn s_08_a_live_row_under_a_retired_key_is_dead() {
 async fn s_08_what_lives_by_a_key_ends_part_by_part() {
     let app = TestApp::new().await;
     let tokens = [app.token("a", &["VIEW"]).await, app.token("b", &["VIEW"]).await, app.token("edited", &["VIEW"]).await];
-    database::edit(app.directory.path(), "UPDATE token SET permissions = 7 WHERE name = 'edited'");
+    database::edit(app.directory.path(), "UPDATE token SET name = 'other' WHERE name = 'edited'");
     write_keys(&app.directory.path().join("keys.json"), &[(1, "verify-only")], 2);
     app.authority.reload_keys().await.unwrap();
     let mut ended = Vec::new();
