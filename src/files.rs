@@ -32,6 +32,15 @@ pub(crate) fn read_text(path: &Path, most: u64) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))
 }
 
+/// Gives what is whole, on the disk, its name; what has that name already is never replaced.
+#[cfg(feature = "server")]
+pub(crate) fn name_new(whole: &Path, name: &Path) -> io::Result<()> {
+    let directory = name.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::hard_link(whole, name)?;
+    std::fs::remove_file(whole)?;
+    File::open(directory)?.sync_all()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,13 +1,24 @@
 //! Backups, restoring, and moving to another database: each a copy of everything, verified row by row.
 
-use std::{path::Path, time::Duration};
+use std::{
+    fs::{DirBuilder, File},
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, sync::OwnedMutexGuard};
 
 use super::{
+    Authority, Error,
+    journal::hex,
     key_source,
     keyring::{Keyring, Seen, check_canaries},
 };
 use crate::{
-    domain::KeySource,
+    domain::{Action, AuditEntry, KeySource, Owner},
     store::{self, Checkpoint, Database, Hold, Mark, Sealed, Source, Step, Target},
 };
 
@@ -60,23 +71,127 @@ impl Copied {
 /// # Errors
 /// A sentence that says what to do.
 pub async fn back_up(database: &Database, keys: &KeySource, file: &Path, progress: impl FnMut(u64, u64)) -> Result<Copied, String> {
+    refuse_there(file)?;
+    let source = source_of_backup(database).await?;
+    let keyring = keyring_of(&source, keys).await?;
+    back_up_from(&source, &keyring, file, progress).await
+}
+
+/// Refuses the name of a backup that something has already.
+///
+/// # Errors
+/// A sentence that says what to do.
+pub fn refuse_there(file: &Path) -> Result<(), String> {
     if file.symlink_metadata().is_ok() {
         return Err(format!("{} is there already, and a backup replaces nothing; choose another name", file.display()));
     }
+    Ok(())
+}
+
+/// Where a backup is until it is whole.
+pub fn partial_backup(file: &Path) -> PathBuf {
+    store::partial(file)
+}
+
+async fn source_of_backup(database: &Database) -> Result<Source, String> {
     let source = Source::database(database).await.map_err(sentence)?;
     refuse(source.hold().await.map_err(sentence)?)?;
     source.begin(false).await.map_err(sentence)?;
-    let keyring = keyring_of(&source, keys).await?;
+    Ok(source)
+}
+
+async fn back_up_from(source: &Source, keyring: &Keyring, file: &Path, progress: impl FnMut(u64, u64)) -> Result<Copied, String> {
     let target = Target::backup(file).await.map_err(sentence)?;
     if target.hold().await.map_err(sentence)? == Some(Hold::Backup) {
         // It was whole, and interrupted before it had its name: now it is brought up to date.
         target.set_hold(Some(Hold::Copying)).await.map_err(sentence)?;
     }
-    begin_target(&target, &source, false).await?;
-    let copied = copy(&source, &target, &keyring, progress).await?;
+    begin_target(&target, source, false).await?;
+    let copied = copy(source, &target, keyring, progress).await?;
     target.set_hold(Some(Hold::Backup)).await.map_err(sentence)?;
     target.finish_backup(file).await.map_err(sentence)?;
     Ok(copied)
+}
+
+/// Opens a backup that is whole.
+async fn backup_in(file: &Path) -> Result<Source, String> {
+    let source = Source::backup(file).await.map_err(sentence)?;
+    match source.hold().await.map_err(sentence)? {
+        Some(Hold::Backup) => Ok(source),
+        Some(Hold::Copying) => Err(format!("{} is a backup that is not whole; let countersign backup finish it", file.display())),
+        _ => Err(format!("{} is no backup made by countersign backup", file.display())),
+    }
+}
+
+/// Says whether a file is a whole backup, as far as the file itself says so: with its rows it is held against nothing.
+///
+/// # Errors
+/// A sentence that says what it is instead.
+pub async fn check_backup(file: &Path) -> Result<(), String> {
+    backup_in(file).await.map(drop)
+}
+
+/// A backup that waits to be sent. Nobody else takes one while it lives.
+#[derive(Debug)]
+pub struct TakenBackup {
+    /// Its file, which has no name any more and ends with this.
+    pub file: Arc<File>,
+    /// Its length in bytes.
+    pub length: u64,
+    /// What is in it.
+    pub copied: Copied,
+    _turn: OwnedMutexGuard<()>,
+}
+
+/// A directory that nobody else reads, and that ends with this.
+struct Aside(PathBuf);
+
+impl Aside {
+    fn new(random: [u8; 16]) -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("countersign-backup-{}", hex(&random)));
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if let Err(e) = std::fs::remove_dir_all(&self.0) {
+            tracing::error!(path = %self.0.display(), cause = %e, "what was left of a backup cannot be removed");
+        }
+    }
+}
+
+impl Authority {
+    /// Copies the database, as [`back_up`] does, for somebody elsewhere. The copy is made in the directory for temporary files,
+    /// which has to have room for it.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if somebody else is at it; [`Error::Unavailable`].
+    pub async fn take_backup(self: &Arc<Self>, by: &Owner) -> Result<TakenBackup, Error> {
+        let turn = Arc::clone(&self.backup_turn).try_lock_owned().map_err(|_| Error::Busy)?;
+        let (authority, random, here) = (Arc::clone(self), self.random()?, Handle::current());
+        // Apart from the threads that answer; and to its end, whoever has stopped waiting.
+        let copying = tokio::task::spawn_blocking(move || {
+            let failed = |what: String| Error::Unavailable(format!("no backup could be made: {what}"));
+            let aside = Aside::new(random).map_err(|e| failed(format!("{}: {e}", std::env::temp_dir().display())))?;
+            let path = aside.0.join("backup");
+            let copied = here.block_on(async {
+                let source = source_of_backup(&authority.database).await?;
+                back_up_from(&source, &authority.keyring, &path, |_, _| {}).await
+            });
+            let copied = copied.map_err(failed)?;
+            let file = File::open(&path).map_err(|e| failed(e.to_string()))?;
+            let length = file.metadata().map_err(|e| failed(e.to_string()))?.len();
+            Ok(TakenBackup { file: Arc::new(file), length, copied, _turn: turn })
+        });
+        let taken = copying.await.unwrap_or_else(|_| Err(Error::Unavailable("no backup could be made".to_owned())))?;
+        // Before anything of it is anybody's.
+        let detail = [("rows".to_owned(), taken.copied.rows().into()), ("seq".to_owned(), taken.copied.seq.into())];
+        let entry = self.system_entry(Action::Backup, None, detail.into_iter().collect());
+        self.store.insert_audit_entry(AuditEntry { actor: by.actor(), request: by.request().clone(), ..entry }).await?;
+        Ok(taken)
+    }
 }
 
 /// Copies a backup into a database that is empty. Nothing is served from that until
@@ -85,12 +200,7 @@ pub async fn back_up(database: &Database, keys: &KeySource, file: &Path, progres
 /// # Errors
 /// A sentence that says what to do.
 pub async fn restore(file: &Path, database: &Database, keys: &KeySource, progress: impl FnMut(u64, u64)) -> Result<Copied, String> {
-    let source = Source::backup(file).await.map_err(sentence)?;
-    match source.hold().await.map_err(sentence)? {
-        Some(Hold::Backup) => {}
-        Some(Hold::Copying) => return Err(format!("{} is a backup that is not whole; let countersign backup finish it", file.display())),
-        _ => return Err(format!("{} is no backup made by countersign backup", file.display())),
-    }
+    let source = backup_in(file).await?;
     source.begin(false).await.map_err(sentence)?;
     let keyring = keyring_of(&source, keys).await?;
     let target = Target::database(database).await.map_err(sentence)?;

@@ -39,7 +39,7 @@ pub enum Error {
     LogEdited(String),
     /// The audit log has more entries than can be read while somebody waits.
     LogTooLong,
-    /// Too many have the audit log read.
+    /// Too many have it done that is much work.
     Busy,
     /// Nobody would be left who may do everything.
     LastOwner,
@@ -87,7 +87,7 @@ impl fmt::Display for Error {
             Self::LogTooLong => {
                 f.write_str("the audit log is too long to be read while a request waits; run the command where the data is")
             }
-            Self::Busy => f.write_str("others are having the audit log read; try again in a few seconds"),
+            Self::Busy => f.write_str("others are having that done just now; try again in a few seconds"),
             Self::LastOwner => f.write_str("there would be no owner left; make another one first"),
             Self::Changed => f.write_str("somebody else has changed it just now; look at it, and try again"),
             Self::MadeBefore => f.write_str("the form was sent before, and made it then"),

@@ -108,7 +108,7 @@ pub(crate) use bulk::filter;
 pub(crate) use clock::coarse_millis;
 pub use clock::{Clock, SystemClock};
 #[cfg(feature = "server")]
-pub use copying::{Copied, Unfinished, back_up, move_to, restore};
+pub use copying::{Copied, TakenBackup, Unfinished, back_up, check_backup, move_to, partial_backup, refuse_there, restore};
 pub use denials::Reason;
 pub use entropy::{Entropy, NoEntropy, SystemEntropy};
 pub use error::Error;
@@ -206,6 +206,9 @@ pub struct Authority {
     heads: audit::HeadCounts,
     #[cfg(feature = "server")]
     log_turns: audit::Turns,
+    /// Whose turn it is to take a backup.
+    #[cfg(feature = "server")]
+    backup_turn: Arc<tokio::sync::Mutex<()>>,
     /// Rows that were found not to be as they were sealed.
     tampered: Mutex<HashSet<String>>,
     /// Those of them that are in the audit log.
@@ -290,6 +293,8 @@ impl Authority {
             heads: audit::HeadCounts::default(),
             #[cfg(feature = "server")]
             log_turns: audit::Turns::default(),
+            #[cfg(feature = "server")]
+            backup_turn: Arc::default(),
             tampered: Mutex::default(),
             tampering_recorded: Mutex::default(),
             creating: Mutex::default(),

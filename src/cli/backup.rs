@@ -1,37 +1,84 @@
 //! `countersign backup`
 
-use std::path::PathBuf;
+use std::{
+    fs::{self, File, OpenOptions},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
+use serde_json::Value;
 
-use super::{
-    Failure, Outcome, copying, database,
-    output::{self, Output},
-    settings::StoreSettings,
-};
-use crate::authority;
+use super::{Failure, Outcome, copying, database, reach::Asking, reach::There};
+use crate::{authority, config::Config, files};
 
 #[derive(Debug, Args)]
 pub(super) struct Backup {
     /// The file to make; one that is there is never replaced
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
     #[command(flatten)]
-    settings: StoreSettings,
+    asking: Asking,
 }
 
 impl Backup {
     pub(super) async fn run(self) -> Outcome {
-        let config = self.settings.config()?;
+        let config = self.asking.settings.config()?;
+        let (copied, of_key) = match config.server.clone() {
+            None => (self.here(&config).await?, copying::of_key_file(&config.keys)),
+            Some(url) => {
+                let copied = self.there(&There::new(url, &config)?).await?;
+                (copied, "The key is not in it: keep the server's key file elsewhere. Without it nothing of this verifies.".to_owned())
+            }
+        };
+        self.asking.print(|| format!("{}: {}\n{of_key}", copying::text("backed up", &copied), self.to.display()), &copied)?;
+        copying::outcome(&copied)
+    }
+
+    async fn here(&self, config: &Config) -> Result<Value, Failure> {
         let mut progress = copying::Progress::new("rows");
         let tell = |done, of| progress.tell(done, of);
-        let copied = authority::back_up(&database(&config), &config.keys, &self.to, tell).await.map_err(Failure::CouldNotRun)?;
-        let took = progress.end();
-        let text =
-            || format!("{}: {}\n{}", copying::text("backed up", &copied, took), self.to.display(), copying::of_key_file(&config.keys));
-        output::print(self.output, text, || copying::json(&copied, took))?;
-        copying::outcome(&copied)
+        let copied = authority::back_up(&database(config), &config.keys, &self.to, tell).await.map_err(Failure::CouldNotRun)?;
+        Ok(copying::json(&copied, progress.end()))
+    }
+
+    /// Has a server make it, and takes it over: beside its name until it is whole, and no longer if it never is.
+    async fn there(&self, there: &There) -> Result<Value, Failure> {
+        authority::refuse_there(&self.to).map_err(Failure::CouldNotRun)?;
+        let mut partial = Partial::new(&self.to)?;
+        let mut progress = copying::Progress::new("bytes");
+        let copied = there.download("/backup", &mut partial.file, |done, of| progress.tell(done, of)).await?;
+        let unnamed = |e: std::io::Error| Failure::CouldNotRun(format!("cannot write {}: {e}", self.to.display()));
+        partial.file.sync_all().map_err(unnamed)?;
+        authority::check_backup(&partial.path).await.map_err(Failure::CouldNotRun)?;
+        files::name_new(&partial.path, &self.to).map_err(unnamed)?;
+        Ok(copying::timed(copied, progress.end()))
+    }
+}
+
+/// A file that is not whole yet, and goes with this.
+struct Partial {
+    path: PathBuf,
+    file: File,
+}
+
+impl Partial {
+    fn new(name: &Path) -> Result<Self, Failure> {
+        let path = authority::partial_backup(name);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::AlreadyExists => Failure::CouldNotRun(format!(
+                "{} is there: another backup to this name is under way, or was interrupted; remove it, or choose another name",
+                path.display()
+            )),
+            _ => Failure::CouldNotRun(format!("cannot write {}: {e}", path.display())),
+        })?;
+        Ok(Self { path, file })
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // It has its name, and is here no more.
+        let _ = fs::remove_file(&self.path);
     }
 }

@@ -2,12 +2,16 @@
 
 use std::{io::IsTerminal as _, time::Duration};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{Failure, Outcome, output};
+use super::{
+    Failure, Outcome,
+    output::{self, list},
+};
 use crate::{
     authority::{Clock as _, Copied, SystemClock},
     domain::KeySource,
+    http::v1::wire,
 };
 
 /// How often a terminal is told, and how often a log.
@@ -69,40 +73,38 @@ pub(super) fn number(number: u64) -> String {
     parts.join(",")
 }
 
+/// What was copied and how long that took, as JSON.
+pub(super) fn json(copied: &Copied, took: Duration) -> Value {
+    timed(wire::copied(copied), took)
+}
+
+/// The same of what a server says that it has copied.
+pub(super) fn timed(mut copied: Value, took: Duration) -> Value {
+    copied["seconds"] = ((took.as_secs_f64() * 1000.0).round() / 1000.0).into();
+    copied
+}
+
 /// What was done, in words.
-pub(super) fn text(did: &str, copied: &Copied, took: Duration) -> String {
+pub(super) fn text(did: &str, copied: &Value) -> String {
+    let of = |name: &str| copied[name].as_u64().unwrap_or_default();
     format!(
         "{did} {} rows in {:.1} s, every one compared ({} had to be written), up to place {} of the feed",
-        number(copied.rows()),
-        took.as_secs_f64(),
-        number(copied.written()),
-        copied.seq
+        number(of("rows")),
+        copied["seconds"].as_f64().unwrap_or_default(),
+        number(of("written")),
+        of("seq")
     )
 }
 
-/// The same as JSON.
-pub(super) fn json(copied: &Copied, took: Duration) -> Value {
-    let table = |(table, rows, written): &(&str, u64, u64)| json!({ "table": table, "rows": rows, "written": written });
-    json!({
-        "finished": copied.unfinished.is_none(),
-        "rows": copied.rows(),
-        "written": copied.written(),
-        "seconds": (took.as_secs_f64() * 1000.0).round() / 1000.0,
-        "seq": copied.seq,
-        "edited": copied.edited,
-        "editedRows": copied.named,
-        "tables": copied.tables.iter().map(table).collect::<Vec<_>>(),
-    })
-}
-
 /// Refuses to end as if nothing were wrong, where rows were edited.
-pub(super) fn outcome(copied: &Copied) -> Outcome {
-    if copied.edited == 0 {
+pub(super) fn outcome(copied: &Value) -> Outcome {
+    let (edited, rows) = (copied["edited"].as_u64().unwrap_or_default(), list(copied, "editedRows"));
+    if edited == 0 {
         return Ok(());
     }
-    let more = if copied.edited > copied.named.len() as u64 { " and others" } else { "" };
-    let named = copied.named.join(", ");
-    Err(Failure::Refused(match copied.edited {
+    let more = if edited > rows.len() as u64 { " and others" } else { "" };
+    let named = output::words(copied, "editedRows", ", ");
+    Err(Failure::Refused(match edited {
         1 => {
             format!("it was done as said, but one row is not as it was sealed ({named}); it was copied as it is, and is refused there too")
         }

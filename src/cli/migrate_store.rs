@@ -65,7 +65,7 @@ impl MigrateStore {
         let mut progress = copying::Progress::new("rows");
         let tell = |done, of| progress.tell(done, of);
         let copied = authority::move_to(&database(&config), &new, &config.keys, self.finish, tell).await.map_err(Failure::CouldNotRun)?;
-        let took = progress.end();
+        let told = copying::json(&copied, progress.end());
         let next = match copied.unfinished {
             None => {
                 let setting = match new {
@@ -82,11 +82,11 @@ impl MigrateStore {
                 "Nothing starts on the copy yet. Stop the servers and run the same with --finish, which takes about as long as this if nothing was left to write".to_owned()
             }
         };
-        output::print(self.output, || format!("{}\n{next}", copying::text("copied", &copied, took)), || copying::json(&copied, took))?;
+        output::print(self.output, || format!("{}\n{next}", copying::text("copied", &told)), || told.clone())?;
         if copied.unfinished == Some(Unfinished::LateChange) {
             return Err(Failure::Refused("not finished: something was changed at the last moment; run the same again".to_owned()));
         }
-        copying::outcome(&copied)
+        copying::outcome(&told)
     }
 }
 

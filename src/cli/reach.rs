@@ -3,13 +3,14 @@
 //! Either way it is the same request, and the same JSON comes back, so a command is a request of `/v1` and a way to show its
 //! answer, and does here what it does there.
 
-use std::{net::SocketAddr, os::unix::fs::MetadataExt as _, sync::Arc, time::Duration};
+use std::{fs::File, io::Write as _, net::SocketAddr, os::unix::fs::MetadataExt as _, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
 use clap::Args;
 use http::{HeaderValue, Method, Request, Response, Uri, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Collected, Full, Limited};
+use hyper::body::Incoming;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     authority::SystemClock,
-    client::Peer,
+    client::{Connection, Peer},
     config::{Config, TokenSource},
     domain::{Operator, PresentedOperator},
     http::{App, Cause, Limits, NO_SUCH_PATH, Surroundings, v1},
@@ -175,7 +176,11 @@ impl Reach {
             }
             Self::There(there) => there.send(request).await?,
         };
-        self.read(&method, &response)
+        let there = match self {
+            Self::Here(_) => None,
+            Self::There(there) => Some(&**there),
+        };
+        read(there, &method, &response)
     }
 
     /// Where people sign in, in words.
@@ -185,38 +190,33 @@ impl Reach {
             Self::There(there) => there.url.to_string(),
         }
     }
+}
 
-    fn read(&self, method: &Method, response: &Response<Bytes>) -> Result<Value, Declined> {
-        let status = response.status();
-        let json = serde_json::from_slice::<Value>(response.body()).ok().filter(Value::is_object);
-        let message = json.as_ref().and_then(|json| json["message"].as_str());
-        let json = match (json.as_ref(), message, self) {
-            (Some(json), _, _) if status.is_success() => return Ok(json.clone()),
-            (Some(json), Some(message), _) if (status.is_client_error() || status.is_server_error()) && message != NO_SUCH_PATH => json,
-            (_, _, Self::Here(_)) => return Err(Declined::could_not("it was answered without an answer".to_owned())),
-            (_, _, Self::There(there)) => {
-                return Err(Declined::could_not(format!(
-                    "what is at {} does not answer as an operator API does (status {}): name the admin listener of a server, not older than this",
-                    there.url,
-                    status.as_u16()
-                )));
-            }
-        };
-        let reason = json["details"]["reason"].as_str().unwrap_or_default().to_owned();
-        let id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or("-");
-        let failure = match self {
-            _ if status.is_server_error() => {
-                let told = response.extensions().get::<Cause>().map_or_else(|| unanswered(json, id), |Cause(cause)| cause.clone());
-                Failure::CouldNotRun(unknown_whether_done(method, &told))
-            }
-            Self::There(there) if status.as_u16() == 401 => Failure::Refused(format!(
-                "the operator's token in {} is nobody's at {}: it has ended, or is another server's; make one (countersign operator token create)",
-                there.from, there.url
-            )),
-            _ => Failure::Refused(refused(json, response.headers().get(header::RETRY_AFTER))),
-        };
-        Err(Declined { status: status.as_u16(), reason, failure })
-    }
+/// What was answered, here or there.
+fn read(there: Option<&There>, method: &Method, response: &Response<Bytes>) -> Result<Value, Declined> {
+    let status = response.status();
+    let json = serde_json::from_slice::<Value>(response.body()).ok().filter(Value::is_object);
+    let message = json.as_ref().and_then(|json| json["message"].as_str());
+    let json = match (json.as_ref(), message, there) {
+        (Some(json), _, _) if status.is_success() => return Ok(json.clone()),
+        (Some(json), Some(message), _) if (status.is_client_error() || status.is_server_error()) && message != NO_SUCH_PATH => json,
+        (_, _, None) => return Err(Declined::could_not("it was answered without an answer".to_owned())),
+        (_, _, Some(there)) => return Err(there.is_none(status.as_u16())),
+    };
+    let reason = json["details"]["reason"].as_str().unwrap_or_default().to_owned();
+    let id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or("-");
+    let failure = match there {
+        _ if status.is_server_error() => {
+            let told = response.extensions().get::<Cause>().map_or_else(|| unanswered(json, id), |Cause(cause)| cause.clone());
+            Failure::CouldNotRun(unknown_whether_done(method, &told))
+        }
+        Some(there) if status.as_u16() == 401 => Failure::Refused(format!(
+            "the operator's token in {} is nobody's at {}: it has ended, or is another server's; make one (countersign operator token create)",
+            there.from, there.url
+        )),
+        _ => Failure::Refused(refused(json, response.headers().get(header::RETRY_AFTER))),
+    };
+    Err(Declined { status: status.as_u16(), reason, failure })
 }
 
 /// A refusal's one line: what is wrong with each field, or its message.
@@ -254,7 +254,8 @@ fn unknown_whether_done(method: &Method, told: &str) -> String {
 }
 
 impl There {
-    fn new(url: Uri, config: &Config) -> Result<Self, Failure> {
+    /// The server with that URL, and the token for it that the configuration names.
+    pub(super) fn new(url: Uri, config: &Config) -> Result<Self, Failure> {
         let failed = Failure::CouldNotRun;
         let from = config.operator_token.clone().ok_or_else(|| {
             failed("the server asks for an operator's token: set COUNTERSIGN_OPERATOR_TOKEN, or say --operator-token-file FILE".to_owned())
@@ -282,27 +283,83 @@ impl There {
 
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Declined> {
         let method = request.method().clone();
+        let (request, mut connection) = (self.addressed(request)?, self.connect().await?);
+        let answered = async {
+            let (parts, body) = connection.send(request).await?.into_parts();
+            Ok(Response::from_parts(parts, collected(body).await?))
+        };
+        within(ANSWER, answered).await.map_err(|e| self.unanswered(&method, &e))
+    }
+
+    /// Asks for a file, and writes it as it comes; `progress` is told how many bytes are there, of how many. Returns what the
+    /// server says that is in it.
+    ///
+    /// # Errors
+    /// [`Declined`]: by the server, or the file did not come whole.
+    pub(super) async fn download(&self, path: &str, to: &mut File, mut progress: impl FnMut(u64, u64)) -> Result<Value, Declined> {
+        let request = Request::builder().method(Method::POST).uri(format!("{}{path}", v1::MOUNT)).body(Bytes::new());
+        let request = self.addressed(request.map_err(|e| Declined::could_not(e.to_string()))?)?;
+        let mut connection = self.connect().await?;
+        // There is nothing to look for that could have been done: as if it were a GET.
+        let failed = |e: String| self.unanswered(&Method::GET, &e);
+        let (parts, mut body) = within(v1::BACKUP, connection.send(request)).await.map_err(failed)?.into_parts();
+        let summary = parts.headers.get(v1::backup::SUMMARY).and_then(|summary| serde_json::from_slice::<Value>(summary.as_bytes()).ok());
+        let Some(summary) = summary.filter(|summary| parts.status.is_success() && summary.is_object()) else {
+            let body = within(ANSWER, collected(body)).await.map_err(failed)?;
+            let read = read(Some(self), &Method::GET, &Response::from_parts(parts, body));
+            return Err(read.map_or_else(|declined| declined, |_| self.is_none(200)));
+        };
+        let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let mut done = 0;
+        // An answer that ends before its length is an error.
+        while let Some(frame) = within(ANSWER, async { body.frame().await.transpose().map_err(|e| e.to_string()) }).await.map_err(failed)? {
+            let Ok(part) = frame.into_data() else { continue };
+            to.write_all(&part).map_err(|e| Declined::could_not(format!("cannot write the file: {e}")))?;
+            done += part.len() as u64;
+            progress(done, length.unwrap_or(done));
+        }
+        Ok(summary)
+    }
+
+    /// A request as it goes there.
+    fn addressed(&self, request: Request<Bytes>) -> Result<Request<Full<Bytes>>, Declined> {
         let (mut parts, body) = request.into_parts();
         let prefix = self.url.path().trim_end_matches('/');
         parts.uri =
             format!("{prefix}{}", parts.uri).parse().map_err(|_| Declined::could_not(format!("{} is no URL of a server", self.url)))?;
         parts.headers.insert(header::AUTHORIZATION, self.authorization.clone());
+        Ok(Request::from_parts(parts, Full::new(body)))
+    }
 
+    async fn connect(&self) -> Result<Connection, Declined> {
         // Without TLS the configuration has seen to it that the URL says this machine; here a name is held to it.
         let may_be: fn(&SocketAddr) -> bool =
             if self.url.scheme_str() == Some("https") { |_| true } else { |address| address.ip().is_loopback() };
         let connected = tokio::time::timeout(CONNECT, self.peer.connect(may_be)).await;
         let connected = connected.unwrap_or_else(|_| Err(format!("not within {} s", CONNECT.as_secs())));
-        let mut connection = connected.map_err(|e| Declined::could_not(format!("cannot reach {}: {e}", self.url)))?;
-        let answered = async {
-            let (parts, body) = connection.send(Request::from_parts(parts, Full::new(body))).await?.into_parts();
-            let body = Limited::new(body, LONGEST).collect().await.map_err(|e| e.to_string())?;
-            Ok(Response::from_parts(parts, body.to_bytes()))
-        };
-        let answered = tokio::time::timeout(ANSWER, answered).await;
-        let answered = answered.unwrap_or_else(|_| Err(format!("it took more than {} s", ANSWER.as_secs())));
-        answered.map_err(|e| Declined::could_not(unknown_whether_done(&method, &format!("no answer from {}: {e}", self.url))))
+        connected.map_err(|e| Declined::could_not(format!("cannot reach {}: {e}", self.url)))
     }
+
+    fn unanswered(&self, method: &Method, why: &str) -> Declined {
+        Declined::could_not(unknown_whether_done(method, &format!("no answer from {}: {why}", self.url)))
+    }
+
+    /// It is no operator API.
+    fn is_none(&self, status: u16) -> Declined {
+        Declined::could_not(format!(
+            "what is at {} does not answer as an operator API does (status {}): name the admin listener of a server, not older than this",
+            self.url, status
+        ))
+    }
+}
+
+/// All of an answer's body.
+async fn collected(body: Incoming) -> Result<Bytes, String> {
+    Limited::new(body, LONGEST).collect().await.map(Collected::to_bytes).map_err(|e| e.to_string())
+}
+
+async fn within<T>(limit: Duration, answered: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    tokio::time::timeout(limit, answered).await.unwrap_or_else(|_| Err(format!("it took more than {} s", limit.as_secs())))
 }
 
 /// A path with parameters, each as it is, whatever is in it.

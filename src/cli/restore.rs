@@ -48,15 +48,15 @@ impl Restore {
             let mut progress = copying::Progress::new("rows");
             let tell = |done, of| progress.tell(done, of);
             let done = authority::restore(from, &database(&config), &config.keys, tell).await.map_err(Failure::CouldNotRun)?;
-            copied = Some((done, progress.end()));
+            copied = Some(copying::json(&done, progress.end()));
         }
         let authority = Authority::open_restored(options(config, false), Arc::new(SystemClock), Arc::new(SystemEntropy)).await;
         let authority = Arc::new(authority.map_err(Failure::CouldNotRun)?);
         let done = authority.after_restore(&operator(), &journals, self.since.invalidate_all).await?;
         let text = || {
-            let restored = copied.as_ref().map(|(copied, took)| match copied.tables.is_empty() {
-                true => format!("restored before, the feed is now at place {}\n", copied.seq),
-                false => format!("{}\n", copying::text("restored", copied, *took)),
+            let restored = copied.as_ref().map(|copied| match output::list(copied, "tables") {
+                [] => format!("restored before, the feed is now at place {}\n", copied["seq"]),
+                _ => format!("{}\n", copying::text("restored", copied)),
             });
             let reaches: String = reaches.iter().map(|reach| format!("{reach}\n")).collect();
             format!(
@@ -68,7 +68,7 @@ impl Restore {
             )
         };
         let json = || {
-            let mut json = copied.as_ref().map_or_else(|| json!({}), |(copied, took)| copying::json(copied, *took));
+            let mut json = copied.clone().unwrap_or_else(|| json!({}));
             json["finished"] = true.into();
             json["tokens"] = done.tokens.into();
             json["platforms"] = done.platforms.into();
@@ -81,6 +81,6 @@ impl Restore {
             json
         };
         output::print(self.output, text, json)?;
-        copied.map_or(Ok(()), |(copied, _)| copying::outcome(&copied))
+        copied.map_or(Ok(()), |copied| copying::outcome(&copied))
     }
 }

@@ -35,6 +35,8 @@ pub enum Action {
     Tampered,
     /// The database was put back to an earlier state, and what had ended since has ended again.
     Restore,
+    /// A backup was taken from elsewhere.
+    Backup,
     /// Old entries of the log were removed.
     AuditPrune,
     /// An operator's account was made.
@@ -53,7 +55,7 @@ pub enum Action {
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::PlatformCreate,
         Self::PlatformDisable,
         Self::PlatformEnable,
@@ -68,6 +70,7 @@ impl Action {
         Self::Denied,
         Self::Tampered,
         Self::Restore,
+        Self::Backup,
         Self::AuditPrune,
         Self::OperatorCreate,
         Self::OperatorChange,
@@ -94,6 +97,7 @@ impl Action {
             Self::Denied => "denied",
             Self::Tampered => "tampered",
             Self::Restore => "restore",
+            Self::Backup => "backup",
             Self::AuditPrune => "audit.prune",
             Self::OperatorCreate => "operator.create",
             Self::OperatorChange => "operator.change",

@@ -31,7 +31,7 @@ use super::{
     connection::{Known, holding},
     console,
     envelope::{ClientCode, Refusal},
-    source,
+    source, v1,
 };
 use crate::{
     domain::{Invalid, RequestInfo},
@@ -82,7 +82,7 @@ pub(super) async fn answer_routed(app: App, router: axum::Router, mut request: R
         .remove::<Misframed>()
         .map(|Misframed(field)| misframed_refusal(field))
         .or_else(|| too_large(request.uri(), request.headers()));
-    let timeout = app.limits.request_timeout;
+    let timeout = v1::patience(&path, app.limits.request_timeout);
     let answered = async {
         match refused {
             Some(refusal) => Ok(refusal.into_response()),

@@ -8,7 +8,6 @@
 
 use std::{
     cmp::Ordering,
-    fs,
     ops::ControlFlow,
     path::{Path, PathBuf},
     time::Duration,
@@ -23,7 +22,7 @@ use super::{
     sqlite,
     tables::{ACCOUNT, AUDIT, BULK_REVOKE, CHECKPOINT, OPERATOR_TOKEN, PLATFORM, Rows, TABLES, TOKEN, Table, integer, values},
 };
-use crate::domain::RecordedEntry;
+use crate::{domain::RecordedEntry, files};
 
 /// Parts of a table on their way at the most: the source reads while the target writes.
 const ON_THEIR_WAY: usize = 2;
@@ -268,11 +267,8 @@ impl Target {
         drop(self);
         let (partial, file) = (partial(file), file.to_owned());
         blocking(move || {
-            let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let named = fs::hard_link(&partial, &file).and_then(|()| fs::remove_file(&partial));
-            named
-                .and_then(|()| fs::File::open(directory)?.sync_all())
-                .map_err(|e| Error::Unfit(format!("the backup is whole, in {}, but cannot be given its name: {e}", partial.display())))
+            let unnamed = |e| Error::Unfit(format!("the backup is whole, in {}, but cannot be given its name: {e}", partial.display()));
+            files::name_new(&partial, &file).map_err(unnamed)
         })
         .await
     }
@@ -304,7 +300,7 @@ impl Target {
 }
 
 /// Where a backup is until it is whole.
-fn partial(file: &Path) -> PathBuf {
+pub(crate) fn partial(file: &Path) -> PathBuf {
     file.with_added_extension("partial")
 }
 

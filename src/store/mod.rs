@@ -45,7 +45,7 @@ pub(crate) use bulk::BulkRecord;
 #[cfg(feature = "server")]
 pub(crate) use checkpoint::Checkpoint;
 #[cfg(feature = "server")]
-pub(crate) use copy::{Source, Step, Target, copy};
+pub(crate) use copy::{Source, Step, Target, copy, partial};
 pub(crate) use error::Error;
 #[cfg(feature = "server")]
 pub(crate) use examine::Examined;

@@ -510,7 +510,6 @@ fn what_works_on_the_data_itself_asks_no_server() {
     for line in [
         "keys add",
         "keys activate 1",
-        "backup --to b.db",
         "restore --invalidate-all",
         "migrate-store --to sqlite:///nowhere/here",
         "audit verify",
@@ -580,6 +579,72 @@ fn a_key_is_retired_there() {
     let here = run_json(data, &["keys", "retire", "1"]);
     assert_eq!(same(&here).as_object().unwrap().keys().collect::<Vec<_>>(), same(&retired).as_object().unwrap().keys().collect::<Vec<_>>());
     assert!(fs::read_to_string(&file).unwrap().contains("\"retired\""));
+}
+
+/// A server makes it, and keeps nothing of it; here it has its name when it is whole, and is what a backup made there is.
+#[test]
+fn a_backup_is_taken_there() {
+    let (data, elsewhere, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (data, elsewhere) = (data.path(), elsewhere.path());
+    create_platform(data, "Acme");
+    let [owner, manager] = [("alice", "owner"), ("bob", "manager")].map(|(name, role)| operator(data, name, role));
+    let mut command = program_on(data);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data"]).arg(data).env("TMPDIR", temporary.path());
+    let server = Server::of(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
+    let (url, file) = (admin(&server), elsewhere.join("b.db"));
+    let to = file.to_str().unwrap();
+    let names = |directory: &Path| fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+
+    assert!(refused(&there(&url, &manager, &["backup", "--to", to]), 1).contains("an operator who is owner"));
+    assert!(names(elsewhere).is_empty());
+    let told = json_of(&there(&url, &owner, &["backup", "--to", to, "--output", "json"]));
+    assert_eq!((names(elsewhere), names(temporary.path())), (vec!["b.db".into()], vec![]));
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let here = run_json(data, &["backup", "--to", elsewhere.join("here.db").to_str().unwrap()]);
+    assert_eq!(told.as_object().unwrap().keys().collect::<Vec<_>>(), here.as_object().unwrap().keys().collect::<Vec<_>>());
+    // That it was taken is one entry more.
+    assert_eq!(told["seq"].as_u64().unwrap() + 1, here["seq"].as_u64().unwrap());
+
+    let whole = fs::read(&file).unwrap();
+    assert!(refused(&there(&url, &owner, &["backup", "--to", to]), 2).contains("is there already"));
+    assert_eq!(fs::read(&file).unwrap(), whole);
+    fs::write(elsewhere.join("c.db.partial"), "theirs").unwrap();
+    let second = elsewhere.join("c.db");
+    assert!(refused(&there(&url, &owner, &["backup", "--to", second.to_str().unwrap()]), 2).contains("c.db.partial is there"));
+    assert_eq!(fs::read(elsewhere.join("c.db.partial")).unwrap(), b"theirs");
+
+    let restored = elsewhere.join("data");
+    let mut command = program();
+    command.args(["restore", "--invalidate-all", "--from", to, "--output", "json", "--data"]).arg(&restored);
+    let restored = json_of(&command.arg("--key-file").arg(data.join("keys.json")).stdin(Stdio::null()).output().unwrap());
+    assert_eq!((&restored["rows"], &restored["tokens"]), (&told["rows"], &json!(2)));
+}
+
+/// Whatever comes in its place: no file has the name of a backup that is none.
+#[test]
+fn what_is_no_whole_backup_gets_no_name() {
+    let (data, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    create_platform(data.path(), "Acme");
+    let token = operator(data.path(), "alice", "owner");
+    let with = |summary: &str, length: usize, body: &str| {
+        format!("HTTP/1.1 200 OK\r\ncountersign-backup: {summary}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
+    };
+    let busy = answered("429 Too Many Requests", r#"{"status":429,"code":"RATE_LIMITED","message":"Too much.","details":{}}"#);
+    for (answer, code, says) in [
+        (answered("200 OK", "{}"), 2, "does not answer as an operator API does (status 200)"),
+        (with("no JSON", 2, "{}"), 2, "does not answer as an operator API does (status 200)"),
+        (with("{}", 100, "SQLite format 3"), 2, "no answer from"),
+        (with("{}", 15, "SQLite format 3"), 2, "is no backup made by countersign"),
+        (with("{}", 0, ""), 2, "is no backup made by countersign"),
+        (busy, 1, "too much"),
+        (String::new(), 2, "no answer from"),
+    ] {
+        let (url, _told) = somebody(&answer);
+        let file = elsewhere.path().join("b.db");
+        let line = refused(&there(&url, &token, &["backup", "--to", file.to_str().unwrap()]), code);
+        assert!(line.contains(says) && !line.contains("look whether"), "{answer}: {line}");
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0, "{answer}");
+    }
 }
 
 /// Proving and checking, of which one prints nothing but JSON, and the other reads a secret.

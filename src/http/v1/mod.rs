@@ -2,12 +2,13 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `platforms.rs`, `tokens.rs`, `bulk.rs`, `operations.rs`, `audit.rs`, `operators.rs`, `keys.rs`, `nodes.rs`, `settings.rs` | handlers |
+//! | `platforms.rs`, `tokens.rs`, `bulk.rs`, `operations.rs`, `audit.rs`, `operators.rs`, `keys.rs`, `nodes.rs`, `settings.rs`, `backup.rs` | handlers |
 //! | `search.rs` | what a list of tokens is asked for |
 //! | `wire.rs` | the JSON of all of them, which commands print too |
 //! | `error.rs` | what the authority's refusals are here |
 
 mod audit;
+pub(crate) mod backup;
 mod bulk;
 mod error;
 mod keys;
@@ -19,6 +20,8 @@ mod search;
 mod settings;
 mod tokens;
 pub(crate) mod wire;
+
+use std::time::Duration;
 
 use axum::{
     Router,
@@ -38,6 +41,8 @@ use crate::domain::{Operator, Owner, PresentedOperator, RoleLacking};
 
 /// Where it is mounted.
 pub(crate) const MOUNT: &str = "/v1";
+/// How long a backup may take: a hundred million tokens and more.
+pub(crate) const BACKUP: Duration = Duration::from_secs(60 * 60);
 
 /// All operations.
 pub(super) fn routes() -> Router<App> {
@@ -76,6 +81,12 @@ pub(super) fn routes() -> Router<App> {
         .route("/keys/{key}/retire", post(keys::retire))
         .route("/nodes", get(nodes::list))
         .route("/settings", get(settings::list))
+        .route("/backup", post(backup::take))
+}
+
+/// For how long an answer to a path is waited for, whose others are waited for so long: a backup is as long as the database.
+pub(super) fn patience(path: &str, others: Duration) -> Duration {
+    if path.strip_prefix(MOUNT) == Some("/backup") { others.max(BACKUP) } else { others }
 }
 
 /// Who asks, and names what they ask for in the query.

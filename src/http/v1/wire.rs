@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     authority::{
-        AccountListed, Difference, Figures, Found, Issued, KeyListed, Node, Reason, Receipt, Retired, Retirement, Standing,
+        AccountListed, Copied, Difference, Figures, Found, Issued, KeyListed, Node, Reason, Receipt, Retired, Retirement, Standing,
         audit::{HeadKey, Part, Proof, Pruned},
         filter,
     },
@@ -271,6 +271,20 @@ pub(crate) fn retirement(plan: &Retirement, retired: Option<&Retired>) -> Value 
         "platforms": platforms.collect::<Vec<_>>(),
         "tokens": tokens.iter().map(token).collect::<Vec<_>>(),
         "retired": retired.map(done),
+    })
+}
+
+/// What was copied.
+pub(crate) fn copied(copied: &Copied) -> Value {
+    let table = |(table, rows, written): &(&str, u64, u64)| json!({ "table": table, "rows": rows, "written": written });
+    json!({
+        "finished": copied.unfinished.is_none(),
+        "rows": copied.rows(),
+        "written": copied.written(),
+        "seq": copied.seq,
+        "edited": copied.edited,
+        "editedRows": copied.named,
+        "tables": copied.tables.iter().map(table).collect::<Vec<_>>(),
     })
 }
 

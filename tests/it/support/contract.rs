@@ -66,8 +66,10 @@ type Documented = (&'static str, String, String, String);
 
 /// What an export is: lines, whose shape is frozen elsewhere.
 const LINES: &str = "application/jsonl";
+/// What a backup is.
+const FILE: &str = "application/vnd.sqlite3";
 
-/// What each documented answer must look like; none where it has no body, or lines.
+/// What each documented answer must look like; none where it has no body, or lines, or is a file.
 static VALIDATORS: LazyLock<HashMap<Documented, Option<Validator>>> = LazyLock::new(|| {
     let mut validators = HashMap::new();
     for document in DOCUMENTS.iter() {
@@ -117,9 +119,14 @@ pub(crate) fn check_documented(answer: &Answer, method: &Method, target: &str) {
         return;
     }
     match validator {
-        None if answer.header("content-type") == Some(LINES) => {
-            let status = answer.status.as_str();
-            assert!(document.json["paths"][template]["get"]["responses"][status]["content"][LINES].is_object(), "{answer:?}");
+        None if [Some(LINES), Some(FILE)].contains(&answer.header("content-type")) => {
+            let operation = &document.json["paths"][template][as_documented.to_lowercase()];
+            let (status, kind) = (answer.status.as_str(), answer.header("content-type").unwrap());
+            assert!(operation["responses"][status]["content"][kind].is_object(), "{}", answer.what);
+            if kind == FILE {
+                assert!(answer.body.starts_with(b"SQLite format 3\0"), "{}", answer.what);
+                return;
+            }
             let lines = std::str::from_utf8(&answer.body).unwrap();
             assert!(lines.is_empty() || lines.ends_with('\n'), "{answer:?}");
             assert!(lines.lines().all(|line| serde_json::from_str::<Value>(line).is_ok_and(|line| line.is_object())), "{answer:?}");

@@ -1,6 +1,9 @@
 //! Which servers there are.
 
-use countersign::{authority::Clock as _, domain::Role};
+use countersign::{
+    authority::{Clock as _, Database, restore},
+    domain::Role,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -95,6 +98,38 @@ async fn keys_as_the_server_that_is_asked_goes_by_them() {
     assert_eq!((&told["keys"][0]["state"], &told["keys"][0]["liveTokens"]), (&json!("retired"), &json!(0)));
     assert_eq!(told["keys"][0]["retiredAt"], app.clock.wall().to_string());
     assert_eq!((&told["keys"][1]["state"], &told["keys"][1]["liveTokens"]), (&json!("active"), &json!(1)));
+}
+
+/// What the server sends is a backup, of which the log says who has taken it before it is theirs; one at a time.
+#[tokio::test]
+async fn a_backup_is_taken_by_an_owner() {
+    let app = TestApp::new().await;
+    let owner = app.program("owner", Role::Owner, None).await;
+    let ci = app.token("ci", &["VIEW"]).await;
+    let last = app.place().await;
+    let answer = app.v1("POST", "/backup", &owner).send_admin().await.expect(200);
+    assert_eq!(answer.header("content-length"), Some(&*answer.body.len().to_string()));
+    let summary: Value = serde_json::from_str(answer.header("countersign-backup").unwrap()).unwrap();
+    assert_eq!((&summary["seq"], &summary["edited"], &summary["finished"]), (&json!(last), &json!(0), &json!(true)));
+    let told = app.v1_get("/audit?action=backup", &owner).await.expect(200).json()["entries"][0].clone();
+    assert_eq!((&told["actor"], &told["detail"]), (&json!("operator:owner"), &json!({ "rows": summary["rows"], "seq": last })));
+    assert_eq!(app.place().await, last + 1);
+
+    let directory = tempfile::tempdir().unwrap();
+    let (file, data) = (directory.path().join("backup"), directory.path().join("data"));
+    std::fs::write(&file, &answer.body).unwrap();
+    std::fs::create_dir(&data).unwrap();
+    let keys = app.directory.path().join("keys.json").into();
+    let restored = restore(&file, &Database::Sqlite(data.clone()), &keys, |_, _| {}).await.unwrap();
+    assert_eq!((json!(restored.rows()), restored.edited), (summary["rows"].clone(), 0));
+    let connection = rusqlite::Connection::open(data.join("countersign.db")).unwrap();
+    let names: u64 = connection.query_row("SELECT count(*) FROM token WHERE name = 'ci'", [], |row| row.get(0)).unwrap();
+    assert_eq!(names, 1, "{}", ci.id);
+
+    let held = app.authority.take_backup(&operator()).await.unwrap();
+    app.v1("POST", "/backup", &owner).send_admin().await.refused(429, "RATE_LIMITED");
+    drop(held);
+    app.v1("POST", "/backup", &owner).send_admin().await.expect(200);
 }
 
 /// Looked at, counted, done; and not by whoever counts otherwise.

@@ -1,0 +1,57 @@
+//! A backup, for somebody elsewhere.
+
+use std::{os::unix::fs::FileExt as _, sync::Arc};
+
+use axum::{
+    body::Body,
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderName, HeaderValue, header};
+
+use super::{Owns, error, wire};
+use crate::{
+    authority::TakenBackup,
+    http::{App, envelope::Refusal},
+};
+
+/// What is in it, as JSON, beside the file itself.
+pub(crate) const SUMMARY: HeaderName = HeaderName::from_static("countersign-backup");
+/// Of SQLite's files.
+const TYPE: HeaderValue = HeaderValue::from_static("application/vnd.sqlite3");
+/// What is read at once.
+const PART: u64 = 256 << 10;
+
+pub(super) async fn take(State(app): State<App>, Owns(by): Owns) -> Result<Response, Refusal> {
+    let taken = app.authority.take_backup(&by).await.map_err(error::refusal)?;
+    let mut response = Body::empty().into_response();
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, TYPE);
+    fields.insert(header::CONTENT_LENGTH, taken.length.into());
+    fields.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"countersign-backup\""));
+    if let Ok(summary) = HeaderValue::from_str(&wire::copied(&taken.copied).to_string()) {
+        fields.insert(SUMMARY, summary);
+    }
+    *response.body_mut() = sent(taken);
+    Ok(response)
+}
+
+/// The file, part by part. What cannot be read on the way ends it before its length, so that nobody takes it for whole.
+fn sent(taken: TakenBackup) -> Body {
+    Body::from_stream(stream::try_unfold((taken, 0), |(taken, at)| async move {
+        let (file, left) = (Arc::clone(&taken.file), taken.length - at);
+        if left == 0 {
+            return Ok(None);
+        }
+        let read = move || {
+            let mut part = vec![0; usize::try_from(left.min(PART)).unwrap_or(0)];
+            file.read_exact_at(&mut part, at).map(|()| Bytes::from(part))
+        };
+        let part = tokio::task::spawn_blocking(read).await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
+        let part = part.inspect_err(|cause| tracing::error!(%cause, "a backup is broken off"))?;
+        let at = at + part.len() as u64;
+        Ok::<_, std::io::Error>(Some((part, (taken, at))))
+    }))
+}
