@@ -122,6 +122,50 @@ fn what_has_one_home_is_nowhere_else() {
     }
 }
 
+/// What databases that speak PostgreSQL's language take too (docs/postgresql.md): what only PostgreSQL has stands where it only
+/// hurries, where one asks whether it is there, or where something is copied.
+#[test]
+fn i_02_a_node_speaks_plain_sql() {
+    const ODD: [(&str, &[&str]); 22] = [
+        ("LISTEN", &["feed.rs"]),
+        ("NOTIFY", &["writer.rs"]),
+        ("pg_advisory", &["session.rs", "copy.rs"]),
+        ("pg_logical", &["session.rs"]),
+        ("pg_current_wal", &["connect.rs"]),
+        ("COPY", &["copy.rs"]),
+        ("LOCK TABLE", &["copy.rs"]),
+        ("EXTENSION", &[]),
+        ("CREATE FUNCTION", &[]),
+        ("CREATE TRIGGER", &[]),
+        ("CREATE RULE", &[]),
+        ("CREATE TYPE", &[]),
+        ("CREATE DOMAIN", &[]),
+        ("plpgsql", &[]),
+        ("DO $", &[]),
+        ("MERGE", &[]),
+        ("UNLOGGED", &[]),
+        ("EXCLUDE", &[]),
+        ("TABLESPACE", &[]),
+        ("ctid", &[]),
+        ("xmin", &[]),
+        ("DEFERRABLE", &[]),
+    ];
+    let ours = sources().into_iter().filter_map(|(file, text)| Some((file.strip_prefix("store/postgres/")?.to_owned(), code(&text))));
+    let migrations = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/postgres")).unwrap().map(|entry| {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let plain = text.lines().map(|line| line.split("--").next().unwrap()).collect::<Vec<_>>().join("\n");
+        (path.file_name().unwrap().to_str().unwrap().to_owned(), plain)
+    });
+    let all: Vec<_> = ours.chain(migrations).collect();
+    assert!(all.len() > 20 && all.iter().any(|(file, _)| file.ends_with(".sql")));
+    for (word, homes) in ODD {
+        let found: Vec<_> = all.iter().filter(|(_, text)| text.contains(word)).map(|(file, _)| file.as_str()).collect();
+        assert!(found.iter().all(|file| homes.contains(file)), "{word} is in {found:?}");
+        assert!(homes.iter().all(|home| found.contains(home)), "{word} is in {found:?} alone");
+    }
+}
+
 /// Each call of `expose` was looked at: the answers to creates, which commands print too, the
 /// console's pages that show one this once, what quickstart prints, an invitation's
 /// digest, and the seal of a replay.
