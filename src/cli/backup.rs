@@ -46,13 +46,17 @@ impl Backup {
     async fn there(&self, there: &There) -> Result<Value, Failure> {
         authority::refuse_there(&self.to).map_err(Failure::CouldNotRun)?;
         let mut partial = Partial::new(&self.to)?;
-        let mut progress = copying::Progress::new("bytes");
-        let copied = there.download("/backup", &mut partial.file, |done, of| progress.tell(done, of)).await?;
+        let whole = copying::Progress::new("bytes");
+        whole.wait("the server makes it");
+        // The speed of what is sent, without the time in which nothing was.
+        let mut sent = None;
+        let tell = |done, of| sent.get_or_insert_with(|| copying::Progress::new("bytes")).tell(done, of);
+        let copied = there.download("/backup", &mut partial.file, tell).await?;
         let unnamed = |e: std::io::Error| Failure::CouldNotRun(format!("cannot write {}: {e}", self.to.display()));
         partial.file.sync_all().map_err(unnamed)?;
         authority::check_backup(&partial.path).await.map_err(Failure::CouldNotRun)?;
         files::name_new(&partial.path, &self.to).map_err(unnamed)?;
-        Ok(copying::timed(copied, progress.end()))
+        Ok(copying::timed(copied, whole.end()))
     }
 }
 

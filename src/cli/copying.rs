@@ -34,6 +34,13 @@ impl Progress {
         Self { began: now, told: now, terminal: std::io::stderr().is_terminal(), what }
     }
 
+    /// What is waited for before anything is done.
+    pub(super) fn wait(&self, what: &str) {
+        if self.terminal {
+            output::standing(&format!("{what} …"));
+        }
+    }
+
     /// So many are done, of about so many.
     pub(super) fn tell(&mut self, done: u64, of: u64) {
         let (now, every) = (SystemClock.boot(), if self.terminal { ON_A_TERMINAL } else { IN_A_LOG });

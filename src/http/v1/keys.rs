@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Tokens that one request ends at the most: a few seconds of work.
-const PART: usize = 10_000;
+const PART: usize = 20_000;
 
 pub(super) async fn list(State(app): State<App>, Oversees(by): Oversees) -> Result<Response, Refusal> {
     let keys = app.authority.list_keys(&by).await.map_err(error::refusal)?;

@@ -77,11 +77,11 @@ serve() { # serve FLAGS: a server, beside which the commands run
     SERVER=$!
     settle "$before" $SERVER || { echo 'no server'; cat "$WORK/log"; exit 1; }
 }
-# A certificate of these names, and an authority that the machine trusts.
+# A certificate of this name, by an authority that the machine trusts.
 certificate() { # certificate NAME
     mkdir -p "$WORK/tls" && (
         cd "$WORK/tls" || exit
-        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout ca.key -out ca.pem -days 30 -subj /CN=authority
+        [ -e ca.pem ] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout ca.key -out ca.pem -days 30 -subj /CN=authority
         openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout "$1.key" -out "$1.csr" -subj "/CN=$1"
         printf 'subjectAltName=DNS:%s\n' "$1" >extensions
         openssl x509 -req -in "$1.csr" -CA ca.pem -CAkey ca.key -out "$1.pem" -days 30 -extfile extensions
