@@ -1,29 +1,22 @@
 //! Backups, restoring, and moving to another database: each a copy of everything, verified row by row.
 
 use std::{
-    fs::{DirBuilder, File},
-    io,
-    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
-use tokio::{runtime::Handle, sync::OwnedMutexGuard};
-
 use super::{
-    Authority, Error,
-    journal::hex,
     key_source,
     keyring::{Keyring, Seen, check_canaries},
 };
 use crate::{
-    domain::{Action, AuditEntry, KeySource, Owner},
+    domain::KeySource,
     store::{self, Checkpoint, Database, Hold, Mark, Sealed, Source, Step, Target},
 };
 
-/// Rows that are not as they were sealed and are told by name.
+/// Rows that are not as they were sealed and are told by name; and how much of a name, which may be anything.
 const NAMED: usize = 20;
+const NAME: usize = 100;
 
 /// What was copied.
 #[derive(Debug, Clone, Default)]
@@ -93,14 +86,19 @@ pub fn partial_backup(file: &Path) -> PathBuf {
     store::partial(file)
 }
 
-async fn source_of_backup(database: &Database) -> Result<Source, String> {
+pub(super) async fn source_of_backup(database: &Database) -> Result<Source, String> {
     let source = Source::database(database).await.map_err(sentence)?;
     refuse(source.hold().await.map_err(sentence)?)?;
     source.begin(false).await.map_err(sentence)?;
     Ok(source)
 }
 
-async fn back_up_from(source: &Source, keyring: &Keyring, file: &Path, progress: impl FnMut(u64, u64)) -> Result<Copied, String> {
+pub(super) async fn back_up_from(
+    source: &Source,
+    keyring: &Keyring,
+    file: &Path,
+    progress: impl FnMut(u64, u64),
+) -> Result<Copied, String> {
     let target = Target::backup(file).await.map_err(sentence)?;
     if target.hold().await.map_err(sentence)? == Some(Hold::Backup) {
         // It was whole, and interrupted before it had its name: now it is brought up to date.
@@ -123,75 +121,15 @@ async fn backup_in(file: &Path) -> Result<Source, String> {
     }
 }
 
-/// Says whether a file is a whole backup, as far as the file itself says so: with its rows it is held against nothing.
+/// Says how many rows are in a file that is a whole backup, as far as that can be told without keys: none of them is held
+/// against its seal.
 ///
 /// # Errors
 /// A sentence that says what it is instead.
-pub async fn check_backup(file: &Path) -> Result<(), String> {
-    backup_in(file).await.map(drop)
-}
-
-/// A backup that waits to be sent. Nobody else takes one while it lives.
-#[derive(Debug)]
-pub struct TakenBackup {
-    /// Its file, which has no name any more and ends with this.
-    pub file: Arc<File>,
-    /// Its length in bytes.
-    pub length: u64,
-    /// What is in it.
-    pub copied: Copied,
-    _turn: OwnedMutexGuard<()>,
-}
-
-/// A directory that nobody else reads, and that ends with this.
-struct Aside(PathBuf);
-
-impl Aside {
-    fn new(random: [u8; 16]) -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("countersign-backup-{}", hex(&random)));
-        DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Aside {
-    fn drop(&mut self) {
-        if let Err(e) = std::fs::remove_dir_all(&self.0) {
-            tracing::error!(path = %self.0.display(), cause = %e, "what was left of a backup cannot be removed");
-        }
-    }
-}
-
-impl Authority {
-    /// Copies the database, as [`back_up`] does, for somebody elsewhere. The copy is made in the directory for temporary files,
-    /// which has to have room for it.
-    ///
-    /// # Errors
-    /// [`Error::Busy`] if somebody else is at it; [`Error::Unavailable`].
-    pub async fn take_backup(self: &Arc<Self>, by: &Owner) -> Result<TakenBackup, Error> {
-        let turn = Arc::clone(&self.backup_turn).try_lock_owned().map_err(|_| Error::Busy)?;
-        let (authority, random, here) = (Arc::clone(self), self.random()?, Handle::current());
-        // Apart from the threads that answer; and to its end, whoever has stopped waiting.
-        let copying = tokio::task::spawn_blocking(move || {
-            let failed = |what: String| Error::Unavailable(format!("no backup could be made: {what}"));
-            let aside = Aside::new(random).map_err(|e| failed(format!("{}: {e}", std::env::temp_dir().display())))?;
-            let path = aside.0.join("backup");
-            let copied = here.block_on(async {
-                let source = source_of_backup(&authority.database).await?;
-                back_up_from(&source, &authority.keyring, &path, |_, _| {}).await
-            });
-            let copied = copied.map_err(failed)?;
-            let file = File::open(&path).map_err(|e| failed(e.to_string()))?;
-            let length = file.metadata().map_err(|e| failed(e.to_string()))?.len();
-            Ok(TakenBackup { file: Arc::new(file), length, copied, _turn: turn })
-        });
-        let taken = copying.await.unwrap_or_else(|_| Err(Error::Unavailable("no backup could be made".to_owned())))?;
-        // Before anything of it is anybody's.
-        let detail = [("rows".to_owned(), taken.copied.rows().into()), ("seq".to_owned(), taken.copied.seq.into())];
-        let entry = self.system_entry(Action::Backup, None, detail.into_iter().collect());
-        self.store.insert_audit_entry(AuditEntry { actor: by.actor(), request: by.request().clone(), ..entry }).await?;
-        Ok(taken)
-    }
+pub async fn check_backup(file: &Path) -> Result<u64, String> {
+    let source = backup_in(file).await?;
+    source.check().await.map_err(|e| format!("{} is broken: {e}", file.display()))?;
+    source.rows().await.map_err(sentence)
 }
 
 /// Copies a backup into a database that is empty. Nothing is served from that until
@@ -352,7 +290,9 @@ async fn copy(source: &Source, target: &Target, keyring: &Keyring, mut progress:
                 Sealed::Token(record) if keyring.see_token(record) == Seen::Edited => record.token.id.to_string(),
                 Sealed::Platform(record) if keyring.see_platform(record) == Seen::Edited => record.platform.id.to_string(),
                 Sealed::Operations(record) if keyring.see_operations(record) == Seen::Edited => "the operations".to_owned(),
-                Sealed::Account(record) if keyring.see_account(record) == Seen::Edited => format!("operator {}", record.account.name),
+                Sealed::Account(record) if keyring.see_account(record) == Seen::Edited => {
+                    format!("operator {}", record.account.name.as_str().escape_default())
+                }
                 Sealed::OperatorToken(record) if keyring.see_operator_token(record) == Seen::Edited => {
                     format!("the operator token {}", record.token.id.0)
                 }
@@ -380,7 +320,7 @@ async fn copy(source: &Source, target: &Target, keyring: &Keyring, mut progress:
         };
         edited += 1;
         if named.len() < NAMED {
-            named.push(odd);
+            named.push(odd.chars().take(NAME).collect());
         }
     };
     let copied = store::copy(source, target, watch).await.map_err(|e| match e {

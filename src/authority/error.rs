@@ -80,7 +80,7 @@ impl fmt::Display for Error {
             Self::OtherCount(count) => write!(f, "it would end {count} tokens, which is another number; look at them again"),
             Self::KeyActive => f.write_str("it is the active key; activate another one first (countersign keys activate)"),
             Self::KeyUsed => f.write_str(
-                "the key was used for a new token just now: some server has it as its active key still; give all of them the key \
+                "tokens are made with that key: some server has it as its active key still; give all of them the key \
                  file, send SIGHUP, and run this again",
             ),
             Self::LogEdited(what) => f.write_str(what),

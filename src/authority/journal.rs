@@ -203,6 +203,8 @@ impl Writer {
         let mut line = Line::at(&self.installation, &changes.through, at);
         line.ended = ended.map(|record| record.token.id.to_string()).collect();
         line.disabled = disabled.iter().map(|platform| platform.id.to_string()).collect();
+        let keys = changes.keys.iter().flatten().filter(|key| key.retired_at.is_some());
+        line.retired = keys.map(|key| key.key).collect();
         line.enabled = enabled.iter().map(|platform| platform.id.to_string()).collect();
         self.tell(Note::Followed(Box::new(line), changes.through, now));
     }

@@ -255,6 +255,12 @@ impl Authority {
         self.receipt(None).await
     }
 
+    /// The key that is active by the key file as it is now; none, if that can't be read.
+    pub(super) async fn active_in_file(&self) -> Option<u32> {
+        let file = key_source::read(&self.keys.source).await.ok()??;
+        file.keys.iter().find(|key| key.state == KeyState::Active).map(|key| key.id)
+    }
+
     pub(super) fn key_entry(&self, by: &Owner, action: Action, id: u32) -> AuditEntry {
         let detail = [("key".to_owned(), id.into())].into_iter().collect();
         AuditEntry { actor: by.actor(), request: by.request().clone(), ..self.system_entry(action, None, detail) }

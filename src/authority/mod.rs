@@ -18,14 +18,17 @@
 //! | `operators/` | who may act as an operator |
 //! | `audit/` | the audit log, proven to whoever must not have to believe us |
 //! | `copying.rs`, `restore.rs` | backups, moving to another database; what is to be done behind a restore |
+//! | `backup.rs` | a backup for somebody elsewhere |
 //! | `keyring.rs`, `key_file.rs` | what the server key makes, and where it is kept |
-//! | `keys.rs`, `reseal.rs` | changing the server key |
+//! | `keys.rs`, `reseal.rs`, `retire.rs` | changing the server key |
 
 #[cfg(feature = "server")]
 mod assertion;
 mod attempts;
 #[cfg(feature = "server")]
 pub mod audit;
+#[cfg(feature = "server")]
+mod backup;
 #[cfg(feature = "server")]
 mod bulk;
 mod clock;
@@ -101,6 +104,8 @@ use crate::{
 pub use assertion::Assertions;
 pub use attempts::AttemptLimits;
 #[cfg(feature = "server")]
+pub use backup::TakenBackup;
+#[cfg(feature = "server")]
 pub use bulk::BulkPlan;
 #[cfg(feature = "server")]
 pub(crate) use bulk::filter;
@@ -108,7 +113,7 @@ pub(crate) use bulk::filter;
 pub(crate) use clock::coarse_millis;
 pub use clock::{Clock, SystemClock};
 #[cfg(feature = "server")]
-pub use copying::{Copied, TakenBackup, Unfinished, back_up, check_backup, move_to, partial_backup, refuse_there, restore};
+pub use copying::{Copied, Unfinished, back_up, check_backup, move_to, partial_backup, refuse_there, restore};
 pub use denials::Reason;
 pub use entropy::{Entropy, NoEntropy, SystemEntropy};
 pub use error::Error;

@@ -15,6 +15,8 @@ use crate::{
 
 /// Tokens that are being ended at once: they share commits.
 const AT_ONCE: usize = 256;
+/// Tokens that are read at once to be ended with their key.
+const PART: usize = 20_000;
 /// So many that could not be ended are told by name; where there are more, it is the database that does not serve.
 const TOLD: usize = 20;
 
@@ -25,6 +27,8 @@ pub struct TakenIn {
     pub tokens: u64,
     /// Platforms that were disabled again.
     pub platforms: u64,
+    /// Keys that were retired again, with all that lived by them.
+    pub keys: u64,
     /// Journals whose last place is not in the database: the servers that wrote them go on now.
     pub journals: u64,
 }
@@ -38,7 +42,7 @@ impl Authority {
         Self::open_by(Store::open_held, options, clock, entropy).await
     }
 
-    /// Ends what these journals say has ended, or `all` tokens, each with its audit entry; lets the servers that wrote the
+    /// Ends what these journals say has ended, or `all` tokens, each with its audit entry, and retires the keys that were; lets the servers that wrote the
     /// journals go on with the database as it is, and others start on it. Tokens and platforms that the database lacks are
     /// passed over. Interrupted, it can be done again.
     ///
@@ -74,6 +78,15 @@ impl Authority {
         disabled.extend(platforms.into_iter().filter(|(_, (_, disabled))| *disabled).map(|(id, _)| id));
 
         let (mut taken_in, mut failed) = (TakenIn::default(), Vec::new());
+        for key in journals.iter().flat_map(|journal| &journal.retired).collect::<BTreeSet<_>>() {
+            match self.retire_again(by, *key).await {
+                Ok(ended) => {
+                    taken_in.keys += u64::from(ended.is_some());
+                    taken_in.tokens += ended.unwrap_or_default();
+                }
+                Err(e) => failed.push(format!("what lives by key {key}: {e}")),
+            }
+        }
         for id in disabled {
             match self.disable_again(by, id).await {
                 Ok(disabled) => taken_in.platforms += u64::from(disabled),
@@ -94,7 +107,8 @@ impl Authority {
             return Err(Error::Unavailable(format!("not everything could be ended again: {}{more}", failed.join("; "))));
         }
         taken_in.journals = lost.len() as u64;
-        let counts = [("tokens", taken_in.tokens), ("platforms", taken_in.platforms), ("journals", taken_in.journals)];
+        let counts =
+            [("tokens", taken_in.tokens), ("platforms", taken_in.platforms), ("keys", taken_in.keys), ("journals", taken_in.journals)];
         let detail = counts.into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect();
         let entry = AuditEntry { actor: by.actor(), request: by.request().clone(), ..self.system_entry(Action::Restore, None, detail) };
         // Last: only now nothing is missing any more.
@@ -161,6 +175,20 @@ impl Authority {
                 Err(Error::NotFound | Error::Tampered) => Ok(false),
                 Err(e) => Err(e),
             },
+        }
+    }
+
+    /// Says how many tokens ended with it, unless it was retired and nothing lived by it.
+    async fn retire_again(self: &Arc<Self>, by: &Owner, key: u32) -> Result<Option<u64>, Error> {
+        let known = self.store.list_canaries().await?;
+        let Some(known) = known.iter().find(|canary| canary.key == key) else { return Ok(None) };
+        let mut ended = 0;
+        loop {
+            let retired = self.retire_key(by, key, u64::MAX, self.store.load().await?.mark.seq, PART).await?;
+            ended += retired.ended;
+            if retired.left == 0 || retired.ended == 0 {
+                return Ok((known.retired_at.is_none() || ended > 0).then_some(ended));
+            }
         }
     }
 

@@ -9,7 +9,11 @@ use std::{
 use clap::Args;
 use serde_json::Value;
 
-use super::{Failure, Outcome, copying, database, reach::Asking, reach::There};
+use super::{
+    Failure, Outcome, copying, database,
+    reach::{Asking, There},
+    told_to_end,
+};
 use crate::{authority, config::Config, files};
 
 #[derive(Debug, Args)]
@@ -51,10 +55,16 @@ impl Backup {
         // The speed of what is sent, without the time in which nothing was.
         let mut sent = None;
         let tell = |done, of| sent.get_or_insert_with(|| copying::Progress::new("bytes")).tell(done, of);
-        let copied = there.download("/backup", &mut partial.file, tell).await?;
+        let copied = tokio::select! {
+            copied = there.download("/backup", &mut partial.file, tell) => copied?,
+            ended = told_to_end("ended before the backup was whole; nothing of it is kept") => return Err(ended),
+        };
         let unnamed = |e: std::io::Error| Failure::CouldNotRun(format!("cannot write {}: {e}", self.to.display()));
         partial.file.sync_all().map_err(unnamed)?;
-        authority::check_backup(&partial.path).await.map_err(Failure::CouldNotRun)?;
+        let rows = authority::check_backup(&partial.path).await.map_err(Failure::CouldNotRun)?;
+        if copied["rows"] != rows || copied["finished"] != true {
+            return Err(Failure::CouldNotRun(format!("what came holds {rows} rows, and is not what the server says that it has sent")));
+        }
         files::name_new(&partial.path, &self.to).map_err(unnamed)?;
         Ok(copying::timed(copied, whole.end()))
     }

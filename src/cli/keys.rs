@@ -132,7 +132,7 @@ impl Retire {
             let tokens = if count == 1 { "one live token".to_owned() } else { format!("{} live tokens", number(count)) };
             return Err(Failure::Refused(format!("the key is in use: {tokens} would end; --force does it")));
         }
-        let retired = self.retire(&reach, count).await?;
+        let retired = self.retire(&reach, &plan).await?;
         let id = self.id;
         let of_file = match edit {
             Some(mut edit) => {
@@ -161,12 +161,14 @@ impl Retire {
     }
 
     /// Retires it, part by part; returns the first answer, with what all of them together have done.
-    async fn retire(&self, reach: &Reach, count: u64) -> Result<Value, Failure> {
+    async fn retire(&self, reach: &Reach, plan: &Value) -> Result<Value, Failure> {
         let mut progress = Progress::new("tokens");
+        let count = plan["count"].as_u64().unwrap_or_default();
         let (mut left, mut ended, mut first) = (count, 0, None);
         loop {
-            let part = reach.post(&self.path(), Some(json!({ "expectedCount": left }))).await.map_err(|declined| {
-                let again = "other tokens live by the key now than were listed, so nothing was done; run this again";
+            let agreed = json!({ "expectedCount": count, "seq": plan["seq"] });
+            let part = reach.post(&self.path(), Some(agreed)).await.map_err(|declined| {
+                let again = "more tokens live by the key now than were listed, so nothing was done; run this again";
                 Failure::from(declined.or_conflict("other_count", again))
             })?;
             let done = &part["retired"];

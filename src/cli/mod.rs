@@ -30,6 +30,7 @@ mod token;
 use std::{process::ExitCode, sync::Arc};
 
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     authority::{AttemptLimits, Authority, Database, Error, Options, SystemClock, SystemEntropy},
@@ -159,6 +160,20 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failed(&failure),
     }
+}
+
+/// Comes back when somebody ends a command that has something to put away; `what` says what became of it.
+async fn told_to_end(what: &str) -> Failure {
+    let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+    let [Ok(mut interrupted), Ok(mut terminated), Ok(mut hung_up)] = signals else {
+        return Failure::CouldNotRun("no signal can be heard".to_owned());
+    };
+    tokio::select! {
+        _ = interrupted.recv() => {}
+        _ = terminated.recv() => {}
+        _ = hung_up.recv() => {}
+    }
+    Failure::CouldNotRun(what.to_owned())
 }
 
 /// The first sentence of a usage error. An argument that could be a secret is not repeated.

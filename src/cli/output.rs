@@ -108,11 +108,15 @@ pub(super) fn harmless(text: &str) -> String {
     text.chars().flat_map(|c| if odd(c) { c.escape_unicode().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 
+/// No name that anything may have is as wide; what was edited into a database may be wider than can be padded.
+const WIDEST: usize = 300;
+
 /// Rows under headings, in columns as wide as they need to be.
 pub(super) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let mut lines = vec![headings.iter().map(|heading| (*heading).to_owned()).collect::<Vec<_>>()];
     lines.extend(rows.iter().cloned());
-    let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width =
+        |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0).min(WIDEST);
     let widths: Vec<_> = (0..headings.len()).map(width).collect();
     let row = |line: &Vec<String>| {
         let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));

@@ -282,13 +282,13 @@ impl There {
     }
 
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Declined> {
-        let method = request.method().clone();
+        let (method, patience) = (request.method().clone(), v1::patience(request.uri().path(), ANSWER));
         let (request, mut connection) = (self.addressed(request)?, self.connect().await?);
         let answered = async {
             let (parts, body) = connection.send(request).await?.into_parts();
             Ok(Response::from_parts(parts, collected(body).await?))
         };
-        within(ANSWER, answered).await.map_err(|e| self.unanswered(&method, &e))
+        within(patience, answered).await.map_err(|e| self.unanswered(&method, &e))
     }
 
     /// Asks for a file, and writes it as it comes; `progress` is told how many bytes are there, of how many. Returns what the
@@ -302,23 +302,29 @@ impl There {
         let mut connection = self.connect().await?;
         // There is nothing to look for that could have been done: as if it were a GET.
         let failed = |e: String| self.unanswered(&Method::GET, &e);
-        let (parts, mut body) = within(v1::BACKUP, connection.send(request)).await.map_err(failed)?.into_parts();
+        let (parts, mut body) = within(v1::WHOLE, connection.send(request)).await.map_err(failed)?.into_parts();
         let summary = parts.headers.get(v1::backup::SUMMARY).and_then(|summary| serde_json::from_slice::<Value>(summary.as_bytes()).ok());
         let Some(summary) = summary.filter(|summary| parts.status.is_success() && summary.is_object()) else {
             let body = within(ANSWER, collected(body)).await.map_err(failed)?;
             let read = read(Some(self), &Method::GET, &Response::from_parts(parts, body));
             return Err(read.map_or_else(|declined| declined, |_| self.is_none(200)));
         };
-        let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let mut done = 0;
+        let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        let length = length.filter(|_| parts.status.as_u16() == 200).ok_or_else(|| self.is_none(parts.status.as_u16()))?;
         // An answer that ends before its length is an error.
-        while let Some(frame) = within(ANSWER, async { body.frame().await.transpose().map_err(|e| e.to_string()) }).await.map_err(failed)? {
-            let Ok(part) = frame.into_data() else { continue };
-            to.write_all(&part).map_err(|e| Declined::could_not(format!("cannot write the file: {e}")))?;
-            done += part.len() as u64;
-            progress(done, length.unwrap_or(done));
-        }
-        Ok(summary)
+        let taken = async {
+            let mut done = 0;
+            while let Some(frame) = within(ANSWER, async { body.frame().await.transpose().map_err(|e| e.to_string()) }).await? {
+                let Ok(part) = frame.into_data() else { continue };
+                if let Err(e) = to.write_all(&part) {
+                    return Ok(Err(Declined::could_not(format!("cannot write the file: {e}"))));
+                }
+                done += part.len() as u64;
+                progress(done, length);
+            }
+            Ok(Ok(summary))
+        };
+        within(v1::WHOLE, taken).await.map_err(failed)?
     }
 
     /// A request as it goes there.

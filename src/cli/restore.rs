@@ -60,10 +60,11 @@ impl Restore {
             });
             let reaches: String = reaches.iter().map(|reach| format!("{reach}\n")).collect();
             format!(
-                "{}{reaches}{} tokens have ended again, {} platforms are disabled again; {} journals were ahead of the database, and their servers can go on.",
+                "{}{reaches}{} tokens have ended again, {} platforms are disabled again, {} keys are retired again; {} journals were ahead of the database, and their servers can go on.",
                 restored.unwrap_or_default(),
                 copying::number(done.tokens),
                 done.platforms,
+                done.keys,
                 done.journals
             )
         };
@@ -72,6 +73,7 @@ impl Restore {
             json["finished"] = true.into();
             json["tokens"] = done.tokens.into();
             json["platforms"] = done.platforms.into();
+            json["keys"] = done.keys.into();
             json["journals"] = done.journals.into();
             let reach = |reach: &Reach| {
                 let Reach { journal, after, through, at, is_torn } = reach;

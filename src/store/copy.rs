@@ -178,6 +178,23 @@ impl Source {
         on!(Self, self, s => s.changes_may_come_for(), s.changes_may_come_for())
     }
 
+    /// How many rows there are to copy.
+    pub(crate) async fn rows(&self) -> Result<u64, Error> {
+        let mut rows = 0;
+        for table in &TABLES {
+            rows += self.count(table).await?;
+        }
+        Ok(rows)
+    }
+
+    /// Refuses a backup whose file is broken; a database looks after itself.
+    pub(crate) async fn check(&self) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(source) => source.check().await,
+            Self::Postgres(_) => Ok(()),
+        }
+    }
+
     async fn count(&self, table: &'static Table) -> Result<u64, Error> {
         on!(Self, self, s => s.count(table).await, s.count(table).await)
     }
@@ -380,11 +397,7 @@ pub(crate) struct TableCopied {
 /// # Errors
 /// As any operation; and [`Error::Corrupt`] if what was written is not what is read back.
 pub(crate) async fn copy(source: &Source, target: &Target, mut watch: impl FnMut(Step<'_>)) -> Result<Copied, Error> {
-    let mut rows = 0;
-    for table in &TABLES {
-        rows += source.count(table).await?;
-    }
-    watch(Step::Rows(rows));
+    watch(Step::Rows(source.rows().await?));
     let seq = source.last_mark().await?.seq;
     let mut tables = Vec::new();
     for table in &TABLES {

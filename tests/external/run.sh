@@ -14,7 +14,8 @@ finish() { [ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$data
 trap finish EXIT
 made=$("$program" platform create --name external --data "$data/db" --output json)
 field() { printf '%s' "$made" | python3 -c 'import json, sys; print(json.load(sys.stdin)["tokens"][0][sys.argv[1]])' "$1"; }
-"$program" serve --data "$data/db" --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --log warn 2>"$data/log" &
+: >"$data/log" # it may be read before the server is there
+"$program" serve --data "$data/db" --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --log warn 2>>"$data/log" &
 server=$!
 for _ in $(seq 100); do
     base=$(sed -n 's/^listening on //p' "$data/log")

@@ -305,7 +305,7 @@ async fn s_08_they_outlive_the_key_that_sealed_them() {
     write_keys(&app.directory.path().join("keys.json"), &[(1, "verify-only")], 2);
     app.authority.reload_keys().await.unwrap();
     let plan = app.authority.plan_retirement(&operator(), 1).await.unwrap();
-    app.authority.retire_key(&operator(), &plan, plan.count, usize::MAX).await.unwrap();
+    app.authority.retire_key(&operator(), 1, plan.count, plan.seq, usize::MAX).await.unwrap();
     assert_eq!(app.authority.get_bulk_revoke(&operator(), done.id).await.unwrap(), done);
     assert_eq!(app.authority.list_bulk_revokes(&operator()).await.unwrap().len(), 2);
     app.authority.resume_bulk_revokes().await.unwrap();

@@ -78,7 +78,7 @@ async fn prove(authority: &Authority, pair: &Pair) -> Result<countersign::domain
 async fn retire(authority: &Arc<Authority>, key: u32, force: bool) -> Result<u64, Error> {
     let plan = authority.plan_retirement(&operator(), key).await?;
     let expected = if force { plan.count } else { 0 };
-    authority.retire_key(&operator(), &plan, expected, usize::MAX).await.map(|retired| retired.ended)
+    authority.retire_key(&operator(), key, expected, plan.seq, usize::MAX).await.map(|retired| retired.ended)
 }
 
 /// All old tokens verify before, during and after, on both; the new key takes them over as they are used; then the old one
@@ -240,9 +240,10 @@ async fn s_08_what_lives_by_a_key_ends_part_by_part() {
     for (planned, left) in [(4, 1), (1, 0), (0, 0)] {
         let plan = app.authority.plan_retirement(&operator(), 1).await.unwrap();
         assert_eq!((plan.count, plan.first.len() as u64, plan.platforms.values().sum::<u64>()), (planned, planned, planned));
-        let retired = app.authority.retire_key(&operator(), &plan, planned, 3).await.unwrap();
-        assert_eq!((retired.ended, retired.left, retired.first.len() as u64), (planned - left, left, planned - left));
-        ended.extend(retired.first.iter().map(|token| token.id.to_string()));
+        let retired = app.authority.retire_key(&operator(), 1, planned, plan.seq, 3).await.unwrap();
+        assert_eq!((retired.ended, retired.left, retired.of.first.len() as u64), (planned - left, left, planned - left));
+        assert_eq!((retired.of.count, &retired.of.platforms), (planned, &plan.platforms));
+        ended.extend(retired.of.first.iter().map(|token| token.id.to_string()));
         for pair in tokens.iter().chain([&app.sandbox, &app.production]) {
             app.get("/verify").auth(pair).send().await.refused(401, "UNAUTHORIZED");
         }
@@ -250,6 +251,42 @@ async fn s_08_what_lives_by_a_key_ends_part_by_part() {
     let mut whole = [&app.sandbox.id, &app.production.id, &tokens[0].id, &tokens[1].id].map(String::clone);
     whole.sort();
     assert_eq!(ended, whole, "oldest first");
+    let directory = app.directory.path();
+    let entries = database::number(directory, "SELECT count(*) FROM audit WHERE action = 'keys.retire'");
+    assert_eq!(entries, 1, "one for the whole");
+}
+
+/// A server that has an older key as its active one does not end what others make with a newer one.
+#[tokio::test]
+async fn s_08_what_others_make_with_a_newer_key_is_not_ended() {
+    let two = Two::new().await;
+    write_keys(&two.files[0], &[(1, "verify-only")], 2);
+    two.other.reload_keys().await.unwrap();
+    write_keys(&two.files[1], &[(2, "verify-only")], 1);
+    two.app.authority.reload_keys().await.unwrap();
+    prove(&two.other, &two.app.sandbox).await.unwrap();
+    two.other.flush().await.unwrap();
+    let refused = retire(&two.app.authority, 2, true).await.unwrap_err();
+    assert!(matches!(refused, Error::KeyUsed), "{refused}");
+    prove(&two.other, &two.app.sandbox).await.unwrap();
+}
+
+/// On a system in use tokens move on between the look and the deed: these live, and the others end all the same.
+#[tokio::test]
+async fn s_08_who_has_moved_meanwhile_lives() {
+    let two = Two::new().await;
+    write_keys(&two.files[0], &[(1, "verify-only")], 2);
+    two.other.reload_keys().await.unwrap();
+    let plan = two.other.plan_retirement(&operator(), 1).await.unwrap();
+    assert_eq!(plan.count, 2);
+    prove(&two.other, &two.app.sandbox).await.unwrap();
+    two.other.flush().await.unwrap();
+    let invalid = two.other.retire_key(&operator(), 1, plan.count, u64::MAX, usize::MAX).await.unwrap_err();
+    assert!(matches!(invalid, Error::Invalid(_)), "{invalid}");
+    let retired = two.other.retire_key(&operator(), 1, plan.count, plan.seq, usize::MAX).await.unwrap();
+    assert_eq!((retired.ended, retired.of.count, retired.left), (1, 1, 0));
+    assert!(prove(&two.other, &two.app.sandbox).await.is_ok());
+    prove(&two.other, &two.app.production).await.unwrap_err();
 }
 
 /// Whoever has a retired key as its active one makes nothing that would be dead at birth; and nothing is planned around it.
@@ -267,8 +304,8 @@ async fn s_08_nothing_is_made_under_a_retired_key() {
     // The app still has only the old key. What it makes now was not in the plan.
     let late = two.app.authority.create_platform(&operator(), countersign::domain::TokenName::parse("name", "Late").unwrap(), None).await;
     late.unwrap();
-    let refused = two.other.retire_key(&operator(), &plan, 0, usize::MAX).await.unwrap_err();
-    assert!(refused.to_string().contains("just now"), "{refused}");
+    let refused = two.other.retire_key(&operator(), 1, 2, plan.seq, usize::MAX).await.unwrap_err();
+    assert!(refused.to_string().contains("tokens are made with that key"), "{refused}");
     assert_eq!(retire(&two.other, 1, true).await.unwrap(), 2);
     // Not followed yet, and then followed.
     for _ in 0..2 {

@@ -482,7 +482,7 @@ async fn s_08_accounts_outlive_the_key_that_sealed_them() {
     app.authority.reload_keys().await.unwrap();
     assert!(is_in(&app, &signed_in.cookie()).await);
     let plan = app.authority.plan_retirement(&operator(), 1).await.unwrap();
-    app.authority.retire_key(&operator(), &plan, plan.count, usize::MAX).await.unwrap();
+    app.authority.retire_key(&operator(), 1, plan.count, plan.seq, usize::MAX).await.unwrap();
     assert!(app.authority.prove_operator(&presented, request()).await.unwrap().is_some());
     // Who was signed in signs in again: that was sealed by the old key alone.
     assert!(!is_in(&app, &signed_in.cookie()).await);

@@ -16,6 +16,7 @@ use std::{
     },
 };
 
+use rustix::process::{Pid, Signal};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
@@ -343,8 +344,12 @@ fn a_token_in_a_file_is_its_owners_alone() {
 
 /// Somebody who gives every request the same answer, and tells what was asked.
 fn somebody(answer: &str) -> (String, Receiver<String>) {
+    somebody_who_sends(answer.as_bytes().to_vec())
+}
+
+fn somebody_who_sends(answer: Vec<u8>) -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (url, answer, (tell, told)) = (format!("http://{}", listener.local_addr().unwrap()), answer.to_owned(), channel());
+    let (url, (tell, told)) = (format!("http://{}", listener.local_addr().unwrap()), channel());
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let mut bytes = [0; 4096];
@@ -352,7 +357,7 @@ fn somebody(answer: &str) -> (String, Receiver<String>) {
             if tell.send(String::from_utf8_lossy(&bytes[..read]).into_owned()).is_err() {
                 return;
             }
-            let _ = stream.write_all(answer.as_bytes());
+            let _ = stream.write_all(&answer);
         }
     });
     (url, told)
@@ -581,6 +586,48 @@ fn a_key_is_retired_there() {
     assert!(fs::read_to_string(&file).unwrap().contains("\"retired\""));
 }
 
+/// A database from before knows nothing of it, nor does the key file; the journal does.
+#[test]
+fn r_20_a_key_that_was_retired_there_stays_retired() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let (_, [root, production]) = create_platform(data, "Acme");
+    let token = operator(data, "alice", "owner");
+    run_json(data, &["keys", "add"]);
+    run_json(data, &["keys", "activate", "2"]);
+    let server = Server::start(data);
+    // It moves to the new key behind the state that is brought back.
+    database::remember(data);
+    assert_eq!(server.get("/verify", &root).0, 200);
+    let retired = json_of(&there(&admin(&server), &token, &["keys", "retire", "1", "--force", "--output", "json"]));
+    assert!(retired["retired"]["endedCount"].as_u64() >= Some(1), "{retired}");
+    drop(server);
+    database::go_back(data);
+    let journal = data.join("revocations.jsonl");
+    let restored = run_json(data, &["restore", "--journal", journal.to_str().unwrap()]);
+    assert_eq!((&restored["tokens"], &restored["keys"]), (&json!(2), &json!(1)), "{restored}");
+    assert_eq!(run_json(data, &["keys", "list"])["keys"][0]["state"], "retired");
+    let again = run_json(data, &["restore", "--journal", journal.to_str().unwrap()]);
+    assert_eq!((&again["tokens"], &again["keys"]), (&json!(0), &json!(0)), "{again}");
+    let server = Server::start(data);
+    assert_eq!((server.get("/verify", &root).0, server.get("/verify", &production).0), (401, 401));
+}
+
+/// A server that was not told of a key yet does not retire the one that is active next.
+#[test]
+fn the_key_that_is_active_next_is_not_retired_there() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    create_platform(data, "Acme");
+    let token = operator(data, "alice", "owner");
+    run_json(data, &["keys", "add"]);
+    let server = Server::start(data);
+    run_json(data, &["keys", "activate", "2"]);
+    assert!(refused(&there(&admin(&server), &token, &["keys", "retire", "2"]), 1).contains("it is the active key"));
+    run_json(data, &["keys", "activate", "1"]);
+    assert!(there(&admin(&server), &token, &["keys", "retire", "2"]).status.success());
+}
+
 /// A server makes it, and keeps nothing of it; here it has its name when it is whole, and is what a backup made there is.
 #[test]
 fn a_backup_is_taken_there() {
@@ -636,6 +683,8 @@ fn what_is_no_whole_backup_gets_no_name() {
         (with("{}", 100, "SQLite format 3"), 2, "no answer from"),
         (with("{}", 15, "SQLite format 3"), 2, "is no backup made by countersign"),
         (with("{}", 0, ""), 2, "is no backup made by countersign"),
+        (with("{}", 2, "{}").replace("200 OK", "206 Partial"), 2, "does not answer as an operator API does (status 206)"),
+        (with("{}", 2, "{}").replace("content-length: 2\r\n", ""), 2, "does not answer as an operator API does (status 200)"),
         (busy, 1, "too much"),
         (String::new(), 2, "no answer from"),
     ] {
@@ -644,6 +693,76 @@ fn what_is_no_whole_backup_gets_no_name() {
         let line = refused(&there(&url, &token, &["backup", "--to", file.to_str().unwrap()]), code);
         assert!(line.contains(says) && !line.contains("look whether"), "{answer}: {line}");
         assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0, "{answer}");
+    }
+}
+
+/// What is no backup as the server has told it, whatever the server told of it.
+#[test]
+fn a_backup_that_is_not_as_it_was_told_gets_no_name() {
+    let (data, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    create_platform(data.path(), "Acme");
+    let token = operator(data.path(), "alice", "owner");
+    let good = data.path().join("good.db");
+    let told = run_json(data.path(), &["backup", "--to", good.to_str().unwrap()]);
+    let (bytes, file) = (fs::read(&good).unwrap(), elsewhere.path().join("b.db"));
+    let taken = |told: &Value, bytes: &[u8]| {
+        let head = format!("HTTP/1.1 200 OK\r\ncountersign-backup: {told}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", bytes.len());
+        let (url, _told) = somebody_who_sends([head.as_bytes(), bytes].concat());
+        there(&url, &token, &["backup", "--to", file.to_str().unwrap()])
+    };
+    assert!(taken(&told, &bytes).status.success());
+    fs::remove_file(&file).unwrap();
+    let edited = |sql: &str| {
+        let odd = data.path().join("odd.db");
+        fs::copy(&good, &odd).unwrap();
+        rusqlite::Connection::open(&odd).unwrap().execute_batch(sql).unwrap();
+        fs::read(odd).unwrap()
+    };
+    let of = |name: &str, value: Value| {
+        let mut told = told.clone();
+        told[name] = value;
+        told
+    };
+    let page: usize = rusqlite::Connection::open(&good)
+        .unwrap()
+        .query_row("SELECT (rootpage - 1) * 4096 FROM sqlite_schema WHERE name = 'token'", [], |row| row.get(0))
+        .unwrap();
+    let mut broken = bytes.clone();
+    broken[page..page + 4096].fill(0xa5);
+    let endless = "DROP TABLE hold; CREATE VIEW hold (one, reason) AS WITH RECURSIVE r (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) \
+                   SELECT 1, 'backup' FROM r WHERE n < 0";
+    for (told, bytes, says) in [
+        (of("rows", json!(1)), bytes.clone(), "is not what the server says"),
+        (of("finished", json!(false)), bytes.clone(), "is not what the server says"),
+        (told.clone(), edited("DELETE FROM token"), "is not what the server says"),
+        (told.clone(), edited(endless), "holds what no backup does"),
+        (told.clone(), edited("CREATE TRIGGER t AFTER INSERT ON token BEGIN DELETE FROM token; END"), "holds what no backup does"),
+        (told.clone(), broken, "is broken"),
+    ] {
+        let line = refused(&taken(&told, &bytes), 2);
+        assert!(line.contains(says), "{says}: {line}");
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0, "{says}");
+    }
+}
+
+/// Whoever ends it while they wait keeps nothing of it, and can begin anew.
+#[test]
+fn a_backup_that_is_ended_leaves_nothing_behind() {
+    let (data, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    create_platform(data.path(), "Acme");
+    let token = operator(data.path(), "alice", "owner");
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let file = elsewhere.path().join("b.db");
+        let mut command = asking(&url, &token, &["backup", "--to", file.to_str().unwrap()]);
+        let backup = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut asked = silent.accept().unwrap().0;
+        assert!(asked.read(&mut [0; 4096]).unwrap() > 0);
+        assert!(elsewhere.path().join("b.db.partial").exists());
+        rustix::process::kill_process(Pid::from_child(&backup), signal).unwrap();
+        assert!(refused(&backup.wait_with_output().unwrap(), 2).contains("nothing of it is kept"));
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0, "{signal:?}");
     }
 }
 

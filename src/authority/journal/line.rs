@@ -41,6 +41,9 @@ pub(super) struct Line {
     pub(super) disabled: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) enabled: Vec<String>,
+    /// All keys that are retired, where that may be news.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) retired: Vec<u32>,
     /// The seal of the line before, unless this one begins a part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) after: Option<String>,
@@ -82,6 +85,7 @@ impl Line {
             ended: Vec::new(),
             disabled: Vec::new(),
             enabled: Vec::new(),
+            retired: Vec::new(),
             after: None,
             key: 0,
             mac: String::new(),
@@ -90,13 +94,15 @@ impl Line {
 
     /// The same without what ended.
     pub(super) fn mark_alone(self) -> Self {
-        Self { ended: Vec::new(), disabled: Vec::new(), enabled: Vec::new(), ..self }
+        Self { ended: Vec::new(), disabled: Vec::new(), enabled: Vec::new(), retired: Vec::new(), ..self }
     }
 
     /// Goes as far as another one, and says what that one says too.
     pub(super) fn take_in(&mut self, later: Self) {
-        let Self { seq, seal, at, ended, disabled, enabled, .. } = later;
+        let Self { seq, seal, at, ended, disabled, enabled, retired, .. } = later;
         self.ended.extend(ended);
+        self.retired.retain(|key| !retired.contains(key));
+        self.retired.extend(retired);
         self.disabled.retain(|id| !enabled.contains(id));
         self.enabled.retain(|id| !disabled.contains(id));
         self.disabled.extend(disabled);
@@ -106,7 +112,7 @@ impl Line {
 
     /// Whether it says that something ended, or may be used again.
     pub(super) const fn is_news(&self) -> bool {
-        !(self.ended.is_empty() && self.disabled.is_empty() && self.enabled.is_empty())
+        !(self.ended.is_empty() && self.disabled.is_empty() && self.enabled.is_empty() && self.retired.is_empty())
     }
 
     /// Adds it to a text, sealed behind the line with that seal, or as the beginning of a part; returns its own.

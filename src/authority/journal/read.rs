@@ -28,6 +28,7 @@ pub struct Journal {
     pub(in crate::authority) ended: BTreeSet<TokenId>,
     /// The last that it knows of a platform: the place, and whether it was disabled there.
     pub(in crate::authority) platforms: BTreeMap<PlatformId, (u64, bool)>,
+    pub(in crate::authority) retired: BTreeSet<u32>,
 }
 
 /// From where to where a journal goes: of what ended elsewhere it knows nothing.
@@ -114,6 +115,7 @@ impl Journal {
             for (id, disabled) in changed {
                 part.platforms.insert(PlatformId::parse(id).ok_or_else(unknown)?, (place.mark.seq, disabled));
             }
+            part.retired.extend(&line.retired);
             before = Some(line.mac);
         };
         let last = parts.last_mut().ok_or_else(|| format!("the journal {} is empty", path.display()))?;
@@ -122,8 +124,8 @@ impl Journal {
     }
 
     fn beginning(path: &Path, place: Place) -> Self {
-        let (ended, platforms) = (BTreeSet::new(), BTreeMap::new());
-        Self { path: path.to_owned(), first: place.mark, marks: Vec::new(), last: place, is_torn: false, ended, platforms }
+        let (ended, platforms, retired) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
+        Self { path: path.to_owned(), first: place.mark, marks: Vec::new(), last: place, is_torn: false, ended, platforms, retired }
     }
 
     /// From where to where it goes.

@@ -22,7 +22,6 @@ use std::{
 
 use clap::Args;
 use rustix::fs::OFlags;
-use tokio::signal::unix::{SignalKind, signal};
 
 pub(super) use self::server::end_with_parent;
 use self::{
@@ -34,6 +33,7 @@ use super::{
     Failure, Outcome,
     output::{self, Output},
     settings::AllSettings,
+    told_to_end,
 };
 use crate::files::{AT_ONCE, open_plain};
 
@@ -80,7 +80,7 @@ impl Bench {
         let measured = tokio::select! {
             // It listens before anything is made: what was goes with it.
             biased;
-            told = told_to_end() => Err(told),
+            told = told_to_end("ended before it was done; its directory is removed") => Err(told),
             measured = self.measure() => measured.map_err(Failure::CouldNotRun),
         };
         let measured = measured.inspect_err(|_| {
@@ -142,20 +142,6 @@ impl Bench {
         let place = scratch.place();
         Ok(Report { rows, tokens: self.tokens, clients: self.clients, rounds: self.rounds, turn, started, memory, place })
     }
-}
-
-/// Comes back when somebody ends it.
-async fn told_to_end() -> Failure {
-    let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
-    let [Ok(mut interrupted), Ok(mut terminated), Ok(mut hung_up)] = signals else {
-        return Failure::CouldNotRun("no signal can be heard".to_owned());
-    };
-    tokio::select! {
-        _ = interrupted.recv() => {}
-        _ = terminated.recv() => {}
-        _ = hung_up.recv() => {}
-    }
-    Failure::CouldNotRun("ended before it was done; its directory is removed".to_owned())
 }
 
 /// What it is at, for whoever waits.

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderName, HeaderValue, header};
 
-use super::{Owns, error, wire};
+use super::{Owns, WHOLE, error, wire};
 use crate::{
-    authority::TakenBackup,
+    authority::{Clock, Error, TakenBackup},
     http::{App, envelope::Refusal},
 };
 
@@ -31,20 +31,25 @@ pub(super) async fn take(State(app): State<App>, Owns(by): Owns) -> Result<Respo
     fields.insert(header::CONTENT_TYPE, TYPE);
     fields.insert(header::CONTENT_LENGTH, taken.length.into());
     fields.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"countersign-backup\""));
-    if let Ok(summary) = HeaderValue::from_str(&wire::copied(&taken.copied).to_string()) {
-        fields.insert(SUMMARY, summary);
-    }
-    *response.body_mut() = sent(taken);
+    let summary = HeaderValue::from_str(&wire::copied(&taken.copied).to_string());
+    let summary = summary.map_err(|e| error::refusal(Error::Unavailable(format!("what was copied cannot be told: {e}"))))?;
+    fields.insert(SUMMARY, summary);
+    *response.body_mut() = sent(taken, Arc::clone(&app.clock));
     Ok(response)
 }
 
-/// The file, part by part. What cannot be read on the way ends it before its length, so that nobody takes it for whole.
-fn sent(taken: TakenBackup) -> Body {
-    Body::from_stream(stream::try_unfold((taken, 0), |(taken, at)| async move {
-        let (file, left) = (Arc::clone(&taken.file), taken.length - at);
-        if left == 0 {
-            return Ok(None);
+/// The file, part by part. What cannot be read on the way ends it before its length, so that nobody takes it for whole; and
+/// so does whoever takes it too slowly, because others wait for their turn.
+fn sent(taken: TakenBackup, clock: Arc<dyn Clock>) -> Body {
+    let until = clock.boot() + WHOLE;
+    let sending = (taken.length > 0).then_some((taken, clock, 0));
+    Body::from_stream(stream::try_unfold(sending, move |sending| async move {
+        let Some((taken, clock, at)) = sending else { return Ok(None) };
+        if clock.boot() > until {
+            tracing::warn!(sent = at, "a backup is broken off: it was taken too slowly");
+            return Err(std::io::ErrorKind::TimedOut.into());
         }
+        let (file, left) = (Arc::clone(&taken.file), taken.length - at);
         let read = move || {
             let mut part = vec![0; usize::try_from(left.min(PART)).unwrap_or(0)];
             file.read_exact_at(&mut part, at).map(|()| Bytes::from(part))
@@ -52,6 +57,8 @@ fn sent(taken: TakenBackup) -> Body {
         let part = tokio::task::spawn_blocking(read).await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
         let part = part.inspect_err(|cause| tracing::error!(%cause, "a backup is broken off"))?;
         let at = at + part.len() as u64;
-        Ok::<_, std::io::Error>(Some((part, (taken, at))))
+        // Whoever has the last part may ask for another one.
+        let sending = (at < taken.length).then_some((taken, clock, at));
+        Ok::<_, std::io::Error>(Some((part, sending)))
     }))
 }

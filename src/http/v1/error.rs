@@ -40,7 +40,7 @@ pub(super) fn refusal(error: Error) -> Refusal {
         // This one may be repeated, once the key file is everywhere.
         Error::KeyUsed => Refusal::client(
             ClientCode::Conflict,
-            "The key was used for a new token just now: some server has it as its active key still; give all of them the key file, \
+            "Tokens are made with that key: some server has it as its active key still; give all of them the key file, \
              send SIGHUP, and do this again.",
         )
         .with_detail("reason", "key_used".into()),

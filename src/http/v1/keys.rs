@@ -26,23 +26,27 @@ struct Asked {
     #[serde(default)]
     dry_run: bool,
     expected_count: Option<u64>,
+    seq: Option<u64>,
 }
 
 pub(super) async fn retire(State(app): State<App>, Owns(by): Owns, uri: Uri, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
-    let Asked { dry_run, expected_count } = body::read_as(&headers, body, app.limits.body_timeout).await?;
-    let invalid = match (dry_run, expected_count) {
-        (false, None) => Some(("required", "is required, or dryRun: true in its place, which says it")),
-        (true, Some(_)) => Some(("exclusive", "goes without dryRun, which says it")),
+    let Asked { dry_run, expected_count, seq } = body::read_as(&headers, body, app.limits.body_timeout).await?;
+    let counted = [("expectedCount", expected_count), ("seq", seq)];
+    let invalid = counted.iter().find_map(|(field, given)| match (dry_run, given) {
+        (false, None) => Some(Invalid::one(field, "required", "is required, as a dry run has answered it, or dryRun: true in its place")),
+        (true, Some(_)) => Some(Invalid::one(field, "exclusive", "goes without dryRun, which says it")),
         _ => None,
-    };
-    if let Some((code, message)) = invalid {
-        return Err(Refusal::invalid(&Invalid::one("expectedCount", code, message)));
+    });
+    if let Some(invalid) = invalid {
+        return Err(Refusal::invalid(&invalid));
     }
     let key = id_in_path(&uri)?;
-    let plan = app.authority.plan_retirement(&by, key).await.map_err(error::refusal)?;
-    let Some(expected) = expected_count else { return Ok(envelope::json(StatusCode::OK, &wire::retirement(&plan, None))) };
-    let retired = app.authority.retire_key(&by, &plan, expected, PART).await.map_err(error::refusal)?;
-    Ok(envelope::json(StatusCode::OK, &wire::retirement(&plan, Some(&retired))))
+    let (Some(expected), Some(since)) = (expected_count, seq) else {
+        let plan = app.authority.plan_retirement(&by, key).await.map_err(error::refusal)?;
+        return Ok(envelope::json(StatusCode::OK, &wire::retirement(&plan, None)));
+    };
+    let retired = app.authority.retire_key(&by, key, expected, since, PART).await.map_err(error::refusal)?;
+    Ok(envelope::json(StatusCode::OK, &wire::retirement(&retired.of, Some(&retired))))
 }
 
 /// One key has one path: no sign, no zero before it.

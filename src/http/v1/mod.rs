@@ -41,8 +41,8 @@ use crate::domain::{Operator, Owner, PresentedOperator, RoleLacking};
 
 /// Where it is mounted.
 pub(crate) const MOUNT: &str = "/v1";
-/// How long a backup may take: a hundred million tokens and more.
-pub(crate) const BACKUP: Duration = Duration::from_secs(60 * 60);
+/// How long it may take to read or copy the whole database: a hundred million tokens and more.
+pub(crate) const WHOLE: Duration = Duration::from_secs(60 * 60);
 
 /// All operations.
 pub(super) fn routes() -> Router<App> {
@@ -84,9 +84,10 @@ pub(super) fn routes() -> Router<App> {
         .route("/backup", post(backup::take))
 }
 
-/// For how long an answer to a path is waited for, whose others are waited for so long: a backup is as long as the database.
-pub(super) fn patience(path: &str, others: Duration) -> Duration {
-    if path.strip_prefix(MOUNT) == Some("/backup") { others.max(BACKUP) } else { others }
+/// For how long an answer to a path is waited for, where others are waited for so long.
+pub(crate) fn patience(path: &str, others: Duration) -> Duration {
+    let whole = path.strip_prefix(MOUNT).is_some_and(|path| path == "/backup" || path.starts_with("/keys/") && path.ends_with("/retire"));
+    if whole { others.max(WHOLE) } else { others }
 }
 
 /// Who asks, and names what they ask for in the query.

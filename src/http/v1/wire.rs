@@ -260,16 +260,16 @@ pub(crate) fn key(key: &KeyListed) -> Value {
     })
 }
 
-/// What retiring a key would end, or, of what it has ended, the first of them.
+/// What retiring a key would end, or has.
 pub(crate) fn retirement(plan: &Retirement, retired: Option<&Retired>) -> Value {
     let platforms = plan.platforms.iter().map(|(id, tokens)| json!({ "id": id.to_string(), "liveTokens": tokens }));
-    let tokens = retired.map_or(&plan.first, |retired| &retired.first);
     let done = |retired: &Retired| json!({ "endedCount": retired.ended, "leftCount": retired.left, "receipt": receipt(&retired.receipt) });
     json!({
         "key": plan.key,
+        "seq": plan.seq,
         "count": plan.count,
         "platforms": platforms.collect::<Vec<_>>(),
-        "tokens": tokens.iter().map(token).collect::<Vec<_>>(),
+        "tokens": plan.first.iter().map(token).collect::<Vec<_>>(),
         "retired": retired.map(done),
     })
 }

@@ -74,6 +74,11 @@ impl Source {
         let open = || -> Result<_, Error> {
             // Nothing is written to it, not even a log beside it.
             let connection = open_file(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            // What is no table of ours may be anything, an endless one too: whoever made the file is not known.
+            let strange = "SELECT 1 FROM sqlite_schema WHERE type NOT IN ('table', 'index') OR sql LIKE 'CREATE VIRTUAL%'";
+            if connection.prepare(strange)?.exists([])? {
+                return Err(unfit("holds what no backup does, and is not read"));
+            }
             Ok((migrations_done(&connection)?, connection))
         };
         match open() {
@@ -81,6 +86,15 @@ impl Source {
             Ok(_) => Err(unfit("is a backup of an older countersign: restore it with that one, and start this one on what was restored")),
             Err(Error::Unfit(why)) => Err(Error::Unfit(why)),
             Err(_) => Err(unfit("is no backup made by countersign")),
+        }
+    }
+
+    /// Refuses a file that is broken.
+    pub(in crate::store) async fn check(&self) -> Result<(), Error> {
+        let check = |c: &mut Connection| Ok(c.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))?);
+        match &*self.held.with(check).await? {
+            "ok" => Ok(()),
+            problem => Err(Error::Corrupt(problem.to_owned())),
         }
     }
 

@@ -116,7 +116,7 @@ async fn l_05_heads_follow_the_keys() {
     assert_eq!((keys_of(&elsewhere.text()), other.figures().keys_lacking), ("1122".to_owned(), 0));
 
     let plan = app.authority.plan_retirement(&operator(), 1).await.unwrap();
-    app.authority.retire_key(&operator(), &plan, plan.count, usize::MAX).await.unwrap();
+    app.authority.retire_key(&operator(), 1, plan.count, plan.seq, usize::MAX).await.unwrap();
     for file in &files {
         write_keys(file, &[(1, "retired")], 2);
     }

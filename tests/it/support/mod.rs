@@ -489,6 +489,11 @@ impl Request<'_> {
         self.checked(response).await
     }
 
+    /// The same, of which the caller reads the body.
+    pub(crate) async fn stream_admin(self) -> http::Response<Body> {
+        self.app.app.answer_admin(self.built(), (self.peer, 1234).into()).await
+    }
+
     fn built(&self) -> http::Request<Body> {
         let mut request = http::Request::builder().method(self.method.clone()).uri(&self.path).body(Body::from(self.body.clone())).unwrap();
         *request.headers_mut() = self.headers.clone();

@@ -126,6 +126,7 @@ async fn values_are_what_they_can_be_or_refused() {
         ),
         ("/tokens:bulkRevoke", "bulkRevokeTokens", "expectedCount", vec![Value::Null]),
         ("/keys/1/retire", "retireKey", "expectedCount", vec![Value::Null]),
+        ("/keys/1/retire", "retireKey", "seq", vec![Value::Null]),
         ("/audit/prove", "proveAuditEntry", "seq", vec![json!(0), json!(1_000_000), json!(u64::MAX)]),
         ("/audit/prove", "proveAuditEntry", "heads", vec![json!([]), json!(vec![""; 101])]),
         ("/audit/prune", "pruneAudit", "heads", vec![json!(vec![""; 101])]),
@@ -173,6 +174,8 @@ async fn values_are_what_they_can_be_or_refused() {
     refused_as(&app.v1_post("/tokens:bulkRevoke", &owner, &both).await, 400, "expectedCount");
     let both = json!({ "dryRun": true, "expectedCount": 0 });
     refused_as(&app.v1_post("/keys/1/retire", &owner, &both).await, 400, "expectedCount");
+    let both = json!({ "dryRun": true, "seq": 0 });
+    refused_as(&app.v1_post("/keys/1/retire", &owner, &both).await, 400, "seq");
     // Whoever may look may ask what loading would change: no more than could be loaded.
     let many = |count: usize| json!({ "operations": (0..count).map(|n| json!({ "method": "GET", "path": format!("/p{n}"), "needs": [] })).collect::<Vec<_>>() });
     app.v1_post("/operations/diff", &viewer, &many(20_000)).await.expect(200);

@@ -84,7 +84,7 @@ pub(crate) fn good_body(id: &str, platform: PlatformId, n: usize) -> Option<Valu
         "createOperator" => json!({ "name": format!("made-{n}"), "role": "viewer", "platform": platform.to_string() }),
         "setOperatorRole" => json!({ "role": "manager" }),
         "bulkRevokeTokens" => json!({ "filter": no_filter(platform), "dryRun": false, "expectedCount": 0 }),
-        "retireKey" => json!({ "dryRun": false, "expectedCount": 0 }),
+        "retireKey" => json!({ "dryRun": false, "expectedCount": 0, "seq": 0 }),
         "checkToken" => json!({ "clientId": "ik_test_none", "clientSecret": "none" }),
         "proveAuditEntry" => json!({ "seq": 1, "heads": null }),
         "pruneAudit" => json!({ "before": "2020-01-01T00:00:00Z", "recent": false, "heads": [] }),

@@ -1,9 +1,12 @@
 //! Which servers there are.
 
+use std::time::Duration;
+
 use countersign::{
     authority::{Clock as _, Database, restore},
     domain::Role,
 };
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
 use crate::{
@@ -93,7 +96,7 @@ async fn keys_as_the_server_that_is_asked_goes_by_them() {
     assert_eq!(states, [(1, "active", 3), (2, "missing", 1)]);
 
     let owner = app.program("owner", Role::Owner, None).await;
-    app.v1_post("/keys/1/retire", &owner, &json!({ "expectedCount": 3 })).await.expect(200);
+    app.v1_post("/keys/1/retire", &owner, &json!({ "expectedCount": 3, "seq": app.place().await })).await.expect(200);
     let told = app.v1_get("/keys", &viewer).await.expect(200).json();
     assert_eq!((&told["keys"][0]["state"], &told["keys"][0]["liveTokens"]), (&json!("retired"), &json!(0)));
     assert_eq!(told["keys"][0]["retiredAt"], app.clock.wall().to_string());
@@ -129,6 +132,29 @@ async fn a_backup_is_taken_by_an_owner() {
     let held = app.authority.take_backup(&operator()).await.unwrap();
     app.v1("POST", "/backup", &owner).send_admin().await.refused(429, "RATE_LIMITED");
     drop(held);
+    // Whatever is in it, what is told of it fits in a head: a name, say, that no operator can have.
+    app.program("viewer", Role::Viewer, None).await;
+    let ours = "é\n\"".repeat(500);
+    database::edit(app.directory.path(), &format!("UPDATE account SET name = '{ours}' WHERE name = 'viewer'"));
+    let taken = app.v1("POST", "/backup", &owner).send_admin().await.expect(200);
+    let summary: Value = serde_json::from_str(taken.header("countersign-backup").unwrap()).unwrap();
+    let named = summary["editedRows"][0].as_str().unwrap();
+    assert!(named.starts_with("operator \\u{e9}\\n\\\"") && named.len() == 100, "{summary}");
+}
+
+/// Whoever takes it byte by byte does not keep others from theirs for ever.
+#[tokio::test]
+async fn a_backup_is_not_sent_for_ever() {
+    let app = TestApp::new().await;
+    let owner = app.program("owner", Role::Owner, None).await;
+    for n in 0..300 {
+        app.token(&format!("token-{n}"), &["VIEW"]).await;
+    }
+    let mut body = app.v1("POST", "/backup", &owner).stream_admin().await.into_body();
+    body.frame().await.unwrap().unwrap();
+    app.clock.advance(Duration::from_secs(3600) + Duration::from_millis(1));
+    assert!(body.frame().await.unwrap().is_err());
+    drop(body);
     app.v1("POST", "/backup", &owner).send_admin().await.expect(200);
 }
 
@@ -155,20 +181,26 @@ async fn a_key_is_retired_by_the_count_that_was_looked_at() {
         (&json!(1), &json!(3), &platforms, &Value::Null)
     );
     assert_eq!(told(&planned), ids, "oldest first");
+    assert_eq!(planned["seq"], before);
     for (key, expected, status, reason) in
         [(1, 2, 409, json!("other_count")), (1, 0, 409, json!("other_count")), (2, 1, 409, json!("key_active")), (9, 0, 404, Value::Null)]
     {
-        let refused =
-            app.v1_post(&format!("/keys/{key}/retire"), &owner, &json!({ "expectedCount": expected })).await.expect(status).json();
+        let asked = json!({ "expectedCount": expected, "seq": before });
+        let refused = app.v1_post(&format!("/keys/{key}/retire"), &owner, &asked).await.expect(status).json();
         assert_eq!(refused["details"]["reason"], reason, "{refused}");
         assert_eq!(refused["details"]["count"], if reason == "other_count" { json!(3) } else { Value::Null }, "{refused}");
     }
+    // A place that is not yet, and one behind which a token was made.
+    let ahead = app.v1_post("/keys/1/retire", &owner, &json!({ "expectedCount": 3, "seq": before + 1 })).await;
+    assert_eq!(ahead.expect(400).broken_fields(), ["seq"]);
+    let used = app.v1_post("/keys/1/retire", &owner, &json!({ "expectedCount": 3, "seq": 0 })).await.expect(409).json();
+    assert_eq!(used["details"]["reason"], "key_used");
     assert_eq!(app.place().await, before);
     for pair in old {
         app.get("/verify").auth(pair).send().await.expect(200);
     }
     // Those that were used move to the new key with the next flush; so they are used no more in this test.
-    let retired = app.v1_post("/keys/1/retire", &owner, &json!({ "expectedCount": 3 })).await.expect(200).json();
+    let retired = app.v1_post("/keys/1/retire", &owner, &json!({ "expectedCount": 3, "seq": before })).await.expect(200).json();
     assert_eq!(told(&retired), ids);
     assert!(retired["tokens"].as_array().unwrap().iter().all(|token| token["status"] == "REVOKED"), "{retired}");
     let done = &retired["retired"];
@@ -188,9 +220,10 @@ async fn a_key_is_retired_by_the_count_that_was_looked_at() {
     assert_eq!((&entry["detail"], &entry["token"]), (&json!({ "key": 1 }), &Value::Null));
     // Said again, of what is dead already, whatever was counted.
     for expected in [0, 7] {
-        let again = app.v1_post("/keys/1/retire", &owner, &json!({ "expectedCount": expected })).await.expect(200).json();
+        let again = app.v1_post("/keys/1/retire", &owner, &json!({ "expectedCount": expected, "seq": 0 })).await.expect(200).json();
         assert_eq!((&again["count"], &again["retired"]["endedCount"]), (&json!(0), &json!(0)));
     }
+    assert_eq!(entries("keys.retire").await.len(), 1);
 }
 
 #[tokio::test]
